@@ -1,0 +1,205 @@
+//! Events that this node makes: where they stand in the graph, what authorizes them, whether they are allowed.
+
+use std::sync::Arc;
+
+use ruma::{
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomVersionId, state_res::auth_types_for_event,
+};
+
+use crate::{
+    build::{BuildError, Builder, Signer, build_with_rules, unsigned_event},
+    engine::{Decision, EngineError, Placement, Room, Verdict},
+    event::{Event, EventNumber, MAX_DEPTH},
+    format,
+    resolve::resolve_with,
+    source::{Memo, Source, SourceError, Status},
+    state::{StateKey, StateMap},
+};
+
+/// How many extremities one event of ours follows at most.
+pub const MAX_CITED_EXTREMITIES: usize = 10;
+
+/// Why an event of ours is not made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CreateError {
+    /// The room does not allow it (`M_FORBIDDEN`).
+    #[error("{0}")]
+    Forbidden(String),
+    /// It is no valid event.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// No verdict could be had.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl From<SourceError> for CreateError {
+    fn from(error: SourceError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+/// A place in the graph for a new event.
+struct Place {
+    prev_events: Vec<OwnedEventId>,
+    auth_events: Vec<OwnedEventId>,
+    state_before: StateMap,
+    depth: u64,
+}
+
+impl Room {
+    /// Makes a room: builds its create event and judges it. From version 12 on, the room's ID follows from the event;
+    /// before that `builder` brings one of the sender's server. `content.room_version` is set to `version`.
+    ///
+    /// The room given back has not applied the verdict yet.
+    ///
+    /// # Errors
+    ///
+    /// The version is not supported, or the create event is invalid.
+    pub fn create(
+        version: &RoomVersionId,
+        mut builder: Builder,
+        origin_server_ts: MilliSecondsSinceUnixEpoch,
+        signer: Signer<'_>,
+    ) -> Result<(Self, Verdict), CreateError> {
+        let rules = format::rules(version).ok_or_else(|| EngineError::UnknownVersion(version.clone()))?;
+        builder.content.insert("room_version".to_owned(), version.as_str().into());
+        let event = Arc::new(build_with_rules(builder, &rules, &[], &[], 1, origin_server_ts, signer)?);
+        let room = Self::new(version, event.room_id())?;
+        let verdict = room.judge(event, StateMap::new(), Placement::Live, &Memo::new(&NoEvents))?;
+        allowed(verdict).map(|verdict| (room, verdict))
+    }
+
+    /// Builds, signs and judges an event at the end of the room.
+    ///
+    /// It follows the extremities, at most ten; if there are more, the deepest and a random choice of the others, all
+    /// drawn by `random`. (Were the choice fixed, servers with many extremities would all leave the same ones behind.)
+    ///
+    /// # Errors
+    ///
+    /// The room does not allow the event, or it is none.
+    pub fn create_local(
+        &self,
+        builder: Builder,
+        origin_server_ts: MilliSecondsSinceUnixEpoch,
+        random: u64,
+        signer: Signer<'_>,
+        source: &dyn Source,
+    ) -> Result<Verdict, CreateError> {
+        let memo = Memo::new(source);
+        let builder = builder.room_id(self.room_id.clone());
+        let place = self.place(&builder, random, &memo)?;
+        let event = build_with_rules(
+            builder,
+            &self.rules,
+            &place.prev_events,
+            &place.auth_events,
+            place.depth,
+            origin_server_ts,
+            signer,
+        )?;
+        allowed(self.judge(Arc::new(event), place.state_before, Placement::Live, &memo)?)
+    }
+
+    /// An event for another server to sign: the answer to `make_join`, `make_leave` and `make_knock`. It is checked as it
+    /// will be when it comes back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Room::create_local`].
+    pub fn template(
+        &self,
+        builder: Builder,
+        origin_server_ts: MilliSecondsSinceUnixEpoch,
+        random: u64,
+        source: &dyn Source,
+    ) -> Result<CanonicalJsonObject, CreateError> {
+        let memo = Memo::new(source);
+        let builder = builder.room_id(self.room_id.clone());
+        let place = self.place(&builder, random, &memo)?;
+        let object =
+            builder.unsigned_object(&self.rules, &place.prev_events, &place.auth_events, place.depth, origin_server_ts);
+        let event = Arc::new(unsigned_event(object.clone(), &self.rules)?);
+        allowed(self.judge(event, place.state_before, Placement::Live, &memo)?)?;
+        Ok(object)
+    }
+
+    fn place(&self, builder: &Builder, random: u64, memo: &Memo<'_>) -> Result<Place, CreateError> {
+        let prev_events = self.cited_extremities(random);
+        let state_before = if prev_events.len() == self.heads.len() {
+            self.current.clone()
+        } else {
+            let states: Vec<StateMap> =
+                prev_events.iter().filter_map(|id| Some(self.heads.get(id)?.state_after.clone())).collect();
+            resolve_with(&self.rules, &states, memo).map_err(EngineError::from)?
+        };
+        let content = serde_json::value::to_raw_value(&builder.content)
+            .map_err(|error| BuildError::Content(error.to_string()))?;
+        let auth_types = auth_types_for_event(
+            &builder.kind.as_str().into(),
+            &builder.sender,
+            builder.state_key.as_deref(),
+            &content,
+            &self.rules.authorization,
+        )
+        .map_err(BuildError::Content)?;
+        let auth_events =
+            auth_types.iter().filter_map(|(kind, key)| state_before.get(&StateKey::of(kind, key)).cloned()).collect();
+        let depth = prev_events.iter().filter_map(|id| self.heads.get(id)).map(|head| head.depth).max();
+        let depth = depth.unwrap_or(0).saturating_add(1).min(MAX_DEPTH);
+        Ok(Place { prev_events, auth_events, state_before, depth })
+    }
+
+    fn cited_extremities(&self, mut random: u64) -> Vec<OwnedEventId> {
+        let mut heads: Vec<(u64, u64, &OwnedEventId)> =
+            self.heads.iter().map(|(id, head)| (head.depth, splitmix(&mut random), id)).collect();
+        if heads.len() > MAX_CITED_EXTREMITIES {
+            heads.sort_unstable_by(|one, other| other.cmp(one));
+            if let Some(others) = heads.get_mut(MAX_CITED_EXTREMITIES / 2..) {
+                others.sort_unstable_by_key(|(_, drawn, _)| *drawn);
+            }
+            heads.truncate(MAX_CITED_EXTREMITIES);
+        }
+        let mut ids: Vec<OwnedEventId> = heads.into_iter().map(|(_, _, id)| id.clone()).collect();
+        ids.sort_unstable();
+        ids
+    }
+}
+
+fn allowed(verdict: Verdict) -> Result<Verdict, CreateError> {
+    match verdict.decision {
+        Decision::Accepted => Ok(verdict),
+        Decision::SoftFailed { reason } | Decision::Rejected { reason } => Err(CreateError::Forbidden(reason)),
+    }
+}
+
+/// Spreads one random value over several draws (the SplitMix64 generator).
+fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The source of a room that is not there yet.
+#[derive(Debug, Clone, Copy)]
+pub struct NoEvents;
+
+impl Source for NoEvents {
+    fn event(&self, _: &ruma::EventId) -> Result<Option<Arc<Event>>, SourceError> {
+        Ok(None)
+    }
+
+    fn status(&self, _: &ruma::EventId) -> Result<Option<Status>, SourceError> {
+        Ok(None)
+    }
+
+    fn number(&self, _: &ruma::EventId) -> Result<Option<EventNumber>, SourceError> {
+        Ok(None)
+    }
+
+    fn state_after(&self, _: &ruma::EventId) -> Result<Option<StateMap>, SourceError> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,251 @@
+//! Taking an event from another server: form, signatures, hash.
+//!
+//! Steps 1 to 3 of <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>; the later steps
+//! need the room and are in [`crate::engine`].
+
+use std::collections::BTreeSet;
+
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedServerName, RoomVersionId, ServerName,
+    SigningKeyAlgorithm, UserId,
+    canonical_json::{RedactingSerializer, redact_in_place},
+    room_version_rules::RoomVersionRules,
+    serde::{Base64, base64::Standard},
+    signatures::{PublicKeyMap, content_hash, reference_hash, verify_canonical_json_bytes},
+};
+
+use crate::{
+    event::{Event, EventError},
+    format::{self, MAX_EVENT_BYTES, check_format},
+    json,
+    keys::{SELF_CERTIFIED_KEY_ID, self_certified_key},
+};
+
+/// Text longer than this is not even parsed: spaces and `unsigned` may make an event longer on the wire than it is.
+pub const MAX_TEXT_BYTES: usize = 4 * MAX_EVENT_BYTES;
+
+/// Checks an event that came from outside and makes it ready for [`crate::engine::Room::handle_pdu`].
+///
+/// `keys` holds the verification keys of the servers that [`signing_servers`] names, valid at the event's
+/// `origin_server_ts`; names that are keys verify by themselves. `unsigned` is dropped. An event whose content hash does
+/// not match comes back redacted, as the specification wants it stored ([`Event::redacted`]).
+///
+/// # Errors
+///
+/// The event is to be dropped; only [`ReceiveError::NoKey`] is worth another try.
+pub fn receive(text: &str, version: &RoomVersionId, keys: &PublicKeyMap) -> Result<Event, ReceiveError> {
+    let rules = format::rules(version).ok_or_else(|| ReceiveError::UnknownVersion(version.clone()))?;
+    receive_object(parse(text)?, &rules, keys)
+}
+
+/// [`receive`] for an event that is parsed already (by [`json::parse_object`] or from trusted text).
+///
+/// # Errors
+///
+/// As [`receive`].
+pub fn receive_object(
+    mut object: CanonicalJsonObject,
+    rules: &RoomVersionRules,
+    keys: &PublicKeyMap,
+) -> Result<Event, ReceiveError> {
+    object.remove("unsigned");
+    let text = json::to_text(&object);
+    check_format(&object, text.len(), rules).map_err(ReceiveError::Format)?;
+    verify_signatures(&object, rules, keys)?;
+    let redacted = !content_hash_matches(&object);
+    let event_id = event_id(&object, rules)?;
+    if !redacted {
+        return Ok(Event::from_checked(text, event_id, rules, false)?);
+    }
+    redact_in_place(&mut object, &rules.redaction, None).map_err(|error| ReceiveError::Format(error.to_string()))?;
+    let text = json::to_text(&object);
+    Ok(Event::from_checked(text, event_id, rules, true)?)
+}
+
+/// The ID of an event, from its text alone; the event is not checked.
+///
+/// # Errors
+///
+/// The text is no event of this room version.
+pub fn event_id_of(text: &str, version: &RoomVersionId) -> Result<OwnedEventId, ReceiveError> {
+    let rules = format::rules(version).ok_or_else(|| ReceiveError::UnknownVersion(version.clone()))?;
+    event_id(&parse(text)?, &rules)
+}
+
+/// Which keys must be had to verify an event: pairs of server and key ID that appear in its signatures. Servers that are
+/// named by their key are left out, as no one needs to be asked.
+///
+/// # Errors
+///
+/// The text is no event, or a server that has to sign it did not.
+pub fn signing_servers(
+    text: &str,
+    version: &RoomVersionId,
+) -> Result<BTreeSet<(OwnedServerName, String)>, ReceiveError> {
+    let rules = format::rules(version).ok_or_else(|| ReceiveError::UnknownVersion(version.clone()))?;
+    let object = parse(text)?;
+    let mut needed = BTreeSet::new();
+    for server in servers_that_must_sign(&object, &rules)? {
+        if self_certified_key(&server).is_some() {
+            continue;
+        }
+        for (key_id, _) in signatures_of(&object, &server)? {
+            needed.insert((server.clone(), key_id.to_owned()));
+        }
+    }
+    Ok(needed)
+}
+
+/// Why an event that came from outside is dropped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiveError {
+    /// The room's version is not one that this engine knows.
+    #[error("room version {0} is not supported")]
+    UnknownVersion(RoomVersionId),
+    /// Too long to look at.
+    #[error("the event's text has {0} bytes")]
+    TooLong(usize),
+    /// Not canonical JSON.
+    #[error("the event is not valid JSON: {0}")]
+    Json(#[from] json::JsonError),
+    /// Not an event of this room version.
+    #[error("invalid event: {0}")]
+    Format(String),
+    /// A server that has to sign the event did not.
+    #[error("{0} did not sign the event")]
+    NotSigned(OwnedServerName),
+    /// None of the keys with which a server signed is known.
+    #[error("no known key of {server} among {key_ids:?}")]
+    NoKey {
+        /// The server.
+        server: OwnedServerName,
+        /// The keys with which it signed.
+        key_ids: Vec<String>,
+    },
+    /// A signature is false.
+    #[error("the signature of {0} does not match")]
+    BadSignature(OwnedServerName),
+}
+
+impl From<EventError> for ReceiveError {
+    fn from(error: EventError) -> Self {
+        Self::Format(error.0)
+    }
+}
+
+fn parse(text: &str) -> Result<CanonicalJsonObject, ReceiveError> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(ReceiveError::TooLong(text.len()));
+    }
+    Ok(json::parse_object(text)?)
+}
+
+pub(crate) fn event_id(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Result<OwnedEventId, ReceiveError> {
+    let hash = reference_hash(object, rules).map_err(|error| ReceiveError::Format(error.to_string()))?;
+    EventId::parse(format!("${hash}")).map_err(|error| ReceiveError::Format(error.to_string()))
+}
+
+fn content_hash_matches(object: &CanonicalJsonObject) -> bool {
+    let claimed = object
+        .get("hashes")
+        .and_then(CanonicalJsonValue::as_object)
+        .and_then(|hashes| hashes.get("sha256"))
+        .and_then(CanonicalJsonValue::as_str)
+        .and_then(|hash| Base64::<Standard>::parse(hash).ok());
+    let actual = content_hash(object).ok();
+    claimed.zip(actual).is_some_and(|(claimed, actual)| claimed.as_bytes() == actual.as_bytes())
+}
+
+/// <https://spec.matrix.org/v1.19/server-server-api/#validating-hashes-and-signatures-on-received-events>
+fn servers_that_must_sign(
+    object: &CanonicalJsonObject,
+    rules: &RoomVersionRules,
+) -> Result<BTreeSet<OwnedServerName>, ReceiveError> {
+    let text = |name: &str| object.get(name).and_then(CanonicalJsonValue::as_str);
+    let server_of = |user: &str| {
+        <&UserId>::try_from(user)
+            .map(|user| user.server_name().to_owned())
+            .map_err(|error| ReceiveError::Format(format!("{user:?} is no user ID: {error}")))
+    };
+    let content = object.get("content").and_then(CanonicalJsonValue::as_object);
+    let membership = content
+        .filter(|_| text("type") == Some("m.room.member"))
+        .and_then(|content| content.get("membership"))
+        .and_then(CanonicalJsonValue::as_str);
+
+    let mut servers = BTreeSet::new();
+    let by_third_party = membership == Some("invite")
+        && content
+            .and_then(|content| content.get("third_party_invite"))
+            .is_some_and(|value| value.as_object().is_some());
+    if !by_third_party {
+        let sender = text("sender").ok_or_else(|| ReceiveError::Format("missing `sender`".to_owned()))?;
+        servers.insert(server_of(sender)?);
+    }
+    // Only for joins: the field is copied into other events of a user at times, where it says nothing.
+    if membership == Some("join")
+        && rules.signatures.check_join_authorised_via_users_server
+        && let Some(via) = content.and_then(|content| content.get("join_authorised_via_users_server"))
+    {
+        let via = via
+            .as_str()
+            .ok_or_else(|| ReceiveError::Format("`join_authorised_via_users_server` is not a string".to_owned()))?;
+        servers.insert(server_of(via)?);
+    }
+    Ok(servers)
+}
+
+/// The ed25519 signatures that the event carries of `server`.
+fn signatures_of<'a>(
+    object: &'a CanonicalJsonObject,
+    server: &ServerName,
+) -> Result<Vec<(&'a str, &'a str)>, ReceiveError> {
+    let signatures: Vec<_> = object
+        .get("signatures")
+        .and_then(CanonicalJsonValue::as_object)
+        .and_then(|signatures| signatures.get(server.as_str()))
+        .and_then(CanonicalJsonValue::as_object)
+        .into_iter()
+        .flatten()
+        .filter(|(key_id, _)| key_id.starts_with("ed25519:"))
+        .filter_map(|(key_id, signature)| Some((key_id.as_str(), signature.as_str()?)))
+        .collect();
+    if signatures.is_empty() {
+        return Err(ReceiveError::NotSigned(server.to_owned()));
+    }
+    Ok(signatures)
+}
+
+fn verify_signatures(
+    object: &CanonicalJsonObject,
+    rules: &RoomVersionRules,
+    keys: &PublicKeyMap,
+) -> Result<(), ReceiveError> {
+    let signed = RedactingSerializer::new()
+        .rules(&rules.redaction)
+        .custom_redacted_root_fields(&["signatures", "unsigned"])
+        .serialize(object)
+        .map_err(|error| ReceiveError::Format(error.to_string()))?;
+    for server in servers_that_must_sign(object, rules)? {
+        let own_key = self_certified_key(&server);
+        let mut verified = false;
+        let signatures = signatures_of(object, &server)?;
+        for (key_id, signature) in &signatures {
+            let key = match &own_key {
+                Some(key) => (*key_id == SELF_CERTIFIED_KEY_ID).then_some(key.as_slice()),
+                None => keys.get(server.as_str()).and_then(|keys| keys.get(*key_id)).map(Base64::as_bytes),
+            };
+            let Some(key) = key else { continue };
+            let signature =
+                Base64::<Standard>::parse(signature).map_err(|_| ReceiveError::BadSignature(server.clone()))?;
+            verify_canonical_json_bytes(&SigningKeyAlgorithm::Ed25519, key, signature.as_bytes(), signed.as_bytes())
+                .map_err(|_| ReceiveError::BadSignature(server.clone()))?;
+            verified = true;
+        }
+        if !verified {
+            let key_ids = signatures.iter().map(|(key_id, _)| (*key_id).to_owned()).collect();
+            return Err(ReceiveError::NoKey { server, key_ids });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! Accounts through the client API, on a node in memory.
+
+mod data;
+mod devices;
+mod nonsense;
+mod rooms;
+mod sessions;

@@ -1,0 +1,158 @@
+//! `kith doctor`: looks for what is wrong, and says how to mend it.
+
+mod checks;
+mod network;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::args::Output;
+use super::exit::Failure;
+use super::text;
+use crate::admin::{Admin as _, AdminClient, ConnectError, Peer, Status};
+use crate::config::{Config, ConfigError};
+
+/// How long the running node is waited for. A node that takes longer is in trouble itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Ok,
+    /// Worth knowing; nothing is broken.
+    Note,
+    Problem,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    check: &'static str,
+    level: Level,
+    message: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+impl Finding {
+    fn ok(check: &'static str, message: impl Into<String>) -> Self {
+        Self { check, level: Level::Ok, message: message.into(), remedy: None }
+    }
+
+    fn note(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { check, level: Level::Note, message: message.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn problem(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { check, level: Level::Problem, message: message.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+/// What a running node says of itself.
+struct Running {
+    status: Status,
+    peers: Vec<Peer>,
+}
+
+pub(super) async fn run(config: Result<Config, ConfigError>, options: &Output) -> Result<(), Failure> {
+    let findings = match config {
+        Ok(config) => examine(&config).await,
+        Err(error) => {
+            vec![Finding::problem(
+                "configuration",
+                error.to_string(),
+                "Mend it; `kith config` prints all keys with their defaults.",
+            )]
+        }
+    };
+    if options.json {
+        text::json(&findings)?;
+    } else {
+        show(&findings);
+    }
+    if findings.iter().any(|finding| finding.level == Level::Problem) { Err(Failure::problems()) } else { Ok(()) }
+}
+
+async fn examine(config: &Config) -> Vec<Finding> {
+    let idle = config.without_effect();
+    let mut findings = vec![if idle.is_empty() {
+        Finding::ok("configuration", "is valid")
+    } else {
+        let message = format!("is valid, but without effect in this version: {}", idle.join(", "));
+        Finding::note("configuration", message, "Nothing; federation over HTTPS comes with a later version.")
+    }];
+    findings.extend(checks::folder(config));
+    findings.extend(checks::secrets_in_file(config));
+    findings.push(checks::key(config));
+    findings.push(checks::disk(config));
+    findings.push(checks::clock(config));
+    let (running, finding) = running(config).await;
+    findings.extend(finding);
+    match &running {
+        Some(running) => {
+            findings.extend(network::answers(running).await);
+            findings.push(network::peers(config, running));
+            findings.push(checks::store_figures(running));
+            findings.push(checks::queues(running));
+        }
+        None => {
+            findings.extend(network::ports(config));
+            findings.extend(checks::store(config));
+        }
+    }
+    findings.push(network::interfaces(config));
+    findings
+}
+
+/// Asks the running node, if there is one.
+async fn running(config: &Config) -> (Option<Running>, Option<Finding>) {
+    let ask = async {
+        let client = AdminClient::connect(&config.data_dir).await.map_err(|error| match error {
+            ConnectError::NotRunning(_) => Finding::note("node", "is not running", "Start it with `kith`."),
+            ConnectError::Forbidden(_) => Finding::problem("node", error.to_string(), "Use the account it runs under."),
+            ConnectError::Io(..) => Finding::problem("node", error.to_string(), "Restart the node."),
+        })?;
+        let answer = async { Ok::<_, crate::admin::AdminError>((client.status().await?, client.peers().await?)) };
+        let (status, peers) = answer.await.map_err(|error| {
+            Finding::problem("node", format!("runs, but answers: {error}"), "Its log says why; then restart it.")
+        })?;
+        Ok(Running { status, peers })
+    };
+    match tokio::time::timeout(PATIENCE, ask).await {
+        Ok(Ok(running)) => {
+            let message = format!("is running (process {})", running.status.pid);
+            (Some(running), Some(Finding::ok("node", message)))
+        }
+        Ok(Err(finding)) => (None, Some(finding)),
+        Err(_) => {
+            let message = format!("does not answer within {} s", PATIENCE.as_secs());
+            (
+                None,
+                Some(Finding::problem("node", message, "Its disk or processor may be overloaded; its log says more.")),
+            )
+        }
+    }
+}
+
+fn show(findings: &[Finding]) {
+    for finding in findings {
+        let mark = match finding.level {
+            Level::Ok => "ok     ",
+            Level::Note => "note   ",
+            Level::Problem => "PROBLEM",
+        };
+        text::line(format!("{mark}  {}: {}", finding.check, text::clean(&finding.message)));
+        if let Some(remedy) = &finding.remedy {
+            text::line(format!("         -> {remedy}"));
+        }
+    }
+    let problems = findings.iter().filter(|finding| finding.level == Level::Problem).count();
+    match problems {
+        0 => text::line("\nNo problems found."),
+        1 => text::line("\nOne problem found."),
+        several => text::line(format!("\n{several} problems found.")),
+    }
+}

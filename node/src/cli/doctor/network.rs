@@ -1,0 +1,186 @@
+//! What is looked at on the network: ports, interfaces, who is near.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::super::port;
+use super::{Finding, Running};
+use crate::config::{Config, MdnsMode};
+
+/// The group of multicast DNS (RFC 6762).
+const MDNS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+
+/// How long a listener of this device may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether the addresses for clients are free, for a node that does not run.
+pub(super) fn ports(config: &Config) -> Vec<Finding> {
+    const CHECK: &str = "port";
+    config
+        .client
+        .listen
+        .iter()
+        .filter(|address| address.port() != 0)
+        .map(|address| match TcpListener::bind(address) {
+            Ok(_) => Finding::ok(CHECK, format!("{address} is free")),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                let holder = port::holder(*address).unwrap_or_else(|| "another program".to_owned());
+                let remedy = "Stop that program, or set another port: `listen` in section [client] of kith.toml.";
+                Finding::problem(CHECK, format!("{address} is in use by {holder}"), remedy)
+            }
+            Err(error) => {
+                let remedy = "Set another address: `listen` in section [client] of kith.toml.";
+                Finding::problem(CHECK, format!("{address} cannot be listened on: {error}"), remedy)
+            }
+        })
+        .collect()
+}
+
+/// Whether the running node answers clients.
+pub(super) async fn answers(running: &Running) -> Vec<Finding> {
+    const CHECK: &str = "port";
+    let mut findings = Vec::new();
+    for listener in &running.status.client_listeners {
+        let Ok(address) = listener.parse::<SocketAddr>() else { continue };
+        let finding = match tokio::time::timeout(PATIENCE, versions(reachable(address))).await {
+            Ok(Ok(true)) => Finding::ok(CHECK, format!("{address} answers Matrix clients")),
+            Ok(Ok(false)) => {
+                let message = format!("{address} answers, but not as a Matrix homeserver");
+                Finding::problem(CHECK, message, "Another program may stand before it: `ss -ltnp` tells which.")
+            }
+            Ok(Err(error)) => Finding::problem(
+                CHECK,
+                format!("{address} cannot be reached: {error}"),
+                "Look for a firewall on this device.",
+            ),
+            Err(_) => Finding::problem(CHECK, format!("{address} does not answer in time"), "Restart the node."),
+        };
+        findings.push(finding);
+    }
+    findings
+}
+
+/// An address to connect to for one to listen on.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+async fn versions(address: SocketAddr) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /_matrix/client/versions HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(64 << 10).read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    Ok(answer.starts_with("HTTP/1.1 200") && answer.contains("\"versions\""))
+}
+
+/// Whether other nodes can be found on a local network from here.
+pub(super) fn interfaces(config: &Config) -> Finding {
+    const CHECK: &str = "local network";
+    if !config.p2p.enabled || config.p2p.mdns == MdnsMode::Off {
+        let message = "nodes near by are not looked for (`p2p.enabled`, `p2p.mdns`)";
+        return Finding::note(CHECK, message, "Nothing, if that is meant.");
+    }
+    let interfaces = match if_addrs::get_if_addrs() {
+        Ok(interfaces) => interfaces,
+        Err(error) => {
+            return Finding::problem(
+                CHECK,
+                format!("interfaces cannot be listed: {error}"),
+                "Check the system's permissions.",
+            );
+        }
+    };
+    let mut usable = Vec::new();
+    let mut refused = Vec::new();
+    for interface in interfaces.iter().filter(|interface| !interface.is_loopback()) {
+        let IpAddr::V4(ip) = interface.ip() else { continue };
+        let joined =
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| socket.join_multicast_v4(&MDNS, &ip));
+        match joined {
+            Ok(()) => usable.push(format!("{} ({ip})", interface.name)),
+            Err(error) => refused.push(format!("{} ({ip}): {error}", interface.name)),
+        }
+    }
+    match (usable.is_empty(), refused.is_empty()) {
+        (false, _) => Finding::ok(CHECK, format!("multicast works on {}", usable.join(", "))),
+        (true, false) => Finding::problem(
+            CHECK,
+            format!("no interface takes multicast: {}", refused.join("; ")),
+            "Nodes near by cannot be found by themselves: look at firewall and container settings (UDP port 5353).",
+        ),
+        (true, true) => Finding::problem(
+            CHECK,
+            "this device has no address on any network",
+            "Connect it to a network: Wi-Fi, cable, or its own hotspot.",
+        ),
+    }
+}
+
+/// Who the running node sees.
+pub(super) fn peers(config: &Config, running: &Running) -> Finding {
+    const CHECK: &str = "peers";
+    if !config.p2p.enabled {
+        return Finding::note(CHECK, "peer-to-peer is off (`p2p.enabled`)", "Nothing, if that is meant.");
+    }
+    let near = running.peers.iter().filter(|peer| peer.nearby).count();
+    let connected = running.peers.iter().filter(|peer| peer.connected).count();
+    let unreachable = running.peers.iter().filter(|peer| peer.nearby && !peer.connected).count();
+    if unreachable > 0 {
+        return Finding::problem(
+            CHECK,
+            format!("{unreachable} of {near} nodes near by are seen but not connected"),
+            "A firewall may block UDP between the devices; some Wi-Fi networks keep their guests apart.",
+        );
+    }
+    if connected == 0 {
+        return Finding::note(
+            CHECK,
+            "nobody is near",
+            "If somebody should be: run `kith doctor` on the other device too.",
+        );
+    }
+    Finding::ok(CHECK, format!("{near} near, {connected} connected"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_a_problem_that_names_the_holder() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = Config::in_folder("unused");
+        config.client.listen = vec![listener.local_addr().unwrap()];
+        let finding = &ports(&config)[0];
+        assert_eq!(finding.level, Level::Problem);
+        if cfg!(target_os = "linux") {
+            assert!(finding.message.contains(&std::process::id().to_string()), "{}", finding.message);
+        }
+        drop(listener);
+        assert_eq!(ports(&config)[0].level, Level::Ok);
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_is_no_homeserver_is_told() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (answer, ()) = tokio::join!(versions(address), async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhello").await.unwrap();
+        });
+        assert!(!answer.unwrap());
+    }
+}

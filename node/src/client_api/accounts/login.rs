@@ -1,0 +1,144 @@
+//! `/login`, `/refresh`, `/logout`, `/logout/all`, `/account/whoami`
+//! (client-server specification, "Legacy API": login, refreshing access tokens, logout).
+//!
+//! Threats met: guessing passwords, by limits per address and per account and by hashes that are slow to try; learning
+//! which accounts there are, by the same answer and time for a wrong name and a wrong password.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ruma::OwnedDeviceId;
+use ruma::api::client::account::whoami;
+use ruma::api::client::session::{get_login_types, login, logout, logout_all, refresh_token};
+use serde_json::Value;
+
+use crate::Node;
+use crate::accounts::devices::{self, NewDevice};
+use crate::accounts::limits::{self, Action};
+use crate::accounts::{localpart, password, tokens, users};
+use crate::client_api::untyped::Untyped;
+use crate::http::{Anonymous, Answer, MatrixError, Routes, Session};
+
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes.add(login_types).add(sign_in).add(refresh).add(sign_out).add(sign_out_all).add(who_am_i)
+}
+
+async fn login_types(
+    _: Arc<Node>,
+    _: Anonymous,
+    _: get_login_types::v3::Request,
+) -> Answer<get_login_types::v3::Response> {
+    use get_login_types::v3::{LoginType, PasswordLoginType};
+    Ok(get_login_types::v3::Response::new(vec![LoginType::Password(PasswordLoginType::default())]))
+}
+
+/// `POST /login`. Parsed by hand: ruma's type panics on a body without `type`.
+async fn sign_in(
+    node: Arc<Node>,
+    from: Anonymous,
+    request: Untyped<login::v3::Request, login::v3::Response>,
+) -> Answer<login::v3::Response> {
+    match request.text("type") {
+        Some("m.login.password") => {}
+        Some(other) => return Err(MatrixError::bad_request(format!("signing in by {other:.80} is not offered"))),
+        None => return Err(MatrixError::missing_param("`type` is missing: how to sign in")),
+    }
+    let Some(given) = request.text("password") else {
+        return Err(MatrixError::missing_param("`password` is missing"));
+    };
+    let name = name_of(&request.body)?;
+    limits::check_address(&node, Action::Login, &from)?;
+    let wrong = || MatrixError::forbidden("the user name or the password is wrong");
+    let Some(user_id) = localpart::local_user_id(name, node.identity.server_name()) else {
+        return Err(wrong());
+    };
+    let (user_id, row) = node.store.read(|read| match users::get(read, &user_id)? {
+        // Names are made in lower case; people type them as they like.
+        None if user_id.localpart().bytes().any(|c| c.is_ascii_uppercase()) => {
+            let lower = localpart::local_user_id(&user_id.as_str().to_ascii_lowercase(), node.identity.server_name());
+            let lower = lower.unwrap_or_else(|| user_id.clone());
+            let row = users::get(read, &lower)?;
+            Ok::<_, MatrixError>((lower, row))
+        }
+        row => Ok((user_id, row)),
+    })?;
+    limits::check(&node, Action::Login, user_id.as_str())?;
+    if row.as_ref().is_some_and(|row| row.deactivated.is_some()) {
+        return Err(users::is_deactivated());
+    }
+    if !password::verify(&node, given, row.and_then(|row| row.password)).await? {
+        return Err(wrong());
+    }
+    let device = NewDevice {
+        device_id: request.text("device_id").map(OwnedDeviceId::from),
+        display_name: request.text("initial_device_display_name").map(str::to_owned),
+        refreshable: request.body.get("refresh_token").and_then(Value::as_bool).unwrap_or(false),
+    };
+    let (device_id, tokens) = devices::sign_in(&node, &user_id, device).await?;
+    let mut response = login::v3::Response::new(user_id, tokens.access, device_id);
+    response.refresh_token = tokens.refresh;
+    response.expires_in = tokens.expires_in_ms.map(Duration::from_millis);
+    // Only what the owner set: the default names this very device, which the client may not be.
+    if let Some(url) = &node.config.client.public_base_url {
+        let homeserver = login::v3::HomeserverInfo::new(url.clone());
+        response.well_known = Some(login::v3::DiscoveryInfo::new(homeserver));
+    }
+    Ok(response)
+}
+
+/// The user's name in a login request: in an `identifier`, or in `user` as before r0.4.0.
+fn name_of(body: &serde_json::Map<String, Value>) -> Answer<&str> {
+    let text = |value: &'_ Value, field: &str| value.get(field).and_then(Value::as_str).map(str::to_owned);
+    match body.get("identifier") {
+        Some(identifier) => match text(identifier, "type").as_deref() {
+            Some("m.id.user") => identifier
+                .get("user")
+                .and_then(Value::as_str)
+                .ok_or_else(|| MatrixError::missing_param("`identifier.user` is missing")),
+            Some("m.id.thirdparty" | "m.id.phone") => {
+                Err(MatrixError::forbidden("this server knows no email addresses or phone numbers: use the user name"))
+            }
+            Some(_) => Err(MatrixError::bad_request("this kind of `identifier` is not known")),
+            None => Err(MatrixError::missing_param("`identifier.type` is missing")),
+        },
+        None => body
+            .get("user")
+            .and_then(Value::as_str)
+            .ok_or_else(|| MatrixError::missing_param("`identifier` is missing: who signs in")),
+    }
+}
+
+async fn refresh(
+    node: Arc<Node>,
+    from: Anonymous,
+    request: refresh_token::v3::Request,
+) -> Answer<refresh_token::v3::Response> {
+    limits::check_address(&node, Action::Login, &from)?;
+    let tokens = tokens::refresh(&node, &request.refresh_token).await?;
+    let mut response = refresh_token::v3::Response::new(tokens.access);
+    response.refresh_token = tokens.refresh;
+    response.expires_in_ms = tokens.expires_in_ms.map(Duration::from_millis);
+    Ok(response)
+}
+
+async fn sign_out(node: Arc<Node>, session: Session, _: logout::v3::Request) -> Answer<logout::v3::Response> {
+    node.store
+        .write(move |tx| devices::delete(tx, &session.user_id, session.device_id.as_str()).map_err(MatrixError::from))
+        .await?;
+    Ok(logout::v3::Response::new())
+}
+
+async fn sign_out_all(
+    node: Arc<Node>,
+    session: Session,
+    _: logout_all::v3::Request,
+) -> Answer<logout_all::v3::Response> {
+    node.store.write(move |tx| devices::delete_all(tx, &session.user_id, None).map_err(MatrixError::from)).await?;
+    Ok(logout_all::v3::Response::new())
+}
+
+async fn who_am_i(_: Arc<Node>, session: Session, _: whoami::v3::Request) -> Answer<whoami::v3::Response> {
+    let mut response = whoami::v3::Response::new(session.user_id, false);
+    response.device_id = Some(session.device_id);
+    Ok(response)
+}

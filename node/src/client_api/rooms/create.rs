@@ -1,0 +1,24 @@
+//! `POST /createRoom` (client-server specification, "Creation").
+
+use std::sync::Arc;
+
+use ruma::api::client::room::create_room::v3 as create_room;
+
+use crate::{
+    Node,
+    http::{Answer, Routes, Session},
+    rooms::create,
+};
+
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes.add(create_room)
+}
+
+async fn create_room(
+    node: Arc<Node>,
+    session: Session,
+    request: create_room::Request,
+) -> Answer<create_room::Response> {
+    let room_id = create::create(&node, &session.user_id, request).await?;
+    Ok(create_room::Response::new(room_id))
+}

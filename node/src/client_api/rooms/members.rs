@@ -1,0 +1,157 @@
+//! `GET /rooms/{roomId}/members`, `GET /rooms/{roomId}/joined_members` (client-server specification, "Getting events for
+//! a room").
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kith_store::tables::rooms::{MEMBERS, membership};
+use ruma::{
+    OwnedUserId,
+    api::client::membership::{
+        get_member_events::v3 as get_member_events,
+        joined_members::v3::{self as joined_members, RoomMember},
+    },
+    events::room::member::MembershipState,
+};
+use serde_json::Value;
+
+use super::{entered, joined, viewer};
+use crate::{
+    Node,
+    http::{Answer, MatrixError, Routes, Session},
+    rooms::{
+        client_event::{Form, Showing},
+        read::{self, StoredEvent},
+        timeline::{self, Place},
+        visibility::HistoryVisibility,
+    },
+};
+
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes.add(get_member_events).add(joined_members)
+}
+
+async fn get_member_events(
+    node: Arc<Node>,
+    session: Session,
+    request: get_member_events::Request,
+) -> Answer<get_member_events::Response> {
+    let viewer = viewer(&node, &session);
+    node.store.read(|read| {
+        let (room, eyes) = entered(read, &request.room_id, &viewer.user_id)?;
+        let at = match &request.at {
+            Some(token) => Some(Place::parse(read, room, token)?),
+            None => None,
+        };
+        let members = match at {
+            Some(place) => {
+                let page = timeline::page(read, room, ruma::api::Direction::Backward, place, None, 1, |event| {
+                    eyes.sees(event)
+                })?;
+                match page.events.first() {
+                    Some(event) => members_at(read, event.row.state_after)?,
+                    None => Vec::new(),
+                }
+            }
+            None => state_for(read, room, &eyes)?.members(read)?,
+        };
+        let wanted = |event: &StoredEvent| {
+            let now = event.content().get("membership").and_then(Value::as_str).unwrap_or("leave");
+            let is = |state: &MembershipState| state.as_str() == now;
+            request.membership.as_ref().is_none_or(is) && !request.not_membership.as_ref().is_some_and(is)
+        };
+        let members: Vec<_> = members.into_iter().filter(wanted).collect();
+        let showing =
+            Showing::new(read, &eyes, &viewer, Form { room_id: Some(request.room_id.as_str()), relations: false });
+        Ok(get_member_events::Response::new(showing.raws(&members)?))
+    })
+}
+
+/// The state that a user is shown as the room's: the present one to members (and anybody, where anybody may read), else
+/// the one at which the user left.
+pub(super) enum Shown {
+    /// The current state of the room with this number.
+    Current(u64),
+    /// This state number.
+    Past(u64),
+}
+
+impl Shown {
+    /// Its event for a type and state key.
+    pub(super) fn event(
+        &self,
+        read: &dyn kith_store::Read,
+        kind: &str,
+        key: &str,
+    ) -> Result<Option<StoredEvent>, kith_store::StoreError> {
+        match *self {
+            Self::Current(room) => read::state_event(read, room, kind, key),
+            Self::Past(state) => read::state_event_at(read, state, kind, key),
+        }
+    }
+
+    /// All its events.
+    pub(super) fn events(&self, read: &dyn kith_store::Read) -> Result<Vec<StoredEvent>, kith_store::StoreError> {
+        match *self {
+            Self::Current(room) => read::current_state(read, room),
+            Self::Past(state) => read::state_at(read, state),
+        }
+    }
+
+    fn members(&self, read: &dyn kith_store::Read) -> Result<Vec<StoredEvent>, kith_store::StoreError> {
+        match *self {
+            Self::Current(room) => {
+                let mut members = Vec::new();
+                for row in MEMBERS.prefix(read, &room)? {
+                    let (_, number) = row?;
+                    members.extend(read::event(read, number)?);
+                }
+                Ok(members)
+            }
+            Self::Past(state) => members_at(read, state),
+        }
+    }
+}
+
+/// Which state `eyes` are shown; ask [`entered`] first.
+pub(super) fn state_for(
+    read: &dyn kith_store::Read,
+    room: u64,
+    eyes: &crate::rooms::visibility::Eyes<'_>,
+) -> Result<Shown, kith_store::StoreError> {
+    if eyes.joined() || HistoryVisibility::current(read, room)? == HistoryVisibility::WorldReadable {
+        return Ok(Shown::Current(room));
+    }
+    let end = eyes.end_of_stay()?;
+    Ok(Shown::Past(end.map_or(0, |event| event.row.state_after)))
+}
+
+fn members_at(read: &dyn kith_store::Read, state: u64) -> Result<Vec<StoredEvent>, kith_store::StoreError> {
+    let mut members = Vec::new();
+    for ((kind, _), number) in crate::rooms::states::whole(read, state)? {
+        if kind == "m.room.member" {
+            members.extend(read::event(read, number)?);
+        }
+    }
+    Ok(members)
+}
+
+async fn joined_members(
+    node: Arc<Node>,
+    session: Session,
+    request: joined_members::Request,
+) -> Answer<joined_members::Response> {
+    node.store.read(|read| {
+        let room = joined(read, &request.room_id, session.user_id.as_str())?;
+        let mut members = BTreeMap::new();
+        for row in MEMBERS.prefix(read, &(room, membership::JOIN))? {
+            let ((_, _, user), number) = row?;
+            let (Ok(user), Some(event)) = (OwnedUserId::try_from(user), read::event(read, number)?) else { continue };
+            let text = |field: &str| event.content().get(field).and_then(Value::as_str).map(str::to_owned);
+            let mut member = RoomMember::new();
+            member.display_name = text("displayname");
+            member.avatar_url = text("avatar_url").map(Into::into);
+            members.insert(user, member);
+        }
+        Ok::<_, MatrixError>(joined_members::Response::new(members))
+    })
+}

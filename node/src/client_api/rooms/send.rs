@@ -1,0 +1,147 @@
+//! `PUT /rooms/{roomId}/send/{eventType}/{txnId}`, `PUT /rooms/{roomId}/redact/{eventId}/{txnId}` (client-server
+//! specification, "Sending events to a room", "Redactions", "Transaction identifiers").
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use kith_store::{Read, StoreError, tables::rooms::TRANSACTIONS};
+use ruma::{
+    EventId, OwnedEventId, RoomId,
+    api::client::{message::send_message_event::v3 as send_message_event, redact::redact_event::v3 as redact_event},
+    events::room::power_levels::UserPowerLevel,
+};
+use serde_json::{Map, Value, json};
+
+use super::{content_of, joined, membership};
+use crate::{
+    Node,
+    http::{Answer, MatrixError, Routes, Session},
+    rooms::{Draft, power, read},
+};
+
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes.add(send_message_event).add(redact_event)
+}
+
+/// The longest transaction ID, in bytes.
+const LONGEST_TRANSACTION: usize = 255;
+
+/// User, device and transaction ID.
+type Request = (String, String, String);
+
+/// The requests that are being carried out, by device and transaction, so that one that is repeated meanwhile (because
+/// its client lost patience) waits for the first and finds its event.
+#[derive(Debug, Default)]
+pub struct Sending {
+    running: Mutex<BTreeMap<Request, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Sending {
+    fn turn(&self, key: &Request) -> Arc<tokio::sync::Mutex<()>> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|_, turn| Arc::strong_count(turn) > 1);
+        running.entry(key.clone()).or_default().clone()
+    }
+}
+
+async fn send_message_event(
+    node: Arc<Node>,
+    session: Session,
+    request: send_message_event::Request,
+) -> Answer<send_message_event::Response> {
+    let content = content_of(request.body.json().get())?;
+    let kind = request.event_type.to_string();
+    let transaction = request.txn_id.as_str();
+    let event_id = if kind == "m.room.redaction" {
+        let target = content.get("redacts").and_then(Value::as_str).and_then(|id| OwnedEventId::try_from(id).ok());
+        let target = target.ok_or_else(|| MatrixError::missing_param("a redaction names the event it `redacts`"))?;
+        redact(&node, &session, &request.room_id, &target, content, transaction).await?
+    } else {
+        let draft = Draft::message(session.user_id.clone(), kind, content);
+        once(&node, &session, &request.room_id, draft, transaction).await?
+    };
+    Ok(send_message_event::Response::new(event_id))
+}
+
+async fn redact_event(
+    node: Arc<Node>,
+    session: Session,
+    request: redact_event::Request,
+) -> Answer<redact_event::Response> {
+    let mut content = Map::new();
+    if let Some(reason) = request.reason {
+        content.insert("reason".to_owned(), json!(reason));
+    }
+    let transaction = request.txn_id.as_str();
+    let event_id = redact(&node, &session, &request.room_id, &request.event_id, content, transaction).await?;
+    Ok(redact_event::Response::new(event_id))
+}
+
+async fn redact(
+    node: &Arc<Node>,
+    session: &Session,
+    room_id: &RoomId,
+    target: &EventId,
+    mut content: Map<String, Value>,
+    transaction: &str,
+) -> Answer<OwnedEventId> {
+    // It stands where the room's version wants it.
+    content.remove("redacts");
+    node.store.read(|read| {
+        let room = joined(read, room_id, session.user_id.as_str())?;
+        let event = read::event_by_id(read, target.as_str())?.filter(|event| event.row.room == room);
+        let event = event.ok_or_else(|| MatrixError::not_found("there is no such event in this room"))?;
+        if event.sender() == session.user_id {
+            return Ok(());
+        }
+        // The rules between servers let each server redact what its users sent; among the users it is a matter of power.
+        let powerful = power::levels(read, room)?
+            .is_some_and(|levels| levels.user(&session.user_id) >= UserPowerLevel::from(levels.redact()));
+        if powerful { Ok(()) } else { Err(MatrixError::forbidden("you may not redact what others sent in this room")) }
+    })?;
+    let mut draft = Draft::message(session.user_id.clone(), "m.room.redaction", content);
+    draft.redacts = Some(target.to_owned());
+    once(node, session, room_id, draft, transaction).await
+}
+
+/// Sends an event, unless the same request of the same device was carried out before: then its event is given.
+async fn once(
+    node: &Arc<Node>,
+    session: &Session,
+    room_id: &RoomId,
+    mut draft: Draft,
+    transaction: &str,
+) -> Answer<OwnedEventId> {
+    if transaction.is_empty() || transaction.len() > LONGEST_TRANSACTION {
+        return Err(MatrixError::invalid_param(format!("a transaction ID has 1 to {LONGEST_TRANSACTION} bytes")));
+    }
+    let key = (session.user_id.to_string(), session.device_id.to_string(), transaction.to_owned());
+    let turn = node.sending.turn(&key);
+    let _turn = turn.lock().await;
+    let known = node.store.read(|read| {
+        let known = sent(read, &key, room_id, &draft)?;
+        if known.is_none() {
+            joined(read, room_id, session.user_id.as_str())?;
+        }
+        Ok::<_, MatrixError>(known)
+    })?;
+    if let Some(event_id) = known {
+        return Ok(event_id);
+    }
+    draft.transaction = Some((key.1, key.2));
+    membership::room(node, room_id)?.send(draft).await
+}
+
+/// The event that an equal request made. The specification gives each endpoint and room its own transaction IDs, so what
+/// the request was about must be the same too.
+fn sent(read: &dyn Read, key: &Request, room_id: &RoomId, draft: &Draft) -> Result<Option<OwnedEventId>, StoreError> {
+    let Some(event_id) = TRANSACTIONS.get(read, key)? else { return Ok(None) };
+    let Some(event) = read::event_by_id(read, &event_id)? else { return Ok(None) };
+    let redacts = event.pdu().get("redacts").or_else(|| event.content().get("redacts")).and_then(Value::as_str);
+    let same = read::room_number(read, room_id.as_str())? == Some(event.row.room)
+        && event.kind() == draft.kind
+        && (draft.redacts.is_none() || redacts == draft.redacts.as_ref().map(|id| id.as_str()));
+    Ok(if same { OwnedEventId::try_from(event_id).ok() } else { None })
+}

@@ -1,0 +1,117 @@
+//! Rooms across two nodes.
+
+use serde_json::{Value, json};
+
+use super::world::{World, bodies, encoded, eventually, text};
+
+#[tokio::test]
+async fn a_room_of_another_node_is_joined_by_its_alias_talked_in_and_left() {
+    let (here, there) = World::two().await;
+    let alice = here.person("alice").await;
+    let bob = there.person("bob").await;
+    let room = alice.create(json!({ "preset": "public_chat", "room_alias_name": "pub", "name": "Pub" })).await;
+    let alias = encoded(&format!("#pub:{}", here.node().server_name()));
+    let found = bob.get(&format!("/directory/room/{alias}")).await.ok();
+    assert_eq!((&found["room_id"], &found["servers"]), (&json!(room), &json!([here.node().server_name()])));
+    assert_eq!(bob.post(&format!("/join/{alias}"), json!({})).await.ok()["room_id"], *room);
+    assert_eq!(bob.state(&room, "m.room.name").await["name"], "Pub");
+    bob.say(&room, "from there").await;
+    eventually("the message arrives", async || bodies(&alice.history(&room).await) == ["from there"]).await;
+    alice.say(&room, "from here").await;
+    eventually("the answer arrives", async || bodies(&bob.history(&room).await) == ["from there", "from here"]).await;
+    bob.post(&format!("/rooms/{room}/leave"), json!({})).await.ok();
+    let member = format!("/rooms/{room}/state/m.room.member/{}", bob.id());
+    eventually("the leaving is seen", async || alice.get(&member).await.ok()["membership"] == "leave").await;
+    let missing = encoded(&format!("#none:{}", here.node().server_name()));
+    bob.post(&format!("/join/{missing}"), json!({})).await.refused(404, "M_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn an_invite_to_another_node_is_taken_or_declined_there() {
+    let (here, there) = World::two().await;
+    let alice = here.person("alice").await;
+    let bob = there.person("bob").await;
+    let room = alice.create(json!({ "invite": [bob.id()], "is_direct": true })).await;
+    bob.join(&room).await;
+    bob.say(&room, "here I am").await;
+    eventually("the message arrives", async || bodies(&alice.history(&room).await) == ["here I am"]).await;
+
+    let other = alice.create(json!({})).await;
+    bob.post(&format!("/join/{other}?via={}", here.node().server_name()), json!({})).await.refused(403, "M_FORBIDDEN");
+    alice.invite(&other, bob.id()).await;
+    bob.post(&format!("/rooms/{other}/leave"), json!({ "reason": "no" })).await.ok();
+    let member = format!("/rooms/{other}/state/m.room.member/{}", bob.id());
+    eventually("the refusal is seen", async || alice.get(&member).await.ok()["membership"] == "leave").await;
+    alice
+        .post(
+            &format!("/rooms/{other}/invite"),
+            json!({ "user_id": format!("@nobody:{}", there.node().server_name()) }),
+        )
+        .await
+        .status
+        .is_client_error()
+        .then_some(())
+        .expect("nobody is refused");
+}
+
+#[tokio::test]
+async fn who_joins_late_scrolls_back_through_history_that_only_the_other_node_had() {
+    let (here, there) = World::two().await;
+    let alice = here.person("alice").await;
+    let bob = there.person("bob").await;
+    let room = alice.create(json!({ "preset": "public_chat" })).await;
+    let said: Vec<String> = (0..230).map(|n| n.to_string()).collect();
+    for body in &said {
+        alice.say(&room, body).await;
+    }
+    bob.post(&format!("/join/{room}?via={}", here.node().server_name()), json!({})).await.ok();
+    let history = bob.history(&room).await;
+    assert_eq!(bodies(&history), said);
+    assert_eq!(history[0]["type"], "m.room.create");
+}
+
+#[tokio::test]
+async fn a_node_asks_another_for_its_rooms_and_what_stands_in_its_spaces() {
+    let (here, there) = World::two().await;
+    let alice = here.person("alice").await;
+    let bob = there.person("bob").await;
+    let via = json!([here.node().server_name()]);
+    let space = alice
+        .create(json!({ "visibility": "public", "name": "Space", "creation_content": { "type": "m.space" } }))
+        .await;
+    let open = alice.create(json!({ "preset": "public_chat", "name": "Open" })).await;
+    let closed = alice.create(json!({})).await;
+    for child in [&open, &closed] {
+        alice.put(&format!("/rooms/{space}/state/m.space.child/{child}"), json!({ "via": via })).await.ok();
+    }
+    let list = bob.post(&format!("/publicRooms?server={}", here.node().server_name()), json!({})).await.ok();
+    assert_eq!(list["chunk"].as_array().map(Vec::len), Some(1));
+    assert_eq!(list["chunk"][0]["room_id"], *space);
+    bob.post(&format!("/join/{space}?via={}", here.node().server_name()), json!({})).await.ok();
+    let tree = bob.get(&format!("/_matrix/client/v1/rooms/{space}/hierarchy")).await.ok();
+    let ids: Vec<String> = tree["rooms"].as_array().expect("rooms").iter().map(|room| text(&room["room_id"])).collect();
+    assert_eq!(ids, [space, open.clone()]);
+    let summary =
+        bob.get(&format!("/_matrix/client/v1/room_summary/{open}?via={}", here.node().server_name())).await.ok();
+    assert_eq!((&summary["name"], &summary["membership"]), (&json!("Open"), &json!("leave")));
+    bob.get(&format!("/_matrix/client/v1/room_summary/{closed}?via={}", here.node().server_name()))
+        .await
+        .refused(404, "M_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_knock_on_another_nodes_door_is_answered_by_an_invite() {
+    let (here, there) = World::two().await;
+    let alice = here.person("alice").await;
+    let bob = there.person("bob").await;
+    let rule = json!([{ "type": "m.room.join_rules", "content": { "join_rule": "knock" } }]);
+    let room = alice.create(json!({ "initial_state": rule })).await;
+    let knock = format!("/knock/{room}?via={}", here.node().server_name());
+    bob.post(&knock, json!({ "reason": "hello?" })).await.ok();
+    let member = format!("/rooms/{room}/state/m.room.member/{}", bob.id());
+    let seen: Value = alice.get(&member).await.ok();
+    assert_eq!((&seen["membership"], &seen["reason"]), (&json!("knock"), &json!("hello?")));
+    alice.invite(&room, bob.id()).await;
+    bob.join(&room).await;
+    assert_eq!(alice.get(&member).await.ok()["membership"], "join");
+}

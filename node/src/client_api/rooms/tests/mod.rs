@@ -1,0 +1,11 @@
+//! The room endpoints, through the router of a node in memory.
+
+mod creating;
+mod directory;
+mod federating;
+mod history;
+mod members;
+mod relating;
+mod sending;
+mod upgrading;
+mod world;

@@ -1,0 +1,256 @@
+//! Requests to other servers: typed, signed with `X-Matrix`, bounded in number, time and length.
+//!
+//! Server-server specification, "Request Authentication".
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
+use http::header;
+use http_body::Frame;
+use kith_transport::{Body, BoxError, Class, Transport, boxed, full, read_body};
+use ruma::{
+    OwnedServerName, ServerName,
+    api::{
+        IncomingResponseExt as _, OutgoingRequest, OutgoingRequestExt as _,
+        federation::authentication::{ServerSignatures, XMatrixSigningInput},
+        path_builder::PathBuilder,
+    },
+    signatures::Ed25519KeyPair,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::error::FederationError;
+use crate::platform::{Clock, timeout};
+
+/// How many requests of one class run towards one server at a time.
+const CONCURRENT: [usize; 2] = [16, 8];
+/// How many more may wait for their turn.
+const WAITING: usize = 256;
+/// The longest answer to a small request, in bytes.
+pub const SMALL_ANSWER: usize = 16 << 20;
+/// The longest answer to a join or state request, in bytes: about 100,000 members.
+pub const LARGE_ANSWER: usize = 256 << 20;
+/// The longest error body that is read.
+const ERROR_ANSWER: usize = 64 << 10;
+
+/// Sends signed requests.
+pub struct Client {
+    server_name: OwnedServerName,
+    key: Arc<Ed25519KeyPair>,
+    transport: Transport,
+    clock: Arc<dyn Clock>,
+    turns: Mutex<BTreeMap<(OwnedServerName, Class), Arc<Semaphore>>>,
+}
+
+impl Client {
+    /// A client that signs as `server_name` with `key`.
+    pub fn new(
+        server_name: OwnedServerName,
+        key: Arc<Ed25519KeyPair>,
+        transport: Transport,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { server_name, key, transport, clock, turns: Mutex::default() }
+    }
+
+    /// Asks `server`. `limit` bounds the time in all, the answer's body included.
+    ///
+    /// # Errors
+    /// [`FederationError`]; [`kith_transport::TransportError::maybe_delivered`] tells whether the server may have acted.
+    pub async fn request<R>(
+        &self,
+        server: &ServerName,
+        request: R,
+        class: Class,
+        limit: Duration,
+    ) -> Result<R::IncomingResponse, FederationError>
+    where
+        R: OutgoingRequest,
+        for<'a> R::Authentication: ruma::api::auth_scheme::AuthScheme<Input<'a> = XMatrixSigningInput<'a>>,
+        for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
+    {
+        let request = self.signed(server, request)?;
+        let response = self.send(server, request, class, limit).await?;
+        let (parts, body) = response.into_parts();
+        R::IncomingResponse::try_from_http_response(http::Response::from_parts(parts, &body[..])).map_err(|error| {
+            FederationError::Nonsense {
+                server: server.to_owned(),
+                reason: error.to_string().chars().take(300).collect(),
+            }
+        })
+    }
+
+    /// Asks `server` for something long, whose body is given as it comes. `limit` bounds the time in all: after it the body ends
+    /// with an error. An error response is read and given as the error.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn stream<R>(
+        &self,
+        server: &ServerName,
+        request: R,
+        limit: Duration,
+    ) -> Result<http::Response<Body>, FederationError>
+    where
+        R: OutgoingRequest,
+        for<'a> R::Authentication: ruma::api::auth_scheme::AuthScheme<Input<'a> = XMatrixSigningInput<'a>>,
+        for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
+    {
+        let request = self.signed(server, request)?;
+        let deadline = self.clock.sleep(limit);
+        let turn = self.turn(server, Class::Bulk).await?;
+        let response = self.transport.send(server.as_str(), Class::Bulk, limit, request.map(full)).await?;
+        if response.status().is_success() {
+            return Ok(response.map(|body| boxed(Stream { body, deadline, _turn: turn })));
+        }
+        let (parts, body) = response.into_parts();
+        let late = timeout(&*self.clock, limit, read_body(body, ERROR_ANSWER)).await;
+        let body = late.ok().and_then(Result::ok).unwrap_or_default();
+        let retry = parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        Err(FederationError::remote(server.to_owned(), parts.status, retry, &body))
+    }
+
+    /// Asks `server` on a path that no `ruma` type has, with a JSON body unless it is `Null`; gives the answer's JSON.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn request_json(
+        &self,
+        server: &ServerName,
+        method: http::Method,
+        path: &str,
+        body: &serde_json::Value,
+        class: Class,
+        limit: Duration,
+    ) -> Result<serde_json::Value, FederationError> {
+        let local = |error: &dyn std::fmt::Display| FederationError::Local(error.to_string());
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(format!("https://{server}{path}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .map_err(|error| local(&error))?;
+        let input = XMatrixSigningInput::new(self.server_name.clone(), server.to_owned(), &self.key);
+        <ServerSignatures as ruma::api::auth_scheme::AuthScheme>::add_authentication(&mut request, input)
+            .map_err(|error| local(&error))?;
+        let response = self.send(server, request, class, limit).await?;
+        serde_json::from_slice(response.body())
+            .map_err(|error| FederationError::Nonsense { server: server.to_owned(), reason: error.to_string() })
+    }
+
+    /// A request as it goes over the wire, signed for `server`.
+    fn signed<R>(&self, server: &ServerName, request: R) -> Result<http::Request<Vec<u8>>, FederationError>
+    where
+        R: OutgoingRequest,
+        for<'a> R::Authentication: ruma::api::auth_scheme::AuthScheme<Input<'a> = XMatrixSigningInput<'a>>,
+        for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
+    {
+        let input = XMatrixSigningInput::new(self.server_name.clone(), server.to_owned(), &self.key);
+        request
+            .try_into_http_request(&format!("https://{server}"), input, ())
+            .map_err(|error| FederationError::Local(error.to_string()))
+    }
+
+    async fn send(
+        &self,
+        server: &ServerName,
+        request: http::Request<Vec<u8>>,
+        class: Class,
+        limit: Duration,
+    ) -> Result<http::Response<Bytes>, FederationError> {
+        let late = || {
+            FederationError::Transport(kith_transport::TransportError::Timeout {
+                name: server.to_string(),
+                after: limit,
+            })
+        };
+        match timeout(&*self.clock, limit, self.exchange(server, request, class, limit)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(late()),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        server: &ServerName,
+        request: http::Request<Vec<u8>>,
+        class: Class,
+        limit: Duration,
+    ) -> Result<http::Response<Bytes>, FederationError> {
+        let _turn = self.turn(server, class).await?;
+        let (parts, body) = request.into_parts();
+        let request = http::Request::from_parts(parts, full(body));
+        let (parts, body) = self.transport.send(server.as_str(), class, limit, request).await?.into_parts();
+        let most = match class {
+            _ if !parts.status.is_success() => ERROR_ANSWER,
+            Class::Control => SMALL_ANSWER,
+            Class::Bulk => LARGE_ANSWER,
+        };
+        let body = read_body(body, most)
+            .await
+            .map_err(|error| FederationError::Nonsense { server: server.to_owned(), reason: error.to_string() });
+        if !parts.status.is_success() {
+            let retry = parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let body = body.unwrap_or_default();
+            return Err(FederationError::remote(server.to_owned(), parts.status, retry, &body));
+        }
+        Ok(http::Response::from_parts(parts, body?))
+    }
+
+    /// Waits for a free place among the requests to a server.
+    async fn turn(&self, server: &ServerName, class: Class) -> Result<OwnedSemaphorePermit, FederationError> {
+        let concurrent = CONCURRENT[class as usize];
+        let places = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            // Servers nobody talks to have no entry.
+            turns.retain(|_, places| Arc::strong_count(places) > 1);
+            turns.entry((server.to_owned(), class)).or_insert_with(|| Arc::new(Semaphore::new(concurrent))).clone()
+        };
+        // Each holder and each waiter has a clone; the map has one.
+        if Arc::strong_count(&places) > 1 + concurrent + WAITING {
+            return Err(FederationError::Busy(server.to_owned()));
+        }
+        places.acquire_owned().await.map_err(|_| FederationError::Busy(server.to_owned()))
+    }
+}
+
+/// A body that takes one of the places towards its server, until it ends or its time is up.
+struct Stream {
+    body: Body,
+    deadline: BoxFuture<'static, ()>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl http_body::Body for Stream {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(frame);
+        }
+        self.deadline.poll_unpin(context).map(|()| Some(Err("it took too long".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,91 @@
+//! Inviting users of other servers. Server-server specification, "Inviting to a room".
+
+use std::sync::Arc;
+
+use kith_room::Event;
+use kith_transport::Class;
+use ruma::{
+    UserId,
+    api::federation::membership::{RawStrippedState, create_invite::v2 as invite},
+    canonical_json::to_canonical_value,
+};
+use serde_json::{Map, Value};
+
+use super::STEP;
+use crate::{
+    federation::{Federation, FederationError, pdus, pending, rules},
+    http::{Answer, MatrixError},
+    rooms::{Room, timestamp},
+    server_api::{refusal, signer},
+};
+
+impl Federation {
+    /// Invites a user of another server: its server signs the invite first, then it becomes part of the room. `content` may
+    /// hold a `reason`, `is_direct`, `displayname` and `avatar_url`.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the sender may not invite, or if the user's server could not verify this room's members (the message
+    /// names the remedy); the other server's refusal; 502 if it cannot be reached.
+    pub async fn invite(
+        &self,
+        room: &Room,
+        sender: &UserId,
+        target: &UserId,
+        content: &Map<String, Value>,
+    ) -> Answer<()> {
+        let node = self.node()?;
+        let server = target.server_name();
+        let stripped = node.store.read(|read| {
+            rules::check_names(read, room.number(), server)?;
+            pending::stripped_pdus(read, room.number(), Some(sender))
+        })?;
+        let mut fields = content.clone();
+        fields.insert("membership".to_owned(), "invite".into());
+        let content = match to_canonical_value(Value::Object(fields)) {
+            Ok(ruma::CanonicalJsonValue::Object(content)) => content,
+            _ => return Err(MatrixError::bad_json("the content is not canonical JSON")),
+        };
+        let builder = kith_room::Builder::new(sender, "m.room.member", content).state_key(target.as_str());
+        let (now, random) = (timestamp(node.clock.now_ms()), node.rng.u64());
+        let event = room
+            .with_engine(|engine, past| {
+                let verdict = engine.create_local(builder, now, random, signer(&node), past).map_err(refusal)?;
+                Ok(verdict.event)
+            })
+            .await?;
+        let request = invite::Request::new(
+            room.id().to_owned(),
+            event.event_id().to_owned(),
+            room.version().clone(),
+            pdus::raw(event.text())?,
+            stripped.into_iter().map(RawStrippedState::Pdu).collect(),
+        );
+        // Once more if the answer was lost: the other server has stored it.
+        let answer = match self.client().request(server, request.clone(), Class::Control, STEP).await {
+            Err(FederationError::Transport(error)) if error.maybe_delivered() => {
+                self.client().request(server, request, Class::Control, STEP).await?
+            }
+            answer => answer?,
+        };
+        let signed = self.signed(room, &event, &answer)?;
+        room.receive_for_others(node.server_name().as_str(), signed).await
+    }
+
+    /// The invite as the other server signed it: the same event, and its server's signature on it.
+    fn signed(&self, room: &Room, event: &Arc<Event>, answer: &invite::Response) -> Answer<Arc<Event>> {
+        let nonsense =
+            |reason: &str| MatrixError::unreachable(format!("the invited user's server answers nonsense: {reason}"));
+        let signed = pdus::check(&answer.event, room.version()).map_err(|error| nonsense(&error.to_string()))?;
+        if signed.event_id() != event.event_id() || signed.redacted() {
+            return Err(nonsense("it signed another event"));
+        }
+        let target = event.member().map(UserId::server_name);
+        let by_target = signed
+            .json()
+            .get("signatures")
+            .and_then(|signatures| signatures.as_object())
+            .zip(target)
+            .is_some_and(|(signatures, server)| signatures.contains_key(server.as_str()));
+        if by_target { Ok(signed) } else { Err(nonsense("it did not sign the invite")) }
+    }
+}

@@ -1,0 +1,163 @@
+//! Joining a room through another server. Server-server specification, "Joining Rooms".
+
+use std::sync::Arc;
+
+use kith_room::{Event, keys::may_share};
+use kith_transport::Class;
+use ruma::{
+    OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
+    api::federation::membership::{create_join_event::v2 as send_join, prepare_join_event::v1 as make_join},
+};
+use serde_json::{Map, Value};
+
+use super::{Failures, STEP, WHOLE_ROOM, complete, known_versions, version_of};
+use crate::{
+    Node,
+    federation::{Federation, FederationError, pdus, rules},
+    http::{Answer, MatrixError},
+    rooms::Received,
+};
+
+/// Why joining through one server failed.
+enum Failure {
+    /// What the server answers, or that it does not.
+    Server(FederationError),
+    /// Its answer is of no use.
+    Answer(MatrixError),
+    /// No server will do better.
+    Final(MatrixError),
+}
+
+impl From<FederationError> for Failure {
+    fn from(error: FederationError) -> Self {
+        Self::Server(error)
+    }
+}
+
+impl Federation {
+    /// Joins a user of ours to a room, through the servers of `via`, the inviter's, and those known to be in it. `content` may
+    /// hold `displayname`, `avatar_url`, `reason` and whatever else the member event is to carry. When this returns the
+    /// user is in the room and its state is here.
+    ///
+    /// # Errors
+    /// The refusal of a server that was asked (`M_FORBIDDEN`, `M_UNABLE_TO_AUTHORISE_JOIN`, ...); 404 if no server is known; 502
+    /// if none answers.
+    pub async fn join(
+        &self,
+        user: &UserId,
+        room_id: &RoomId,
+        via: &[OwnedServerName],
+        content: &Map<String, Value>,
+    ) -> Answer<()> {
+        let node = self.node()?;
+        let mut failures = Failures::default();
+        for server in self.servers_to_ask(&node, user, room_id, via)? {
+            if let Err(error) = rules::check_pair(&server, node.server_name()) {
+                failures.refusal.get_or_insert(error);
+                continue;
+            }
+            match self.join_through(&node, &server, user, room_id, content).await {
+                Ok(()) => return Ok(()),
+                Err(Failure::Server(error)) => {
+                    let incompatible = error.errcode() == Some("M_INCOMPATIBLE_ROOM_VERSION");
+                    failures.add(&server, error);
+                    if incompatible {
+                        break;
+                    }
+                }
+                Err(Failure::Answer(error)) => failures.add_nonsense(&server, error),
+                Err(Failure::Final(error)) => return Err(error),
+            }
+        }
+        Err(failures.answer("join that room"))
+    }
+
+    async fn join_through(
+        &self,
+        node: &Arc<Node>,
+        server: &ServerName,
+        user: &UserId,
+        room_id: &RoomId,
+        content: &Map<String, Value>,
+    ) -> Result<(), Failure> {
+        let mut request = make_join::Request::new(room_id.to_owned(), user.to_owned());
+        request.ver = known_versions();
+        let proposal = self.client().request(server, request, Class::Control, STEP).await?;
+        let version = version_of(proposal.room_version).map_err(Failure::Final)?;
+        let join =
+            complete(node, &proposal.event, &version, room_id, user, "join", content).map_err(Failure::Answer)?;
+        let pdu = pdus::raw(join.text()).map_err(Failure::Answer)?;
+        let request = send_join::Request::new(room_id.to_owned(), join.event_id().to_owned(), pdu);
+        // The answer may be lost; the same request again gets the same answer.
+        let answer = match self.client().request(server, request.clone(), Class::Bulk, WHOLE_ROOM).await {
+            Err(FederationError::Transport(error)) if error.maybe_delivered() => {
+                self.client().request(server, request, Class::Bulk, WHOLE_ROOM).await?
+            }
+            answer => answer?,
+        };
+        self.enter(node, server, room_id, &version, join, answer.room_state).await
+    }
+
+    /// Takes the room in as the other server gave it.
+    async fn enter(
+        &self,
+        node: &Arc<Node>,
+        server: &ServerName,
+        room_id: &RoomId,
+        version: &RoomVersionId,
+        join: Event,
+        answer: send_join::RoomState,
+    ) -> Result<(), Failure> {
+        // A restricted room's join comes back with the signature of the server that authorised it.
+        let join = match &answer.event {
+            Some(pdu) => {
+                let event = pdus::check(pdu, version)
+                    .map_err(|error| Failure::Answer(MatrixError::unreachable(error.to_string())))?;
+                if event.event_id() != join.event_id() {
+                    let message = "the server answers with another event than the join it was sent";
+                    return Err(Failure::Answer(MatrixError::unreachable(message)));
+                }
+                event
+            }
+            None => Arc::new(join),
+        };
+        let checked = |pdus| pdus::check_many(node, room_id, version, pdus);
+        let state = checked(answer.state).await.map_err(Failure::Final)?;
+        let auth_chain = checked(answer.auth_chain).await.map_err(Failure::Final)?;
+        let members: Vec<&ServerName> = state
+            .iter()
+            .filter(|event| event.content_str("membership") == Some("join"))
+            .filter_map(|event| Some(event.member()?.server_name()))
+            .collect();
+        if let Err(error) = may_share(members, node.server_name()) {
+            // The other server should have refused. Nothing of the room is kept, and it is told that we are gone.
+            let gone = self.leave_through(node, server, join.sender(), room_id, &Map::new()).await;
+            tracing::warn!(%room_id, %error, left = gone.is_ok(), "a room is left at once");
+            return Err(Failure::Final(rules::cannot_share(error)));
+        }
+        let room = node.rooms.get_or_new(room_id, version).map_err(Failure::Final)?;
+        let in_room = node
+            .store
+            .read(|read| {
+                Ok::<_, MatrixError>(crate::rooms::read::room(read, room.number())?.is_some_and(|row| row.joined))
+            })
+            .map_err(Failure::Final)?;
+        if !in_room && room.import_join(auth_chain, state, join.clone()).await.map_err(Failure::Answer)? {
+            return Ok(());
+        }
+        // Another user of ours is there already: the join is one more event of a room that is here.
+        let results = room.receive(server.as_str(), vec![join]).await.map_err(Failure::Final)?;
+        match results.into_iter().next() {
+            Some((_, Received::Accepted | Received::Known)) => Ok(()),
+            Some((_, Received::Parked { .. })) => {
+                self.fetch_missing(room_id);
+                self.missing_settled(room_id).await;
+                Ok(())
+            }
+            Some((_, Received::Hidden(reason) | Received::Refused(reason))) => {
+                Err(Failure::Final(MatrixError::forbidden(reason)))
+            }
+            None => Err(Failure::Final(MatrixError::internal("a received event has no result"))),
+        }
+    }
+}

@@ -1,0 +1,520 @@
+//! Getting what is missing of a room's graph: events that others build on or rest on.
+//!
+//! A received event whose prev or auth events are not here waits on disk (parked). One job per room, in the background, asks
+//! servers of the room for what lies between (`get_missing_events`, in bounded steps); where too much is missing, or no
+//! server has it, the gap is bridged: the state behind it is taken from another server and checked, and the history
+//! before it can be scrolled back to later. Then the parked events are offered to the room again. An event that cannot be
+//! placed is dropped after some tries and a day; comparing heads ([`super::heads`]) finds it again if it matters.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::FutureExt as _;
+use kith_room::{Event, Placement, graph::sort_by_prev_events};
+use kith_store::{
+    Json, StoreError,
+    tables::rooms::{EVENT_IDS, EXTREMITIES, GAPS, PARKED, ParkedRow, ROOMS},
+};
+use kith_transport::Class;
+use ruma::{
+    OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName, UInt,
+    api::federation::{
+        authorization::get_event_authorization::v1 as event_auth, event::get_missing_events::v1 as get_missing_events,
+    },
+};
+use tokio::sync::{Notify, Semaphore};
+
+use super::{Federation, pdus};
+use crate::{
+    Node,
+    http::Answer,
+    rooms::{Received, Room, read},
+};
+
+/// Rooms that are worked on at a time.
+const JOBS: usize = 32;
+/// Events fetched in one go; a longer gap is bridged.
+const MOST_FETCHED: usize = 2_000;
+/// Requests for one gap.
+const MOST_STEPS: usize = 40;
+/// Events asked for in one request.
+const STEP: u32 = 100;
+/// Event IDs named in one request.
+const MOST_NAMED: usize = 20;
+/// Events handed to the room at once.
+const BATCH: usize = 100;
+/// Servers asked in one attempt.
+const MOST_SERVERS: usize = 4;
+/// Gaps bridged in one attempt, and events tried for it.
+const MOST_BRIDGED: usize = 10;
+const MOST_BRIDGE_TRIES: usize = 40;
+/// Events whose auth events are asked for in one attempt.
+const MOST_AUTH_CHAINS: usize = 40;
+/// How long a server may take for an answer.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// A parked event is dropped after this many attempts, once it is this old (milliseconds).
+const MOST_TRIES: u32 = 8;
+const LONGEST_WAIT: u64 = 24 * 3_600_000;
+/// The wait after a failed attempt: doubling from the first to the last.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
+const LAST_WAIT: Duration = Duration::from_secs(1800);
+/// The least time between two attempts when the first failed: whoever sends what cannot be completed does not set the pace.
+const LEAST_WAIT: Duration = Duration::from_millis(500);
+
+/// Rooms that lack something.
+#[derive(Debug)]
+pub struct Missing {
+    jobs: Mutex<BTreeMap<OwnedRoomId, Arc<Job>>>,
+    slots: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct Job {
+    /// Something changed: try (again) now.
+    kick: Notify,
+    /// The job ended, one way or the other.
+    ended: tokio::sync::watch::Sender<bool>,
+}
+
+impl Default for Missing {
+    fn default() -> Self {
+        Self { jobs: Mutex::default(), slots: Semaphore::new(JOBS) }
+    }
+}
+
+impl Missing {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<OwnedRoomId, Arc<Job>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every room that lacks something tries again now.
+    pub(super) fn kick_all(&self) {
+        for job in self.lock().values() {
+            job.kick.notify_one();
+        }
+    }
+}
+
+/// Goes on with what waited before the node was stopped.
+pub(super) fn start(node: &Arc<Node>) -> Result<(), StoreError> {
+    let rooms = node.store.read(|read| {
+        let mut numbers = BTreeSet::new();
+        for row in PARKED.range(read, ..)? {
+            numbers.insert(row?.0.0);
+        }
+        let mut rooms = Vec::new();
+        for number in numbers {
+            rooms.extend(ROOMS.get(read, &number)?.map(|row| row.0.room_id));
+        }
+        Ok::<_, StoreError>(rooms)
+    })?;
+    for room in rooms {
+        if let Ok(room) = RoomId::parse(room) {
+            node.federation.fetch_missing(&room);
+        }
+    }
+    Ok(())
+}
+
+impl Federation {
+    /// Parked events of a room wait for others: fetch these, in the background.
+    pub fn fetch_missing(&self, room_id: &RoomId) {
+        let Ok(node) = self.node() else { return };
+        let job = {
+            let mut jobs = self.missing.lock();
+            if let Some(job) = jobs.get(room_id) {
+                job.kick.notify_one();
+                return;
+            }
+            let job = Arc::new(Job::default());
+            jobs.insert(room_id.to_owned(), job.clone());
+            job
+        };
+        let spawner = node.spawner.clone();
+        spawner.spawn("missing events", run(node, room_id.to_owned(), job).boxed());
+    }
+
+    /// Waits until nothing of a room is being fetched.
+    pub(super) async fn missing_settled(&self, room_id: &RoomId) {
+        let ended = self.missing.lock().get(room_id).map(|job| job.ended.subscribe());
+        if let Some(mut ended) = ended {
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
+    }
+}
+
+async fn run(node: Arc<Node>, room_id: OwnedRoomId, job: Arc<Job>) {
+    let mut failures = 0u32;
+    loop {
+        let attempt = {
+            let Ok(_slot) = node.federation.missing.slots.acquire().await else { return };
+            attempt(&node, &room_id).await
+        };
+        match attempt {
+            Ok(true) => {
+                let mut jobs = node.federation.missing.lock();
+                // What was parked this moment has kicked: look again.
+                if job.kick.notified().now_or_never().is_none() {
+                    jobs.remove(&room_id);
+                    job.ended.send_replace(true);
+                    return;
+                }
+                failures = 0;
+            }
+            Ok(false) => failures += 1,
+            Err(error) => {
+                tracing::info!(room = %room_id, %error, "missing events could not be fetched");
+                failures += 1;
+            }
+        }
+        if failures > 0 {
+            // Whoever waits for this room has waited long enough.
+            job.ended.send_replace(true);
+            let wait = FIRST_WAIT.saturating_mul(1 << (failures - 1).min(16)).min(LAST_WAIT);
+            let jitter = Duration::from_millis(node.rng.below(u64::try_from(wait.as_millis() / 2).unwrap_or(1)));
+            node.clock.sleep(LEAST_WAIT).await;
+            tokio::select! {
+                biased;
+                () = job.kick.notified() => {}
+                () = node.clock.sleep(wait + jitter) => {}
+            }
+        }
+    }
+}
+
+/// Parked events with what they lack.
+#[derive(Default)]
+struct Waiting {
+    events: BTreeMap<OwnedEventId, Arc<Event>>,
+    lacks_auth: BTreeSet<OwnedEventId>,
+    lacks_prev: bool,
+}
+
+/// One attempt at everything that waits in a room. True when nothing waits any more.
+async fn attempt(node: &Arc<Node>, room_id: &RoomId) -> Answer<bool> {
+    let Some(room) = node.rooms.get(room_id)? else { return Ok(true) };
+    let rows = give_up_old(node, &room).await?;
+    if rows.is_empty() {
+        return Ok(true);
+    }
+    let joined = node.store.read(|read| read::room(read, room.number()))?.is_some_and(|row| row.joined);
+    if !joined {
+        drop_parked(node, &room, rows.into_iter().map(|(id, _)| id).collect()).await?;
+        return Ok(true);
+    }
+    if offer(&room, &rows).await?.events.is_empty() {
+        return Ok(true);
+    }
+    for server in servers_to_ask(node, &room, &rows)? {
+        let waiting = offer(&room, &parked(node, &room)?).await?;
+        if waiting.events.is_empty() {
+            return Ok(true);
+        }
+        if let Err(error) = fetch_from(node, &room, &server, waiting).await {
+            tracing::info!(room = %room_id, %server, %error, "a server could not help with missing events");
+        }
+    }
+    let rows = parked(node, &room)?;
+    let waiting = offer(&room, &rows).await?;
+    count_tries(node, &room, waiting.events.into_keys().collect()).await
+}
+
+fn parked(node: &Arc<Node>, room: &Room) -> Answer<Vec<(String, ParkedRow)>> {
+    room.parked(&node.store.snapshot()?)
+}
+
+/// Offers what is parked to the room again; gives what still waits.
+async fn offer(room: &Room, rows: &[(String, ParkedRow)]) -> Answer<Waiting> {
+    let mut waiting = Waiting::default();
+    let mut events = BTreeMap::new();
+    for (id, row) in rows {
+        let Ok(id) = OwnedEventId::try_from(id.as_str()) else { continue };
+        if let Ok(event) = Event::from_stored(row.pdu.as_str(), id.clone(), room.rules()) {
+            events.insert(id, Arc::new(event));
+        }
+    }
+    for batch in sort_by_prev_events(events.values().cloned()).chunks(BATCH) {
+        for (id, received) in room.receive("", batch.to_vec()).await? {
+            if let Received::Parked { prev, auth } = received {
+                waiting.lacks_prev |= !prev.is_empty();
+                if !auth.is_empty() {
+                    waiting.lacks_auth.insert(id.clone());
+                }
+                if let Some(event) = events.get(&id) {
+                    waiting.events.insert(id, event.clone());
+                }
+            }
+        }
+    }
+    Ok(waiting)
+}
+
+/// Servers that may have what is missing: those that sent what waits, then the others of the room; reachable ones first.
+fn servers_to_ask(node: &Arc<Node>, room: &Room, rows: &[(String, ParkedRow)]) -> Answer<Vec<OwnedServerName>> {
+    let mut names: Vec<String> = rows.iter().rev().map(|(_, row)| row.origin.clone()).collect();
+    names.extend(node.store.read(|read| read::servers(read, room.number()))?);
+    let mut seen = BTreeSet::new();
+    let mut servers: Vec<OwnedServerName> = names
+        .into_iter()
+        .filter_map(|name| OwnedServerName::try_from(name).ok())
+        .filter(|name| name != node.server_name() && seen.insert(name.clone()))
+        .collect();
+    let connected = super::heads::connected_keys(node);
+    servers.sort_by_key(|name| !super::heads::is_connected(&connected, name));
+    servers.truncate(MOST_SERVERS);
+    Ok(servers)
+}
+
+async fn fetch_from(node: &Arc<Node>, room: &Room, server: &ServerName, waiting: Waiting) -> Answer<()> {
+    let lack_auth = waiting.events.values().filter(|event| waiting.lacks_auth.contains(event.event_id()));
+    for event in fairly(lack_auth.cloned().collect()).into_iter().take(MOST_AUTH_CHAINS) {
+        let request = event_auth::Request::new(room.id().to_owned(), event.event_id().to_owned());
+        let answer = match node.federation.client().request(server, request, Class::Bulk, TIME_LIMIT).await {
+            Ok(answer) => answer,
+            // Perhaps nobody has it. The others must not wait behind it.
+            Err(error) if error.is_refusal() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let chain = pdus::check_many(node, room.id(), room.version(), answer.auth_chain).await?;
+        let added = room.add_outliers(chain).await?;
+        node.federation.stats.pdus_fetched.add_many(added as u64);
+    }
+    if waiting.lacks_prev {
+        fill_gap(node, room, server, waiting.events).await?;
+    }
+    Ok(())
+}
+
+/// Fetches what lies between the room as it is here and the events that wait, and hands it to the room in order.
+async fn fill_gap(
+    node: &Arc<Node>,
+    room: &Room,
+    server: &ServerName,
+    mut waiting: BTreeMap<OwnedEventId, Arc<Event>>,
+) -> Answer<()> {
+    let earliest = extremities(node, room)?;
+    let begin = begin_of_history(node, room)?;
+    drop_old(node, room, begin, &mut waiting).await?;
+    let mut found: BTreeMap<OwnedEventId, Arc<Event>> = BTreeMap::new();
+    let mut open = without_past(room, &waiting, &found)?;
+    // Events of which the server tells nothing: made up, perhaps. The others must not wait behind them.
+    let mut fruitless: BTreeSet<OwnedEventId> = BTreeSet::new();
+    for _ in 0..MOST_STEPS {
+        let ids = open.iter().map(|event| event.event_id()).filter(|id| !fruitless.contains(*id));
+        let latest: Vec<OwnedEventId> = ids.take(MOST_NAMED).map(ToOwned::to_owned).collect();
+        if latest.is_empty() || found.len() >= MOST_FETCHED {
+            break;
+        }
+        let mut request = get_missing_events::Request::new(room.id().to_owned(), earliest.clone(), latest.clone());
+        request.limit = UInt::from(STEP);
+        request.min_depth = UInt::new_saturating(begin.saturating_add(1));
+        let answer = match node.federation.client().request(server, request, Class::Bulk, TIME_LIMIT).await {
+            Ok(answer) => answer,
+            // It will not tell what lies between; perhaps it tells the state.
+            Err(error) if error.is_refusal() => break,
+            Err(error) => return Err(error.into()),
+        };
+        let events = pdus::check_many(node, room.id(), room.version(), answer.events).await?;
+        let before = found.len();
+        for event in events {
+            let id = event.event_id().to_owned();
+            if event.depth() > begin && !waiting.contains_key(&id) && !room.unknown([&id])?.is_empty() {
+                found.insert(id, event);
+            }
+        }
+        found = leading_to(&waiting, found);
+        if found.len() == before {
+            fruitless.extend(latest);
+            continue;
+        }
+        open = without_past(room, &waiting, &found)?;
+    }
+    node.federation.stats.pdus_fetched.add_many(found.len() as u64);
+    bridge_all(node, room, server, open, &found).await;
+    let events: Vec<Arc<Event>> = found.into_values().chain(waiting.into_values()).collect();
+    for batch in sort_by_prev_events(events).chunks(BATCH) {
+        room.receive(server.as_str(), batch.to_vec()).await?;
+    }
+    Ok(())
+}
+
+/// The depth below which the room's history is not here: that of its latest gap. What lies there is not missing: fetched so, it
+/// would be shown as new.
+fn begin_of_history(node: &Arc<Node>, room: &Room) -> Answer<u64> {
+    node.store.read(|snapshot| {
+        let last = GAPS.prefix_rev(snapshot, &room.number())?.next().transpose()?;
+        Ok(last.map_or(0, |((_, depth, _), _)| depth))
+    })
+}
+
+/// Drops events of the state with which we came to the room, when a server sends them again: their place is in the history, not
+/// at the end.
+async fn drop_old(
+    node: &Arc<Node>,
+    room: &Room,
+    begin: u64,
+    waiting: &mut BTreeMap<OwnedEventId, Arc<Event>>,
+) -> Answer<()> {
+    let old = node.store.read(|snapshot| {
+        let mut old = Vec::new();
+        for (id, event) in &*waiting {
+            if event.depth() <= begin && EVENT_IDS.contains(snapshot, &id.to_string())? {
+                old.push(id.clone());
+            }
+        }
+        Ok::<_, StoreError>(old)
+    })?;
+    for id in &old {
+        waiting.remove(id);
+    }
+    if old.is_empty() { Ok(()) } else { drop_parked(node, room, old.iter().map(ToString::to_string).collect()).await }
+}
+
+/// Of what was found, the events on a way back from what waits that passes nothing known. A server that does not know our
+/// extremities tells of what lies before them, too: up to the room's beginning, which is here as outliers and is not missing.
+fn leading_to(
+    waiting: &BTreeMap<OwnedEventId, Arc<Event>>,
+    mut found: BTreeMap<OwnedEventId, Arc<Event>>,
+) -> BTreeMap<OwnedEventId, Arc<Event>> {
+    let mut wanted = BTreeMap::new();
+    let mut open: Vec<OwnedEventId> = waiting.values().flat_map(|event| event.prev_events().to_vec()).collect();
+    while let Some(id) = open.pop() {
+        if let Some(event) = found.remove(&id) {
+            open.extend_from_slice(event.prev_events());
+            wanted.insert(id, event);
+        }
+    }
+    wanted
+}
+
+/// The events among these some of whose prev events are neither here nor among them; those that come first in the room first.
+fn without_past(
+    room: &Room,
+    waiting: &BTreeMap<OwnedEventId, Arc<Event>>,
+    found: &BTreeMap<OwnedEventId, Arc<Event>>,
+) -> Answer<Vec<Arc<Event>>> {
+    let mut open = Vec::new();
+    for event in waiting.values().chain(found.values()) {
+        let prev = event.prev_events().iter().filter(|id| !waiting.contains_key(*id) && !found.contains_key(*id));
+        if !room.unknown(prev)?.is_empty() {
+            open.push(event.clone());
+        }
+    }
+    open.sort_by_key(|event| (event.depth(), event.event_id().to_owned()));
+    Ok(open)
+}
+
+/// Bridges what has no past here and is not to be had, as far as the server helps. What it gave itself comes first: of that it
+/// should know the state.
+async fn bridge_all(
+    node: &Arc<Node>,
+    room: &Room,
+    server: &ServerName,
+    open: Vec<Arc<Event>>,
+    found: &BTreeMap<OwnedEventId, Arc<Event>>,
+) {
+    let (given, others): (Vec<_>, Vec<_>) = open.into_iter().partition(|event| found.contains_key(event.event_id()));
+    let mut bridged = 0;
+    for event in given.into_iter().chain(fairly(others)).take(MOST_BRIDGE_TRIES) {
+        match bridge(node, room, server, event).await {
+            Ok(()) => bridged += 1,
+            Err(error) => {
+                tracing::info!(room = %room.id(), %server, %error, "a gap in a room's history is not bridged");
+                if error.status == http::StatusCode::BAD_GATEWAY {
+                    return;
+                }
+            }
+        }
+        if bridged >= MOST_BRIDGED {
+            return;
+        }
+    }
+}
+
+/// One event of each sender's server in turn, so that none takes the places of all.
+fn fairly(events: Vec<Arc<Event>>) -> Vec<Arc<Event>> {
+    let mut of_server: BTreeMap<OwnedServerName, usize> = BTreeMap::new();
+    let mut turns: Vec<(usize, Arc<Event>)> = events
+        .into_iter()
+        .map(|event| {
+            let turn = of_server.entry(event.sender().server_name().to_owned()).or_default();
+            *turn += 1;
+            (*turn, event)
+        })
+        .collect();
+    turns.sort_by_key(|(turn, _)| *turn);
+    turns.into_iter().map(|(_, event)| event).collect()
+}
+
+/// Takes the state before an event from a server, and the event with it.
+async fn bridge(node: &Arc<Node>, room: &Room, server: &ServerName, event: Arc<Event>) -> Answer<()> {
+    let given = super::history::given_state(node, room, server, event.clone()).await?;
+    let result = room.receive_with_state(given.auth_chain, given.state, event, Placement::Live).await?;
+    if matches!(result, Received::Accepted | Received::Hidden(_)) {
+        node.federation.stats.gaps_bridged.add();
+    }
+    tracing::info!(room = %room.id(), ?result, "a gap in a room's history is bridged");
+    Ok(())
+}
+
+fn extremities(node: &Arc<Node>, room: &Room) -> Answer<Vec<OwnedEventId>> {
+    node.store.read(|snapshot| {
+        let mut ids = Vec::new();
+        for row in EXTREMITIES.prefix(snapshot, &room.number())?.take(MOST_NAMED) {
+            let ((_, number), ()) = row?;
+            let event = read::event(snapshot, number)?;
+            ids.extend(event.and_then(|event| OwnedEventId::try_from(event.row.event_id).ok()));
+        }
+        Ok(ids)
+    })
+}
+
+/// Drops what has waited too long; gives the rest.
+async fn give_up_old(node: &Arc<Node>, room: &Room) -> Answer<Vec<(String, ParkedRow)>> {
+    let now = node.clock.now_ms();
+    let (old, rows): (Vec<_>, Vec<_>) = parked(node, room)?
+        .into_iter()
+        .partition(|(_, row)| row.tries >= MOST_TRIES && now.saturating_sub(row.since) > LONGEST_WAIT);
+    if !old.is_empty() {
+        tracing::warn!(room = %room.id(), count = old.len(), "events are given up: what they build on cannot be had");
+        drop_parked(node, room, old.into_iter().map(|(id, _)| id).collect()).await?;
+    }
+    Ok(rows)
+}
+
+async fn drop_parked(node: &Arc<Node>, room: &Room, ids: Vec<String>) -> Answer<()> {
+    let number = room.number();
+    node.store
+        .write(move |tx| {
+            for id in ids {
+                PARKED.delete(tx, &(number, id))?;
+            }
+            Ok::<(), StoreError>(())
+        })
+        .await?;
+    Ok(())
+}
+
+/// Counts an attempt for what still waits. True when that is nothing.
+async fn count_tries(node: &Arc<Node>, room: &Room, ids: Vec<OwnedEventId>) -> Answer<bool> {
+    if ids.is_empty() {
+        return Ok(true);
+    }
+    let number = room.number();
+    node.store
+        .write(move |tx| {
+            for id in ids {
+                let key = (number, id.to_string());
+                if let Some(Json(mut row)) = PARKED.get(tx, &key)? {
+                    row.tries = row.tries.saturating_add(1);
+                    PARKED.put(tx, &key, &Json(row))?;
+                }
+            }
+            Ok::<(), StoreError>(())
+        })
+        .await?;
+    Ok(false)
+}

@@ -1,0 +1,529 @@
+//! What waits for a destination: putting it in, making transactions of it, taking out what was delivered.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use kith_store::{
+    Counter, Json, Read, StoreError, Touched, Tx,
+    tables::{
+        federation::{DESTINATIONS, DestinationRow, OUTGOING_EDUS, OUTGOING_UPDATES, OutgoingEdu, OutgoingUpdate},
+        rooms::{EVENTS, OUTGOING, STREAM},
+    },
+};
+use ruma::{ServerName, api::federation::transactions::edu::Edu};
+use serde_json::{Value, json, value::RawValue};
+use sha2::{Digest as _, Sha256};
+
+/// Events in a transaction, by the specification.
+pub const MOST_PDUS: usize = 50;
+/// EDUs in a transaction, by the specification.
+pub const MOST_EDUS: usize = 100;
+/// A destination that was away and lacks more events than this is sent the latest event of each room, and fetches the rest.
+const CATCH_UP_ABOVE: usize = 50;
+/// A transaction is not filled beyond this many bytes.
+const MOST_BYTES: usize = 6 << 20;
+/// To-device messages that wait for one destination; then the oldest go.
+const MOST_WAITING: usize = 10_000;
+/// How long a to-device message waits, in milliseconds: 30 days.
+const LONGEST_WAIT: u64 = 30 * 24 * 3_600_000;
+
+/// Queues an EDU that must not be lost, in the change that makes it so: to-device messages in order; device list and
+/// cross-signing updates, of which only the latest of a user is kept. Typing, receipts and presence are droppable and go
+/// through [`super::super::Federation::send_ephemeral`]. `now` is the clock's, in unix milliseconds.
+///
+/// # Errors
+/// The store's.
+pub fn enqueue_edu(tx: &mut Tx, destination: &ServerName, edu: &Edu, now: u64) -> Result<(), StoreError> {
+    let value = serde_json::to_value(edu).unwrap_or_default();
+    let kind = value.get("edu_type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let content = value.get("content").cloned().unwrap_or_default();
+    let row = tx.allocate(Counter::Row);
+    match edu {
+        Edu::DeviceListUpdate(_) | Edu::SigningKeyUpdate(_) => {
+            let user = content.get("user_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let key = (destination.to_string(), kind, user);
+            let waiting = OUTGOING_UPDATES.get(tx, &key)?.map(|row| row.0);
+            let since = waiting.as_ref().map_or(now, |waiting| waiting.since);
+            // A device list update that was overtaken is missed by the receiver, which then sees from `prev_id` that it has to ask
+            // for the whole list. Cross-signing keys that the newer update does not carry are still new.
+            let content = match (edu, waiting.map(|waiting| waiting.content)) {
+                (Edu::SigningKeyUpdate(_), Some(Value::Object(mut merged))) => {
+                    merged.extend(content.as_object().cloned().unwrap_or_default());
+                    Value::Object(merged)
+                }
+                _ => content,
+            };
+            OUTGOING_UPDATES.put(tx, &key, &Json(OutgoingUpdate { row, content, since }))?;
+        }
+        _ => {
+            let name = destination.to_string();
+            OUTGOING_EDUS.put(tx, &(name.clone(), row), &Json(OutgoingEdu { kind, content, since: now }))?;
+            // Counting costs, so it is done now and then.
+            if row.is_multiple_of(64) {
+                expire(tx, &name, now)?;
+            }
+        }
+    }
+    tx.touch(Touched::Destination(destination.to_string()));
+    Ok(())
+}
+
+/// Drops to-device messages that are too many or too old, and counts them.
+pub(super) fn expire(tx: &mut Tx, destination: &String, now: u64) -> Result<u64, StoreError> {
+    let rows: Vec<((String, u64), u64)> = OUTGOING_EDUS
+        .prefix(tx, destination)?
+        .map(|row| row.map(|(key, Json(edu))| (key, edu.since)))
+        .collect::<Result<_, _>>()?;
+    let too_many = rows.len().saturating_sub(MOST_WAITING);
+    let mut dropped = 0;
+    for (index, (key, since)) in rows.into_iter().enumerate() {
+        if index < too_many || now.saturating_sub(since) > LONGEST_WAIT {
+            OUTGOING_EDUS.delete(tx, &key)?;
+            dropped += 1;
+        }
+    }
+    if dropped > 0 {
+        let mut row = DESTINATIONS.get(tx, destination)?.unwrap_or_default().0;
+        row.dropped += dropped;
+        DESTINATIONS.put(tx, destination, &Json(row))?;
+        tracing::warn!(destination, dropped, "to-device messages were dropped: the server is away for too long");
+    }
+    Ok(dropped)
+}
+
+/// What is sent at once, and what to take out of the queues when it has arrived.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    pub(super) id: String,
+    pub(super) pdus: Vec<Box<RawValue>>,
+    pub(super) edus: Vec<Box<RawValue>>,
+    /// Room to the position up to which it is sent with this transaction.
+    rooms: BTreeMap<u64, u64>,
+    /// Rows of [`OUTGOING_EDUS`].
+    rows: Vec<u64>,
+    /// Type, user and row of [`OUTGOING_UPDATES`].
+    updates: Vec<(String, String, u64)>,
+    /// Whether it carries only what may be lost.
+    pub(super) droppable: bool,
+    /// Whether events were left out that the destination has to fetch.
+    pub(super) caught_up: bool,
+}
+
+/// Makes the next transaction, if something waits. `ephemeral` is drained as far as there is room; `away` says that the
+/// destination was not reached lately.
+pub(super) fn compose(
+    read: &dyn Read,
+    destination: &str,
+    ephemeral: &mut VecDeque<Value>,
+    away: bool,
+    nonce: impl FnOnce() -> u64,
+) -> Result<Option<Transaction>, StoreError> {
+    let mut bytes = 0;
+    let (numbers, rooms, caught_up) = next_events(read, destination, away)?;
+    let mut pdus = Vec::new();
+    for number in numbers {
+        if let Some(row) = EVENTS.get(read, &number)? {
+            bytes += row.json.len();
+            if let Ok(pdu) = RawValue::from_string(row.json) {
+                pdus.push(pdu);
+            }
+        }
+    }
+    let mut edus = Vec::new();
+    let mut rows = Vec::new();
+    for row in OUTGOING_EDUS.prefix(read, &destination.to_owned())? {
+        // Some places are left for updates and for what is ephemeral.
+        if edus.len() >= MOST_EDUS - 20 || bytes > MOST_BYTES {
+            break;
+        }
+        let ((_, number), Json(edu)) = row?;
+        bytes += push(&mut edus, &json!({ "edu_type": edu.kind, "content": edu.content }));
+        rows.push(number);
+    }
+    let mut updates = Vec::new();
+    for row in OUTGOING_UPDATES.prefix(read, &destination.to_owned())? {
+        if edus.len() >= MOST_EDUS - 5 || bytes > MOST_BYTES {
+            break;
+        }
+        let ((_, kind, user), Json(update)) = row?;
+        bytes += push(&mut edus, &json!({ "edu_type": kind, "content": update.content }));
+        updates.push((kind, user, update.row));
+    }
+    let durable = edus.len();
+    while edus.len() < MOST_EDUS
+        && bytes <= MOST_BYTES
+        && let Some(edu) = ephemeral.pop_front()
+    {
+        bytes += push(&mut edus, &edu);
+    }
+    if pdus.is_empty() && edus.is_empty() && rooms.is_empty() {
+        return Ok(None);
+    }
+    let droppable = pdus.is_empty() && rooms.is_empty() && durable == 0;
+    // The same events and messages make the same ID, so that a transaction tried again after a crash is known to the
+    // receiver. What is ephemeral may come twice with the same content and mean it twice.
+    let mut hash = Sha256::new();
+    for part in pdus.iter().chain(&edus) {
+        hash.update((part.get().len() as u64).to_be_bytes());
+        hash.update(part.get());
+    }
+    if edus.len() > durable {
+        hash.update(nonce().to_be_bytes());
+    }
+    let id = URL_SAFE_NO_PAD.encode(&hash.finalize()[..18]);
+    Ok(Some(Transaction { id, pdus, edus, rooms, rows, updates, droppable, caught_up }))
+}
+
+fn push(edus: &mut Vec<Box<RawValue>>, edu: &Value) -> usize {
+    match serde_json::value::to_raw_value(edu) {
+        Ok(raw) => {
+            let length = raw.get().len();
+            edus.push(raw);
+            length
+        }
+        Err(_) => 0,
+    }
+}
+
+/// Numbers of the next events in the order of the stream, the position up to which each room is sent then, and whether the
+/// destination has to fetch events in between.
+#[allow(clippy::type_complexity)]
+fn next_events(
+    read: &dyn Read,
+    destination: &str,
+    away: bool,
+) -> Result<(Vec<u64>, BTreeMap<u64, u64>, bool), StoreError> {
+    let mut waiting = Vec::new();
+    for row in OUTGOING.prefix(read, &destination.to_owned())? {
+        let ((_, room), (sent, latest)) = row?;
+        if sent < latest {
+            waiting.push((room, sent, latest));
+        }
+    }
+    // Position, number and room of the next events of each room.
+    let mut events: Vec<(u64, u64, u64)> = Vec::new();
+    // Up to where a room was looked through.
+    let mut looked: BTreeMap<u64, u64> = BTreeMap::new();
+    for &(room, sent, latest) in &waiting {
+        let mut found = 0;
+        looked.insert(room, latest);
+        for row in STREAM.prefix_range(
+            read,
+            &room,
+            (std::ops::Bound::Excluded(&(room, sent)), std::ops::Bound::Included(&(room, latest))),
+        )? {
+            let ((_, position), number) = row?;
+            if EVENTS.get(read, &number)?.is_some_and(|event| event.ours) {
+                events.push((position, number, room));
+                found += 1;
+                if found > CATCH_UP_ABOVE {
+                    looked.insert(room, position);
+                    break;
+                }
+            }
+        }
+        if away && events.len() > CATCH_UP_ABOVE {
+            return latest_events(read, &waiting);
+        }
+        // Nothing may be passed over: what lies before the others' next events is sent first.
+        if events.len() > 4 * MOST_PDUS {
+            events.sort_unstable();
+            events.truncate(MOST_PDUS + 1);
+        }
+    }
+    events.sort_unstable();
+    let more = events.len() > MOST_PDUS;
+    events.truncate(MOST_PDUS);
+    let mut rooms: BTreeMap<u64, u64> = BTreeMap::new();
+    for &(position, _, room) in &events {
+        rooms.insert(room, position);
+    }
+    if !more {
+        // All that waits is in.
+        rooms.extend(looked);
+    }
+    Ok((events.into_iter().map(|(_, number, _)| number).collect(), rooms, false))
+}
+
+/// The latest event of each room that waits, of as many rooms as a transaction takes.
+#[allow(clippy::type_complexity)]
+fn latest_events(
+    read: &dyn Read,
+    waiting: &[(u64, u64, u64)],
+) -> Result<(Vec<u64>, BTreeMap<u64, u64>, bool), StoreError> {
+    let mut waiting = waiting.to_vec();
+    // The rooms that were written in most recently come first.
+    waiting.sort_unstable_by_key(|&(_, _, latest)| std::cmp::Reverse(latest));
+    let mut events = Vec::new();
+    let mut rooms = BTreeMap::new();
+    for (room, _, latest) in waiting.into_iter().take(MOST_PDUS) {
+        if let Some(number) = STREAM.get(read, &(room, latest))? {
+            events.push(number);
+        }
+        rooms.insert(room, latest);
+    }
+    Ok((events, rooms, true))
+}
+
+/// Takes out of the queues what a transaction has delivered (or what is given up: `refused`).
+pub(super) fn complete(
+    tx: &mut Tx,
+    destination: &str,
+    transaction: &Transaction,
+    refused: bool,
+) -> Result<(), StoreError> {
+    let name = destination.to_owned();
+    for (room, position) in &transaction.rooms {
+        let key = (name.clone(), *room);
+        if let Some((sent, latest)) = OUTGOING.get(tx, &key)?
+            && *position > sent
+        {
+            OUTGOING.put(tx, &key, &((*position).min(latest), latest))?;
+        }
+    }
+    for row in &transaction.rows {
+        OUTGOING_EDUS.delete(tx, &(name.clone(), *row))?;
+    }
+    for (kind, user, row) in &transaction.updates {
+        let key = (name.clone(), kind.clone(), user.clone());
+        if OUTGOING_UPDATES.get(tx, &key)?.is_some_and(|waiting| waiting.0.row == *row) {
+            OUTGOING_UPDATES.delete(tx, &key)?;
+        }
+    }
+    if let Some(Json(mut row)) = DESTINATIONS.get(tx, &name)? {
+        row.refused += u64::from(refused);
+        row.failing_since = 0;
+        row.last_error.clear();
+        if row == DestinationRow::default() {
+            DESTINATIONS.delete(tx, &name)?;
+        } else {
+            DESTINATIONS.put(tx, &name, &Json(row))?;
+        }
+    } else if refused {
+        DESTINATIONS.put(tx, &name, &Json(DestinationRow { refused: 1, ..Default::default() }))?;
+    }
+    Ok(())
+}
+
+/// All destinations with something to send.
+pub(super) fn destinations(read: &dyn Read) -> Result<Vec<String>, StoreError> {
+    let mut names = std::collections::BTreeSet::new();
+    for row in OUTGOING.range(read, ..)? {
+        let ((name, _), (sent, latest)) = row?;
+        if sent < latest {
+            names.insert(name);
+        }
+    }
+    for row in OUTGOING_EDUS.range(read, ..)? {
+        names.insert(row?.0.0);
+    }
+    for row in OUTGOING_UPDATES.range(read, ..)? {
+        names.insert(row?.0.0);
+    }
+    Ok(names.into_iter().collect())
+}
+
+/// How much waits: rooms with unsent events, and EDUs.
+pub(super) fn lengths(read: &dyn Read, destination: &str) -> Result<(usize, usize), StoreError> {
+    let name = destination.to_owned();
+    let mut rooms = 0;
+    for row in OUTGOING.prefix(read, &name)? {
+        let (_, (sent, latest)) = row?;
+        rooms += usize::from(sent < latest);
+    }
+    let edus = OUTGOING_EDUS.prefix(read, &name)?.count() + OUTGOING_UPDATES.prefix(read, &name)?.count();
+    Ok((rooms, edus))
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_store::{
+        MemoryBackend, Options, Store, WriterMode,
+        tables::rooms::{EventRow, EventStatus},
+    };
+    use ruma::{
+        api::federation::transactions::edu::{DeviceListUpdateContent, DirectDeviceContent, SigningKeyUpdateContent},
+        server_name, uint, user_id,
+    };
+
+    use super::*;
+
+    const AWAY: &str = "away.example.org";
+
+    fn store() -> Store {
+        let options =
+            Options { writer: WriterMode::Inline, reserve_bytes: 0, cache_bytes: 1 << 20, ..Options::default() };
+        Store::open(MemoryBackend::new(), options).unwrap()
+    }
+
+    fn change<T: Send + 'static>(
+        store: &Store,
+        change: impl FnOnce(&mut Tx) -> Result<T, StoreError> + Send + 'static,
+    ) -> T {
+        store.submit(change).wait().unwrap()
+    }
+
+    /// An event of ours (or of others) at the next position of a room; what of ours is new is to be sent.
+    fn event(store: &Store, room: u64, ours: bool, body: &str) {
+        let json = format!("{{\"body\":\"{body}\"}}");
+        change(store, move |tx| {
+            let (number, position) = (tx.allocate(Counter::Event), tx.next_position());
+            let row = EventRow {
+                room,
+                status: EventStatus::Accepted,
+                ours,
+                depth: position,
+                position,
+                state_before: 0,
+                state_after: 0,
+                auth: vec![],
+                event_id: format!("${number}"),
+                json,
+            };
+            EVENTS.put(tx, &number, &row)?;
+            STREAM.put(tx, &(room, position), &number)?;
+            if ours {
+                let key = (AWAY.to_owned(), room);
+                let sent = OUTGOING.get(tx, &key)?.map_or(position - 1, |(sent, _)| sent);
+                OUTGOING.put(tx, &key, &(sent, position))?;
+            }
+            Ok(())
+        });
+    }
+
+    fn next(store: &Store, away: bool) -> Option<Transaction> {
+        store.read(|read| compose(read, AWAY, &mut VecDeque::new(), away, || 0)).unwrap()
+    }
+
+    fn bodies(transaction: &Transaction) -> Vec<String> {
+        let body =
+            |pdu: &RawValue| serde_json::from_str::<Value>(pdu.get()).unwrap()["body"].as_str().unwrap().to_owned();
+        transaction.pdus.iter().map(|pdu| body(pdu)).collect()
+    }
+
+    fn deliver(store: &Store, transaction: Transaction) {
+        change(store, move |tx| complete(tx, AWAY, &transaction, false));
+    }
+
+    fn to_device(id: &str) -> Edu {
+        let sender = user_id!("@a:us.example.org").to_owned();
+        Edu::DirectToDevice(DirectDeviceContent::new(sender, "m.dummy".into(), id.into()))
+    }
+
+    fn enqueue(store: &Store, edu: Edu, now: u64) {
+        change(store, move |tx| enqueue_edu(tx, server_name!("away.example.org"), &edu, now));
+    }
+
+    #[test]
+    fn events_of_several_rooms_go_in_the_order_in_which_they_were_written() {
+        let store = store();
+        let mut all = Vec::new();
+        for number in 0..130 {
+            event(&store, number % 3, true, &number.to_string());
+            event(&store, number % 3, false, "of another server");
+            all.push(number.to_string());
+        }
+        let mut sent = Vec::new();
+        while let Some(transaction) = next(&store, false) {
+            assert!(transaction.pdus.len() <= MOST_PDUS && !transaction.caught_up);
+            sent.extend(bodies(&transaction));
+            deliver(&store, transaction);
+        }
+        assert_eq!(sent, all);
+    }
+
+    #[test]
+    fn the_same_transaction_is_made_again_after_a_failure_and_another_one_when_there_is_more() {
+        let store = store();
+        event(&store, 1, true, "one");
+        let first = next(&store, false).unwrap();
+        assert_eq!(next(&store, false).unwrap().id, first.id);
+        event(&store, 1, true, "two");
+        assert_ne!(next(&store, false).unwrap().id, first.id);
+        // What came in between stays when the first is acknowledged.
+        deliver(&store, first);
+        assert_eq!(bodies(&next(&store, false).unwrap()), ["two"]);
+    }
+
+    #[test]
+    fn who_was_away_for_long_gets_the_latest_event_of_each_room_and_fetches_the_rest() {
+        let store = store();
+        for number in 0..40 {
+            event(&store, 1, true, &format!("one {number}"));
+            event(&store, 2, true, &format!("two {number}"));
+        }
+        let transaction = next(&store, true).unwrap();
+        assert!(transaction.caught_up);
+        assert_eq!(bodies(&transaction), ["two 39", "one 39"]);
+        deliver(&store, transaction);
+        assert!(next(&store, true).is_none());
+        event(&store, 1, true, "new");
+        assert_eq!(bodies(&next(&store, true).unwrap()), ["new"], "little is missing: it is sent in full");
+    }
+
+    #[test]
+    fn updates_of_a_user_collapse_and_an_old_acknowledgement_does_not_delete_a_newer_one() {
+        let store = store();
+        let user = user_id!("@a:us.example.org");
+        let update = |device: &str, stream| {
+            let content = DeviceListUpdateContent::new(user.to_owned(), device.into(), stream);
+            Edu::DeviceListUpdate(content)
+        };
+        enqueue(&store, update("ONE", uint!(1)), 5);
+        let first = next(&store, false).unwrap();
+        enqueue(&store, update("TWO", uint!(2)), 6);
+        deliver(&store, first);
+        let second = next(&store, false).unwrap();
+        assert_eq!(second.edus.len(), 1);
+        assert!(second.edus[0].get().contains("TWO"));
+        deliver(&store, second);
+        assert!(next(&store, false).is_none());
+        // Keys of two updates that wait together are both new to the receiver.
+        let mut keys = SigningKeyUpdateContent::new(user.to_owned());
+        keys.master_key = Some(serde_json::from_value(json!({"k": "master"})).unwrap());
+        enqueue(&store, Edu::SigningKeyUpdate(keys), 7);
+        let mut keys = SigningKeyUpdateContent::new(user.to_owned());
+        keys.self_signing_key = Some(serde_json::from_value(json!({"k": "self-signing"})).unwrap());
+        enqueue(&store, Edu::SigningKeyUpdate(keys), 8);
+        let both = next(&store, false).unwrap();
+        assert_eq!(both.edus.len(), 1);
+        assert!(both.edus[0].get().contains("master\"") && both.edus[0].get().contains("self-signing\""));
+    }
+
+    #[test]
+    fn device_messages_wait_in_order_for_thirty_days() {
+        let store = store();
+        for number in 0..250 {
+            enqueue(&store, to_device(&format!("m{number}")), number);
+        }
+        let mut ids = Vec::new();
+        while let Some(transaction) = next(&store, false) {
+            assert!(transaction.edus.len() <= MOST_EDUS);
+            for edu in &transaction.edus {
+                let edu: Value = serde_json::from_str(edu.get()).unwrap();
+                ids.push(edu["content"]["message_id"].as_str().unwrap().to_owned());
+            }
+            deliver(&store, transaction);
+        }
+        assert_eq!(ids, (0..250).map(|number| format!("m{number}")).collect::<Vec<_>>());
+        enqueue(&store, to_device("old"), 1);
+        enqueue(&store, to_device("new"), LONGEST_WAIT);
+        let dropped = change(&store, |tx| expire(tx, &AWAY.to_owned(), LONGEST_WAIT + 2));
+        assert_eq!(dropped, 1);
+        assert_eq!(next(&store, false).unwrap().edus.len(), 1);
+        let row = store.read(|read| DESTINATIONS.get(read, &AWAY.to_owned())).unwrap().unwrap().0;
+        assert_eq!(row.dropped, 1);
+    }
+
+    #[test]
+    fn what_may_be_lost_fills_the_transaction_up_and_the_rest_waits() {
+        let store = store();
+        let mut ephemeral: VecDeque<Value> = (0..150).map(|n| json!({"edu_type": "m.typing", "n": n})).collect();
+        let first = store.read(|read| compose(read, AWAY, &mut ephemeral, false, || 1)).unwrap().unwrap();
+        assert!(first.droppable);
+        assert_eq!((first.edus.len(), ephemeral.len()), (MOST_EDUS, 50));
+        let mut again: VecDeque<Value> = (0..100).map(|n| json!({"edu_type": "m.typing", "n": n})).collect();
+        let second = store.read(|read| compose(read, AWAY, &mut again, false, || 2)).unwrap().unwrap();
+        assert_ne!(first.id, second.id, "typing again is not the same typing");
+    }
+}

@@ -1,0 +1,29 @@
+//! A Matrix homeserver that runs on each person's own device: the node as a library.
+//!
+//! [`Node::start`] takes a [`config::Config`] and a [`platform::Platform`] and gives a [`Handle`]. ARCHITECTURE.md in the
+//! repository tells where what is.
+
+pub mod accounts;
+pub mod admin;
+pub mod cli;
+pub mod client_api;
+pub mod config;
+pub mod e2ee;
+pub mod ephemeral;
+pub mod federation;
+pub mod http;
+pub mod identity;
+pub mod media;
+mod node;
+mod notifier;
+mod p2p;
+pub mod platform;
+pub mod rooms;
+pub mod server_api;
+pub mod setup;
+pub mod sync;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use node::{Handle, Node, StartError};
+pub use notifier::{Notifier, Subscription};

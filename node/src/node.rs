@@ -1,0 +1,376 @@
+//! The node: [`Node::start`] puts its parts together, each given what it uses, and [`Handle`] runs and stops it.
+//!
+//! A node has no globals and takes no signals, so several can run in one process: the binary runs one, tests and the
+//! simulator run many.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use kith_store::{
+    OpenError, Options, Store, StoreError, Touched,
+    blobs::{BlobStore, FolderBlobs},
+    tables::node::{CLOCK_FLOOR, FACTS},
+};
+use kith_transport::{Network, Router, SecretKey, Transport};
+use ruma::{
+    ServerName, UserId,
+    signatures::{Ed25519KeyPair, Ed25519KeyPairParseError},
+};
+use tokio::sync::watch;
+
+use crate::{
+    accounts::{self, Accounts},
+    client_api,
+    config::Config,
+    e2ee::{self, E2ee},
+    ephemeral::{self, Ephemeral},
+    federation::Federation,
+    http::server::{self, ListenError},
+    identity::{self, Identity, IdentityError},
+    media::Media,
+    notifier::Notifier,
+    platform::{Clock, NetworkChoice, Platform, Rng, Spawner, Storage},
+    rooms::Rooms,
+    server_api, setup,
+    sync::{activity::Activity, notifications::Remembered},
+};
+
+/// How often the time is noted on disk, so that a clock set back cannot make the node sign in the past.
+const CLOCK_NOTE: Duration = Duration::from_secs(60);
+
+/// A running node: what its endpoints work with.
+pub struct Node {
+    /// The configuration it was started with.
+    pub config: Config,
+    /// Its name and key.
+    pub identity: Identity,
+    /// The key as events and requests are signed with it (`ed25519:0`).
+    pub key: Arc<Ed25519KeyPair>,
+    /// Its time.
+    pub clock: Arc<dyn Clock>,
+    /// Its randomness.
+    pub rng: Rng,
+    /// Its tasks.
+    pub spawner: Arc<dyn Spawner>,
+    /// Its tables.
+    pub store: Store,
+    /// Its media files.
+    pub blobs: Arc<dyn BlobStore>,
+    /// What is kept in memory for media.
+    pub media: Media,
+    /// Wakes long-polling syncs.
+    pub notifier: Arc<Notifier>,
+    /// What is kept in memory of accounts.
+    pub accounts: Accounts,
+    /// Who types, who is there.
+    pub ephemeral: Ephemeral,
+    /// Unread counts that need not be counted again.
+    pub unread: Remembered,
+    /// Which rooms changed when.
+    pub activity: Arc<Activity>,
+    /// The rooms.
+    pub rooms: Rooms,
+    /// Sends of clients that are being carried out.
+    pub sending: client_api::rooms::send::Sending,
+    /// The way to other servers.
+    pub transport: Transport,
+    /// What goes to and comes from other servers.
+    pub federation: Federation,
+    /// What is to do for end-to-end encryption.
+    pub e2ee: E2ee,
+    stop: watch::Sender<bool>,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The server key or name.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The key cannot sign.
+    #[error("the server key cannot be used: {0}")]
+    Key(#[from] Ed25519KeyPairParseError),
+    /// The data folder.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The first reads or writes.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The folder of media.
+    #[error("the media folder cannot be used: {0}")]
+    Media(io::Error),
+    /// A listener.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The network of peers.
+    #[error(transparent)]
+    Network(#[from] kith_transport::libp2p::StartError),
+}
+
+impl Node {
+    /// Starts a node.
+    pub async fn start(config: Config, platform: Platform) -> Result<Handle, StartError> {
+        let Platform { clock, rng, spawner, storage, network, listeners, secret } = platform;
+        let identity = match secret {
+            Some(secret) => Identity::new(secret, &config)?,
+            None => Identity::open(&config, &rng)?,
+        };
+        let key = Arc::new(key_pair(identity.secret())?);
+        let (store, blobs): (Store, Arc<dyn BlobStore>) = match storage {
+            Storage::Folder => {
+                let options = Options {
+                    cache_bytes: usize::try_from(config.limits.store_cache_size).unwrap_or(usize::MAX),
+                    reserve_bytes: config.limits.free_disk_reserve,
+                    beside: identity::beside(&config.data_dir),
+                    ..Options::default()
+                };
+                let reserve = options.reserve_bytes;
+                let store = Store::open_folder(&config.data_dir, options)?;
+                let blobs = FolderBlobs::open(config.data_dir.join("media"), reserve).map_err(StartError::Media)?;
+                (store, Arc::new(blobs))
+            }
+            Storage::Given { backend, options, blobs } => (Store::open(backend, options())?, blobs),
+        };
+        // Listen before anything else is done: a port in use is the likeliest failure.
+        let bound = if listeners { server::bind(&config.client.listen).await? } else { Vec::new() };
+        if let Some(floor) = store.read(|read| FACTS.get(read, &CLOCK_FLOOR.to_owned()))? {
+            clock.floor(floor);
+        }
+
+        let notifier = Arc::new(Notifier::default());
+        let activity = Arc::new(Activity::new(store.position()));
+        let (bells, log) = (notifier.clone(), activity.clone());
+        store.on_commit(Box::new(move |committed| {
+            log.note(committed);
+            bells.wake(committed.touched.iter().filter_map(|touched| match touched {
+                Touched::User(user) => Some(user.as_str()),
+                _ => None,
+            }));
+        }));
+        let rooms =
+            Rooms::new(store.clone(), clock.clone(), rng.fork(), identity.server_name().to_owned(), key.clone());
+        let ephemeral = Ephemeral::new(&rng);
+        let inbound = Arc::new(OnceLock::new());
+        let network = start_network(network, &config, &identity, &store, late(inbound.clone())).await?;
+        let timer = Arc::new(ClockTimer(clock.clone()));
+        let transport = Transport::new(identity.server_name().as_str(), network, timer);
+        let (stop, stopped) = watch::channel(false);
+        let node = Arc::new_cyclic(|node: &Weak<Self>| Self {
+            federation: Federation::new(
+                node.clone(),
+                identity.server_name().to_owned(),
+                key.clone(),
+                transport.clone(),
+                clock.clone(),
+            ),
+            config,
+            identity,
+            key,
+            clock,
+            rng,
+            spawner,
+            store,
+            blobs,
+            media: Media::default(),
+            notifier,
+            accounts: Accounts::default(),
+            ephemeral,
+            unread: Remembered::default(),
+            activity,
+            rooms,
+            sending: Default::default(),
+            transport,
+            e2ee: E2ee::default(),
+            stop,
+        });
+
+        let listener = Arc::downgrade(&node);
+        node.store.on_commit(Box::new(move |committed| {
+            if let Some(node) = listener.upgrade() {
+                node.federation.committed(committed);
+            }
+        }));
+        // What was noted before the last stop goes on.
+        if let Err(error) = accounts::resume(&node) {
+            tracing::warn!(%error, "unfinished updates of profiles could not be taken up");
+        }
+        let server_router = server_api::router(&node);
+        let addresses: Vec<SocketAddr> = bound.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let base_url = node.config.public_base_url_at(&addresses);
+        let client_router = client_api::router(&node)
+            .merge(server_router.clone())
+            .merge(setup::page::routes(node.server_name(), &base_url));
+        let client_router = crate::http::layers::around(client_router);
+        let _ = inbound.set(Router::from_service(server_router.clone()));
+        node.federation.start()?;
+        e2ee::start(&node);
+        let guarded = setup::host::guard(client_router.clone(), &node.config, &addresses);
+        for listener in bound {
+            node.spawner.spawn(
+                "listener",
+                Box::pin(server::serve(
+                    listener,
+                    guarded.clone(),
+                    node.clock.clone(),
+                    node.spawner.clone(),
+                    stopped.clone(),
+                )),
+            );
+        }
+        node.spawner.spawn("presence", Box::pin(ephemeral::presence::watch(node.clone())));
+        node.spawner.spawn("media sweep", Box::pin(crate::media::sweep::run(node.clone())));
+        node.spawner.spawn("clock note", Box::pin(note_time(node.clone())));
+        Ok(Handle { node, client_router, server_router, addresses })
+    }
+
+    /// The server's name, as it stands in user IDs.
+    pub fn server_name(&self) -> &ServerName {
+        self.identity.server_name()
+    }
+
+    /// Whether a user has an account here (or would have, by name).
+    pub fn is_local(&self, user: &UserId) -> bool {
+        user.server_name() == self.server_name()
+    }
+
+    /// Turns true when the node begins to stop.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("server_name", &self.server_name()).finish_non_exhaustive()
+    }
+}
+
+/// What the one who started a node holds.
+#[derive(Clone)]
+pub struct Handle {
+    node: Arc<Node>,
+    client_router: axum::Router,
+    server_router: axum::Router,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Handle {
+    /// The node.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// The client API as a service, for calls in process.
+    pub fn client_router(&self) -> axum::Router {
+        self.client_router.clone()
+    }
+
+    /// The federation API as a service, for calls in process.
+    pub fn server_router(&self) -> axum::Router {
+        self.server_router.clone()
+    }
+
+    /// The addresses that are listened on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The device is about to sleep, or the app goes to the background: peers are left in good order. What is committed
+    /// stays; requests still work.
+    pub async fn suspend(&self) {
+        if let Some(network) = self.node.transport.network() {
+            network.network_changed();
+        }
+    }
+
+    /// The device woke up or its network changed: peers are dialled anew at once.
+    pub async fn resume(&self) {
+        if let Some(network) = self.node.transport.network() {
+            network.network_changed();
+        }
+    }
+
+    /// Stops in good order: no new requests, running ones end, peers are told, everything acknowledged is on disk.
+    pub async fn stop(&self) {
+        let _ = self.node.stop.send(true);
+        if let Some(network) = self.node.transport.network() {
+            network.shutdown().await;
+        }
+        self.node.spawner.shutdown().await;
+        self.node.store.close();
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("node", &self.node).field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// The server key as ruma's signing functions take it.
+pub(crate) fn key_pair(secret: &SecretKey) -> Result<Ed25519KeyPair, Ed25519KeyPairParseError> {
+    // PKCS#8 version 1 (RFC 8410, section 7): a fixed head, then the seed.
+    let mut document = zeroize::Zeroizing::new(Vec::with_capacity(48));
+    document.extend_from_slice(&[
+        0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+    ]);
+    document.extend_from_slice(secret.seed());
+    Ed25519KeyPair::from_der(&document, "0".to_owned())
+}
+
+/// A router that answers 503 until the real one is there: the network must be up before the node that serves it.
+fn late(inbound: Arc<OnceLock<Router>>) -> Router {
+    Router::new(move |request| {
+        let inbound = inbound.clone();
+        async move {
+            match inbound.get() {
+                Some(router) => router.call(request).await,
+                None => {
+                    let mut response = http::Response::new(kith_transport::empty());
+                    *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+                    response
+                }
+            }
+        }
+    })
+}
+
+async fn start_network(
+    choice: NetworkChoice,
+    config: &Config,
+    identity: &Identity,
+    store: &Store,
+    router: Router,
+) -> Result<Option<Arc<dyn Network>>, StartError> {
+    match choice {
+        NetworkChoice::None => Ok(None),
+        NetworkChoice::Given(join) => Ok(Some(join(identity.secret(), router))),
+        NetworkChoice::Libp2p if !config.p2p.enabled => Ok(None),
+        NetworkChoice::Libp2p => crate::p2p::start(config, identity, store, router).await.map(Some),
+    }
+}
+
+struct ClockTimer(Arc<dyn Clock>);
+
+impl kith_transport::Timer for ClockTimer {
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.0.sleep(duration)
+    }
+}
+
+async fn note_time(node: Arc<Node>) {
+    loop {
+        let now = node.clock.now_ms();
+        let noted: Result<(), StoreError> =
+            node.store.write(move |tx| FACTS.put(tx, &CLOCK_FLOOR.to_owned(), &now)).await;
+        if let Err(error) = noted {
+            tracing::debug!(%error, "the time could not be noted");
+        }
+        node.clock.sleep(CLOCK_NOTE).await;
+    }
+}

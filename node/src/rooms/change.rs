@@ -1,0 +1,427 @@
+//! A change of a room as it goes to the store: judged events and the head they leave, in one atomic step.
+
+use std::collections::BTreeSet;
+
+use kith_store::{
+    Corrupt, Json, StoreError, Touched, Tx,
+    tables::rooms::{
+        CURRENT_STATE, EVENT_IDS, EVENT_TRANSACTIONS, EVENTS, EXTREMITIES, EventRow, EventStatus, GAPS, GAPS_BY_EVENT,
+        LOCAL_MEMBERS, MEMBERS, OUTGOING, PARKED, REDACTED_BY, RELATIONS, ROOM_SERVERS, ROOMS, STATE_STREAM, STREAM,
+        TIMELINE, TRANSACTIONS, USER_ROOMS, UserRoomRow, membership,
+    },
+};
+use serde_json::{Map, Value};
+
+use super::{read, redaction, states};
+use crate::e2ee;
+
+/// For how many of the latest events the transaction IDs of their requests are kept.
+const KEPT_TRANSACTIONS: u64 = 100_000;
+
+/// Where an event goes beside the table of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// At the live end: it is given a stream position and shown by sync.
+    Live,
+    /// Into the history only: found by scrolling.
+    History,
+    /// Nowhere: an outlier, a rejected or a soft-failed event.
+    Hidden,
+}
+
+/// A state that is stored with a change.
+#[derive(Debug, Clone)]
+pub(super) struct NewState {
+    pub(super) number: u64,
+    pub(super) parent: u64,
+    pub(super) changes: Vec<((String, String), u64)>,
+}
+
+/// What a redaction is aimed at.
+#[derive(Debug, Clone)]
+pub(super) struct Redacts {
+    /// The event.
+    pub(super) target: String,
+    /// Whether the sender may redact what others sent. Users of the target's own server always may.
+    pub(super) powerful: bool,
+}
+
+/// An event the engine has judged, ready to be stored.
+#[derive(Debug, Clone)]
+pub(super) struct Judged {
+    pub(super) number: u64,
+    pub(super) event_id: String,
+    pub(super) sender: String,
+    pub(super) json: String,
+    pub(super) status: EventStatus,
+    pub(super) place: Place,
+    pub(super) ours: bool,
+    pub(super) depth: u64,
+    pub(super) state_before: u64,
+    pub(super) state_after: u64,
+    pub(super) new_states: Vec<NewState>,
+    pub(super) auth: Vec<u64>,
+    /// Prev events that are not here: gaps in the history.
+    pub(super) gaps: Vec<String>,
+    /// The event it redacts.
+    pub(super) redacts: Option<Redacts>,
+    /// The device and transaction ID of the client's request that made it.
+    pub(super) transaction: Option<(String, String)>,
+}
+
+/// The head a change leaves.
+#[derive(Debug, Clone)]
+pub(super) struct NewHead {
+    pub(super) extremities: Vec<u64>,
+    pub(super) state: u64,
+    /// `(type, state key)` to the event number it has now, or none.
+    pub(super) state_changes: Vec<((String, String), Option<u64>)>,
+    pub(super) depth: u64,
+}
+
+/// A change of one room.
+#[derive(Debug, Clone)]
+pub(super) struct Change {
+    pub(super) room: u64,
+    pub(super) version: ruma::RoomVersionId,
+    /// The count of changes of the head that this one is built on.
+    pub(super) built_on: u64,
+    pub(super) events: Vec<Judged>,
+    pub(super) head: Option<NewHead>,
+}
+
+/// Who we are, for telling our users and destinations from others'.
+#[derive(Debug, Clone)]
+pub(super) struct Us {
+    pub(super) server: String,
+}
+
+impl Us {
+    fn hosts(&self, user: &str) -> bool {
+        server_of(user) == self.server
+    }
+}
+
+/// The server part of a user ID.
+pub(super) fn server_of(user: &str) -> &str {
+    user.split_once(':').map_or("", |(_, server)| server)
+}
+
+/// Why a change was not stored.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ChangeError {
+    /// The room has changed since the change was made: the head must be loaded anew.
+    #[error("the room's head has moved on")]
+    Stale,
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Stores a change. Gives the stream positions of its events, in order; 0 for those that have none.
+pub(super) fn store(tx: &mut Tx, us: &Us, change: &Change) -> Result<Vec<u64>, ChangeError> {
+    let mut room = ROOMS.get(tx, &change.room)?.ok_or_else(|| missing("rooms"))?.0;
+    if room.changes != change.built_on {
+        return Err(ChangeError::Stale);
+    }
+    room.changes += 1;
+    let servers_before = read::servers(tx, change.room)?;
+    let mut positions = Vec::with_capacity(change.events.len());
+    let mut shown = false;
+    for event in &change.events {
+        let position = store_event(tx, change, event)?;
+        shown |= position != 0;
+        positions.push(position);
+    }
+    if let Some(head) = &change.head {
+        let old: Vec<(u64, u64)> =
+            EXTREMITIES.prefix(tx, &change.room)?.map(|row| row.map(|(key, ())| key)).collect::<Result<_, _>>()?;
+        // Only what differs: somebody may have left the room very many ends.
+        let (old, new): (BTreeSet<u64>, BTreeSet<u64>) =
+            (old.into_iter().map(|(_, number)| number).collect(), head.extremities.iter().copied().collect());
+        for number in old.difference(&new) {
+            EXTREMITIES.delete(tx, &(change.room, *number))?;
+        }
+        for number in new.difference(&old) {
+            EXTREMITIES.put(tx, &(change.room, *number), &())?;
+        }
+        let position = positions.iter().copied().max().unwrap_or_default();
+        for (key, event) in &head.state_changes {
+            change_state(tx, us, change.room, key, *event, position)?;
+        }
+        if position != 0 && room.state != head.state {
+            STATE_STREAM.put(tx, &(change.room, position), &head.state)?;
+        }
+        room.state = head.state;
+        room.depth = room.depth.max(head.depth);
+    }
+    let was_joined = room.joined;
+    room.joined = ROOM_SERVERS.contains(tx, &(change.room, us.server.clone()))?;
+    let is_joined = room.joined;
+    ROOMS.put(tx, &change.room, &Json(room))?;
+    match (was_joined, is_joined) {
+        (false, true) => e2ee::remote::room_entered(tx, change.room)?,
+        (true, false) => e2ee::remote::room_left(tx, &us.server, change.room)?,
+        _ => {}
+    }
+    if shown {
+        tx.touch(Touched::Room(change.room));
+        for user in read::local_members(tx, change.room)? {
+            tx.touch(Touched::User(user));
+        }
+    }
+    address(tx, us, change, &servers_before, &positions)?;
+    Ok(positions)
+}
+
+fn store_event(tx: &mut Tx, change: &Change, event: &Judged) -> Result<u64, StoreError> {
+    for state in &event.new_states {
+        states::append(tx, state.number, state.parent, &state.changes)?;
+    }
+    let position = if event.place == Place::Live { tx.next_position() } else { 0 };
+    let known = EVENTS.get(tx, &event.number)?;
+    let mut json = event.json.clone();
+    let room = change.room;
+    if redaction::is_due(tx, room, event)? || (known.is_some() && REDACTED_BY.contains(tx, &event.number)?) {
+        json = redaction::prune(&json, &change.version)?;
+    }
+    let row = EventRow {
+        room,
+        status: event.status,
+        ours: event.ours,
+        depth: event.depth,
+        position,
+        state_before: event.state_before,
+        state_after: event.state_after,
+        auth: event.auth.clone(),
+        event_id: event.event_id.clone(),
+        json,
+    };
+    EVENTS.put(tx, &event.number, &row)?;
+    EVENT_IDS.put(tx, &event.event_id, &event.number)?;
+    PARKED.delete(tx, &(room, event.event_id.clone()))?;
+    if event.place != Place::Hidden {
+        TIMELINE.put(tx, &(room, event.depth, event.number), &())?;
+        close_gaps(tx, room, &event.event_id)?;
+        for gap in &event.gaps {
+            let depth = event.depth.saturating_sub(1);
+            GAPS.put(tx, &(room, depth, gap.clone()), &event.number)?;
+            GAPS_BY_EVENT.put(tx, &(room, gap.clone(), depth), &())?;
+        }
+        relate(tx, room, event)?;
+        if let Some(redacts) = &event.redacts {
+            redaction::apply(tx, room, &change.version, redacts, event)?;
+        }
+    }
+    if position != 0 {
+        STREAM.put(tx, &(room, position), &event.number)?;
+    }
+    if let Some((device, transaction)) = &event.transaction {
+        TRANSACTIONS.put(tx, &(event.sender.clone(), device.clone(), transaction.clone()), &event.event_id)?;
+        EVENT_TRANSACTIONS.put(tx, &event.number, &(device.clone(), transaction.clone()))?;
+        forget_transactions(tx, event.number)?;
+    }
+    Ok(position)
+}
+
+/// Forgets the transaction IDs of events that lie far back: nobody repeats their requests any more.
+fn forget_transactions(tx: &mut Tx, newest: u64) -> Result<(), StoreError> {
+    // Two for each that comes, so that a backlog shrinks.
+    for _ in 0..2 {
+        let Some((number, (device, transaction))) = EVENT_TRANSACTIONS.first(tx)? else { return Ok(()) };
+        if number.saturating_add(KEPT_TRANSACTIONS) > newest {
+            return Ok(());
+        }
+        EVENT_TRANSACTIONS.delete(tx, &number)?;
+        if let Some(row) = EVENTS.get(tx, &number)? {
+            TRANSACTIONS.delete(tx, &(pdu_text(&row.json, "sender"), device, transaction))?;
+        }
+    }
+    Ok(())
+}
+
+fn close_gaps(tx: &mut Tx, room: u64, event_id: &str) -> Result<(), StoreError> {
+    let closed: Vec<_> = GAPS_BY_EVENT
+        .prefix(tx, &(room, event_id.to_owned()))?
+        .map(|row| row.map(|(key, ())| key))
+        .collect::<Result<_, _>>()?;
+    for key in closed {
+        GAPS_BY_EVENT.delete(tx, &key)?;
+        GAPS.delete(tx, &(room, key.2, key.1))?;
+    }
+    Ok(())
+}
+
+/// Notes what the event relates to (specification, "Forwarding relationships between events").
+fn relate(tx: &mut Tx, room: u64, event: &Judged) -> Result<(), StoreError> {
+    if !event.json.contains("m.relates_to") {
+        return Ok(());
+    }
+    let Ok(pdu) = serde_json::from_str::<Map<String, Value>>(&event.json) else { return Ok(()) };
+    let relates = pdu.get("content").and_then(|content| content.get("m.relates_to"));
+    let text = |field: &str| relates.and_then(|relates| relates.get(field)).and_then(Value::as_str);
+    if let (Some(target), Some(kind)) = (text("event_id"), text("rel_type"))
+        && target.len() <= 255
+        && kind.len() <= 255
+    {
+        let of_kind = pdu.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        RELATIONS.put(tx, &(room, target.to_owned(), kind.to_owned(), event.number), &of_kind)?;
+    }
+    Ok(())
+}
+
+pub(super) fn pdu_text(json: &str, field: &str) -> String {
+    serde_json::from_str::<Map<String, Value>>(json)
+        .ok()
+        .and_then(|pdu| pdu.get(field).and_then(Value::as_str).map(str::to_owned))
+        .unwrap_or_default()
+}
+
+fn change_state(
+    tx: &mut Tx,
+    us: &Us,
+    room: u64,
+    key: &(String, String),
+    event: Option<u64>,
+    position: u64,
+) -> Result<(), StoreError> {
+    let row = (room, key.0.clone(), key.1.clone());
+    match event {
+        Some(number) => CURRENT_STATE.put(tx, &row, &number)?,
+        None => {
+            CURRENT_STATE.delete(tx, &row)?;
+        }
+    }
+    if key.0 == "m.room.member" { change_membership(tx, us, room, &key.1, event, position) } else { Ok(()) }
+}
+
+fn change_membership(
+    tx: &mut Tx,
+    us: &Us,
+    room: u64,
+    user: &str,
+    event: Option<u64>,
+    position: u64,
+) -> Result<(), StoreError> {
+    let old = USER_ROOMS.get(tx, &(user.to_owned(), room))?.map(|row| row.0);
+    let member = match event {
+        Some(number) => read::event(tx, number)?,
+        None => None,
+    };
+    let now = member
+        .as_ref()
+        .and_then(|event| event.content().get("membership").and_then(Value::as_str))
+        .and_then(membership::number)
+        .unwrap_or(membership::LEAVE);
+    if let Some(old) = &old {
+        MEMBERS.delete(tx, &(room, old.membership, user.to_owned()))?;
+    }
+    MEMBERS.put(tx, &(room, now, user.to_owned()), &event.unwrap_or_default())?;
+    // Only rows that counted as joined in MEMBERS count in ROOM_SERVERS: an invite known from outside did not.
+    let was_joined = old.as_ref().is_some_and(|old| old.membership == membership::JOIN);
+    let is_joined = now == membership::JOIN;
+    if was_joined != is_joined {
+        let server = (room, server_of(user).to_owned());
+        let count = ROOM_SERVERS.get(tx, &server)?.unwrap_or_default();
+        let comes_back = is_joined && count == 0;
+        match if is_joined { count + 1 } else { count.saturating_sub(1) } {
+            0 => {
+                ROOM_SERVERS.delete(tx, &server)?;
+            }
+            count => ROOM_SERVERS.put(tx, &server, &count)?,
+        }
+        // A server that comes back is not sent what was said while it was away.
+        let queue = (server.1, room);
+        if comes_back && OUTGOING.contains(tx, &queue)? {
+            OUTGOING.put(tx, &queue, &(position, position))?;
+        }
+        // Who comes with the room when this node joins it is new to our user anyway.
+        if ROOMS.get(tx, &room)?.is_some_and(|row| row.0.joined) {
+            let position = if position == 0 { tx.next_position() } else { position };
+            e2ee::lists::note_member(tx, room, user, is_joined, position)?;
+            if comes_back && !us.hosts(user) {
+                e2ee::lists::note_server(tx, server_of(user), room)?;
+            }
+        }
+    }
+    let joined_at = match (&old, was_joined, is_joined) {
+        (Some(old), true, _) | (Some(old), false, false) => old.joined_at,
+        (_, _, true) => position,
+        (None, ..) => 0,
+    };
+    let row = UserRoomRow {
+        membership: now,
+        event: event.unwrap_or_default(),
+        position,
+        joined_at,
+        sender: member.as_ref().map(|event| event.sender().to_owned()).unwrap_or_default(),
+        stripped: Vec::new(),
+        pdu: None,
+        forgotten: old.as_ref().is_some_and(|old| old.forgotten && old.membership == now),
+    };
+    USER_ROOMS.put(tx, &(user.to_owned(), room), &Json(row))?;
+    if us.hosts(user) {
+        match is_joined {
+            true => LOCAL_MEMBERS.put(tx, &(room, user.to_owned()), &())?,
+            false => {
+                LOCAL_MEMBERS.delete(tx, &(room, user.to_owned()))?;
+            }
+        }
+        tx.touch(Touched::User(user.to_owned()));
+    } else if was_joined && !is_joined {
+        e2ee::remote::member_left(tx, user)?;
+    }
+    Ok(())
+}
+
+/// Notes for each other server of the room (before or after the change) up to where it must be sent our events.
+fn address(
+    tx: &mut Tx,
+    us: &Us,
+    change: &Change,
+    servers_before: &[String],
+    positions: &[u64],
+) -> Result<(), StoreError> {
+    let ours = change.events.iter().zip(positions).filter(|(event, position)| event.ours && **position != 0);
+    let Some((first, last)) = ours.fold(None, |range: Option<(u64, u64)>, (_, position)| {
+        Some((range.map_or(*position, |range| range.0), *position))
+    }) else {
+        return Ok(());
+    };
+    let mut servers = servers_before.to_vec();
+    for server in read::servers(tx, change.room)? {
+        if !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    // Whose invite or knock ends learns of it, though its server is not in the room.
+    for event in change.events.iter().filter(|event| event.ours) {
+        servers.extend(server_of_ended(&event.json).filter(|server| !servers.contains(server)));
+    }
+    for server in servers.into_iter().filter(|server| *server != us.server) {
+        let key = (server.clone(), change.room);
+        // A server that was not in the room before gets nothing from the time it was away.
+        let sent = match OUTGOING.get(tx, &key)? {
+            Some((sent, _)) if servers_before.contains(&server) => sent,
+            _ => first - 1,
+        };
+        OUTGOING.put(tx, &key, &(sent, last))?;
+        tx.touch(Touched::Destination(server));
+    }
+    Ok(())
+}
+
+/// The server of the user whose membership a member event ends.
+fn server_of_ended(json: &str) -> Option<String> {
+    if !json.contains("m.room.member") {
+        return None;
+    }
+    let pdu: Map<String, Value> = serde_json::from_str(json).ok()?;
+    let membership = pdu.get("content")?.get("membership")?.as_str()?;
+    let is_end = pdu.get("type")?.as_str()? == "m.room.member" && matches!(membership, "leave" | "ban");
+    is_end.then(|| server_of(pdu.get("state_key").and_then(Value::as_str).unwrap_or_default()).to_owned())
+}
+
+fn missing(table: &'static str) -> StoreError {
+    StoreError::Corrupt { table, cause: Corrupt::new("a row that another one names is missing") }
+}

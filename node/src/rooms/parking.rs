@@ -1,0 +1,57 @@
+//! Places for events that wait for missing ones: so many in a room, and none takes them all.
+
+use std::collections::BTreeMap;
+
+use kith_store::{
+    Json, StoreError, Touched, Tx,
+    tables::rooms::{PARKED, ParkedRow, ROOM_SERVERS},
+};
+
+/// How many events may wait for missing ones in one room; more are dropped, and found again when heads are compared.
+pub const MAX_PARKED: usize = 500;
+
+/// Parks events, each under its ID. When all places are taken, the server whose events have most of them gives one to a server
+/// whose events have fewer; servers that are not in the room count as one.
+pub(super) fn park(tx: &mut Tx, room: u64, events: Vec<(String, ParkedRow)>) -> Result<(), StoreError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    tx.touch(Touched::Room(room));
+    let mut held: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
+    let mut count = 0;
+    let rows: Vec<_> = PARKED
+        .prefix(tx, &room)?
+        .map(|row| row.map(|((_, id), Json(row))| (row.origin, row.since, id)))
+        .collect::<Result<_, _>>()?;
+    for (origin, since, id) in rows {
+        held.entry(share(tx, room, origin)?).or_default().push((since, id));
+        count += 1;
+    }
+    for (id, row) in events {
+        let key = (room, id.clone());
+        // One that waits already keeps its age, so that it is given up some time.
+        if PARKED.contains(tx, &key)? {
+            continue;
+        }
+        let share = share(tx, room, row.origin.clone())?;
+        if count >= MAX_PARKED {
+            let own = held.get(&share).map_or(0, Vec::len);
+            let Some(most) = held.values_mut().max_by_key(|rows| rows.len()).filter(|rows| rows.len() > own + 1) else {
+                continue;
+            };
+            let newest = most.iter().enumerate().max_by_key(|(_, row)| *row).map(|(index, _)| index);
+            let Some((_, out)) = newest.map(|index| most.swap_remove(index)) else { continue };
+            PARKED.delete(tx, &(room, out))?;
+            count -= 1;
+        }
+        held.entry(share).or_default().push((row.since, id));
+        PARKED.put(tx, &key, &Json(row))?;
+        count += 1;
+    }
+    Ok(())
+}
+
+fn share(tx: &Tx, room: u64, origin: String) -> Result<String, StoreError> {
+    let is_in = ROOM_SERVERS.contains(tx, &(room, origin.clone()))?;
+    Ok(if is_in { origin } else { String::new() })
+}

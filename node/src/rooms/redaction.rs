@@ -1,0 +1,66 @@
+//! Redaction: what a redacted event keeps, and really forgetting the rest (client-server specification, "Redactions").
+
+use kith_room::format::rules;
+use kith_store::{
+    Corrupt, Json, StoreError, Tx,
+    tables::rooms::{EVENT_IDS, EVENTS, REDACTED_BY, WAITING_REDACTIONS, WaitingRedaction as Waiting},
+};
+use ruma::{CanonicalJsonObject, RoomVersionId, canonical_json::redact_in_place};
+
+use super::change::{Judged, Redacts, pdu_text, server_of};
+
+/// The PDU without what redaction removes. The event's ID and signatures stay valid: they cover the redacted form.
+pub(super) fn prune(json: &str, version: &RoomVersionId) -> Result<String, StoreError> {
+    let damaged = |cause: &'static str| StoreError::Corrupt { table: "events", cause: Corrupt::new(cause) };
+    let rules = rules(version).ok_or_else(|| damaged("an event of an unknown room version"))?;
+    let mut pdu: CanonicalJsonObject =
+        serde_json::from_str(json).map_err(|_| damaged("a stored event is not canonical JSON"))?;
+    redact_in_place(&mut pdu, &rules.redaction, None).map_err(|_| damaged("a stored event cannot be redacted"))?;
+    serde_json::to_string(&pdu).map_err(|_| damaged("a redacted event does not serialize"))
+}
+
+/// Redacts its target if that is here, else as soon as it arrives.
+pub(super) fn apply(
+    tx: &mut Tx,
+    room: u64,
+    version: &RoomVersionId,
+    redacts: &Redacts,
+    redaction: &Judged,
+) -> Result<(), StoreError> {
+    let author = redaction.sender.clone();
+    let stored = match EVENT_IDS.get(tx, &redacts.target)? {
+        Some(number) => EVENTS.get(tx, &number)?.map(|row| (number, row)),
+        None => None,
+    };
+    let Some((number, mut row)) = stored else {
+        let waits = Json(Waiting { redaction: redaction.event_id.clone(), author, powerful: redacts.powerful });
+        return WAITING_REDACTIONS.put(tx, &(room, redacts.target.clone(), redaction.event_id.clone()), &waits);
+    };
+    let allowed = redacts.powerful || same_server(&author, &pdu_text(&row.json, "sender"));
+    if row.room != room || !allowed || REDACTED_BY.contains(tx, &number)? {
+        return Ok(());
+    }
+    row.json = prune(&row.json, version)?;
+    EVENTS.put(tx, &number, &row)?;
+    REDACTED_BY.put(tx, &number, &redaction.event_id)
+}
+
+/// Whether a redaction that came before `event` takes effect now; it is then noted as done. Of several, those without the right
+/// to it count for nothing.
+pub(super) fn is_due(tx: &mut Tx, room: u64, event: &Judged) -> Result<bool, StoreError> {
+    let all: Vec<_> =
+        WAITING_REDACTIONS.prefix(tx, &(room, event.event_id.clone()))?.collect::<Result<_, StoreError>>()?;
+    let mut due = false;
+    for (key, Json(waiting)) in all {
+        WAITING_REDACTIONS.delete(tx, &key)?;
+        if !due && (waiting.powerful || same_server(&waiting.author, &event.sender)) {
+            REDACTED_BY.put(tx, &event.number, &waiting.redaction)?;
+            due = true;
+        }
+    }
+    Ok(due)
+}
+
+fn same_server(one: &str, other: &str) -> bool {
+    server_of(one) == server_of(other)
+}

@@ -1,0 +1,543 @@
+//! One room's author: takes what users and servers want to add, judges it, stores it.
+
+use std::sync::Arc;
+
+use kith_room::{BuildError, Builder, CreateError, EngineError, Event, Outcome, Placement, Signer, StateMap, join};
+use kith_store::{
+    Json, Snapshot,
+    tables::rooms::{EVENT_IDS, EventStatus, PARKED, ParkedRow, ROOM_IDS, ROOMS, RoomRow},
+};
+use ruma::{
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UInt,
+    canonical_json::to_canonical_value, room_version_rules::RoomVersionRules,
+};
+use serde_json::{Map, Value};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{
+    Parts,
+    change::{self, ChangeError},
+    head::{self, Head, Manner},
+    parking,
+    source::Past,
+};
+use crate::http::{Answer, MatrixError};
+
+/// What a user of this node wants to add to a room.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Who.
+    pub sender: OwnedUserId,
+    /// The event's type.
+    pub kind: String,
+    /// Makes it a state event.
+    pub state_key: Option<String>,
+    /// Its content.
+    pub content: Map<String, Value>,
+    /// The event it redacts.
+    pub redacts: Option<OwnedEventId>,
+    /// `origin_server_ts` in unix milliseconds, if it is not now.
+    pub timestamp: Option<u64>,
+    /// The device and transaction ID of the request, so that its repetition adds nothing.
+    pub transaction: Option<(String, String)>,
+}
+
+impl Draft {
+    /// A message event.
+    pub fn message(sender: OwnedUserId, kind: impl Into<String>, content: Map<String, Value>) -> Self {
+        Self { sender, kind: kind.into(), state_key: None, content, redacts: None, timestamp: None, transaction: None }
+    }
+
+    /// A state event.
+    pub fn state(
+        sender: OwnedUserId,
+        kind: impl Into<String>,
+        state_key: impl Into<String>,
+        content: Map<String, Value>,
+    ) -> Self {
+        Self { state_key: Some(state_key.into()), ..Self::message(sender, kind, content) }
+    }
+
+    pub(super) fn builder(self, room: Option<OwnedRoomId>) -> Answer<Builder> {
+        let content = match to_canonical_value(Value::Object(self.content)) {
+            Ok(ruma::CanonicalJsonValue::Object(content)) => content,
+            Ok(_) => return Err(MatrixError::bad_json("the content is not an object")),
+            Err(error) => return Err(MatrixError::bad_json(format!("the content is not canonical JSON: {error}"))),
+        };
+        let mut builder = Builder::new(&self.sender, self.kind, content);
+        builder.room_id = room;
+        builder.state_key = self.state_key;
+        builder.redacts = self.redacts;
+        Ok(builder)
+    }
+}
+
+/// What became of a received event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// Committed: accepted and shown.
+    Accepted,
+    /// Committed, but not shown; the reason.
+    Hidden(String),
+    /// Known before.
+    Known,
+    /// Waits on disk for these.
+    Parked {
+        /// Missing prev events.
+        prev: Vec<OwnedEventId>,
+        /// Missing auth events.
+        auth: Vec<OwnedEventId>,
+    },
+    /// Not stored; the reason.
+    Refused(String),
+}
+
+/// A handle to one room. Cheap to clone; all handles of a room share its head.
+#[derive(Clone)]
+pub struct Room {
+    pub(super) shared: Arc<Shared>,
+    pub(super) parts: Arc<Parts>,
+}
+
+pub(super) struct Shared {
+    pub(super) id: OwnedRoomId,
+    pub(super) number: u64,
+    pub(super) version: RoomVersionId,
+    pub(super) rules: RoomVersionRules,
+    pub(super) head: Mutex<Option<Head>>,
+}
+
+impl Room {
+    /// The room's ID.
+    pub fn id(&self) -> &RoomId {
+        &self.shared.id
+    }
+
+    /// The number it has in the store.
+    pub fn number(&self) -> u64 {
+        self.shared.number
+    }
+
+    /// Its version.
+    pub fn version(&self) -> &RoomVersionId {
+        &self.shared.version
+    }
+
+    /// The rules of its version.
+    pub fn rules(&self) -> &RoomVersionRules {
+        &self.shared.rules
+    }
+
+    /// Adds one event of a local user. It is committed when this returns.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` with the rule that forbids it, `M_TOO_LARGE`, `M_BAD_JSON`, or what the store says.
+    pub async fn send(&self, draft: Draft) -> Answer<OwnedEventId> {
+        let ids = self.send_many(vec![draft]).await?;
+        ids.into_iter().next().ok_or_else(|| MatrixError::internal("an event was sent without an ID"))
+    }
+
+    /// Adds events of local users, all or none.
+    pub async fn send_many(&self, drafts: Vec<Draft>) -> Answer<Vec<OwnedEventId>> {
+        let mut guard = self.head().await?;
+        let head = loaded(&mut guard)?;
+        let snapshot = self.parts.store.snapshot()?;
+        let before = head.at.clone();
+        let mut draft = head::Draft::new(self.number(), self.rules(), head, &self.parts.store, &snapshot);
+        if let Err(error) = self.write(head, &mut draft, drafts) {
+            head.recent.forget(&draft.ids);
+            head.at = before;
+            return Err(error);
+        }
+        let ids = draft.ids.clone();
+        self.commit(guard, draft, None).await?;
+        Ok(ids)
+    }
+
+    pub(super) fn write(&self, head: &mut Head, change: &mut head::Draft<'_>, drafts: Vec<Draft>) -> Answer<()> {
+        for mut draft in drafts {
+            let manner = Manner { ours: true, transaction: draft.transaction.take() };
+            let now = draft.timestamp.unwrap_or_else(|| self.parts.clock.now_ms());
+            let builder = draft.builder(Some(self.shared.id.clone()))?;
+            let past = Past::new(self.number(), self.rules(), &head.recent, change.read);
+            let verdict = head
+                .at
+                .engine
+                .create_local(builder, timestamp(now), self.parts.rng.u64(), self.signer(), &past)
+                .map_err(refusal)?;
+            let loaded = past.loaded.into_inner();
+            head.recent.absorb(loaded);
+            change.take(head, &verdict, manner)?;
+        }
+        Ok(())
+    }
+
+    /// Takes events of another server in, whose format, hashes and signatures were checked. They are committed or
+    /// parked when this returns, in the order given.
+    pub async fn receive(&self, origin: &str, events: Vec<Arc<Event>>) -> Answer<Vec<(OwnedEventId, Received)>> {
+        self.take_in(origin, events, false).await
+    }
+
+    /// As [`Room::receive`], for the join, leave or knock that this node lets in and sends on to the other servers.
+    /// It is refused, not stored, unless it is accepted.
+    pub async fn receive_for_others(&self, origin: &str, event: Arc<Event>) -> Answer<()> {
+        let results = self.take_in(origin, vec![event], true).await?;
+        match results.into_iter().next() {
+            Some((_, Received::Accepted)) => Ok(()),
+            // It may have come before on another way, and not have been allowed then.
+            Some((id, Received::Known)) if self.is_accepted(&id).await? => Ok(()),
+            Some((_, Received::Known)) => Err(MatrixError::forbidden("the event was not allowed when it came before")),
+            Some((_, Received::Hidden(reason) | Received::Refused(reason))) => Err(MatrixError::forbidden(reason)),
+            _ => Err(MatrixError::bad_request("the event builds on events that are not known here")),
+        }
+    }
+
+    async fn is_accepted(&self, id: &EventId) -> Answer<bool> {
+        let guard = self.head().await?;
+        let snapshot = self.parts.store.snapshot()?;
+        let recent = &guard.as_ref().ok_or_else(unloaded)?.recent;
+        let past = Past::new(self.number(), self.rules(), recent, &snapshot);
+        let known = past.known(id).map_err(MatrixError::internal)?;
+        Ok(known.is_some_and(|known| known.status == EventStatus::Accepted))
+    }
+
+    async fn take_in(
+        &self,
+        origin: &str,
+        events: Vec<Arc<Event>>,
+        ours: bool,
+    ) -> Answer<Vec<(OwnedEventId, Received)>> {
+        let mut guard = self.head().await?;
+        let head = loaded(&mut guard)?;
+        let snapshot = self.parts.store.snapshot()?;
+        let before = head.at.clone();
+        let mut change = head::Draft::new(self.number(), self.rules(), head, &self.parts.store, &snapshot);
+        let mut results = Vec::with_capacity(events.len());
+        let mut parked = Vec::new();
+        let now = self.parts.clock.now_ms();
+        for event in events {
+            let id = event.event_id().to_owned();
+            let outcome = {
+                let past = Past::new(self.number(), self.rules(), &head.recent, &snapshot);
+                let outcome = head.at.engine.handle_pdu(event.clone(), &past);
+                let loaded = past.loaded.into_inner();
+                outcome.map(|outcome| (outcome, loaded))
+            };
+            let result = match outcome {
+                Ok((outcome, loaded)) => {
+                    head.recent.absorb(loaded);
+                    match outcome {
+                        Outcome::Duplicate => Received::Known,
+                        Outcome::Refused { reason } => Received::Refused(reason),
+                        Outcome::Missing { prev, auth } if ours => Received::Parked { prev, auth },
+                        Outcome::Missing { prev, auth } => {
+                            parked.push((
+                                id.to_string(),
+                                ParkedRow {
+                                    origin: origin.to_owned(),
+                                    pdu: event.text().to_owned(),
+                                    since: now,
+                                    tries: 0,
+                                },
+                            ));
+                            Received::Parked { prev, auth }
+                        }
+                        Outcome::Verdict(verdict) => {
+                            let reason = verdict.decision.reason().map(str::to_owned);
+                            match reason {
+                                Some(reason) if ours => Received::Refused(reason),
+                                reason => {
+                                    if let Err(error) = change.take(head, &verdict, Manner { ours, transaction: None })
+                                    {
+                                        head.recent.forget(&change.ids);
+                                        head.at = before;
+                                        return Err(error);
+                                    }
+                                    reason.map_or(Received::Accepted, Received::Hidden)
+                                }
+                            }
+                        }
+                    }
+                }
+                // The store failed, not the event: the other server must keep it.
+                Err(error @ EngineError::Source(_)) => {
+                    head.recent.forget(&change.ids);
+                    head.at = before;
+                    return Err(MatrixError::internal(error));
+                }
+                Err(error) => Received::Refused(error.to_string()),
+            };
+            results.push((id, result));
+        }
+        if change.is_empty() && parked.is_empty() {
+            let on_its_way = results.iter().any(|(id, _)| head.recent.is_uncommitted(id));
+            drop(guard);
+            if on_its_way {
+                self.settle().await?;
+                let ids = results.iter().filter(|(_, result)| *result == Received::Known).map(|(id, _)| id);
+                if !self.not_stored(ids)?.is_empty() {
+                    return Err(MatrixError::internal("a commit failed that held the same event"));
+                }
+            }
+            return Ok(results);
+        }
+        self.commit(guard, change, Some(parked)).await?;
+        Ok(results)
+    }
+
+    /// An event behind a gap or in the past, with the state before it as another server gave it: `state` are the events
+    /// of that state, `auth_chain` theirs. All have passed [`kith_room::receive::receive`].
+    pub async fn receive_with_state(
+        &self,
+        auth_chain: Vec<Arc<Event>>,
+        state: Vec<Arc<Event>>,
+        event: Arc<Event>,
+        placement: Placement,
+    ) -> Answer<Received> {
+        let mut guard = self.head().await?;
+        let head = loaded(&mut guard)?;
+        let snapshot = self.parts.store.snapshot()?;
+        let before = head.at.clone();
+        let mut change = head::Draft::new(self.number(), self.rules(), head, &self.parts.store, &snapshot);
+        let result = self.place(head, &mut change, auth_chain, state, event, placement);
+        if matches!(result, Err(_) | Ok(Received::Parked { .. } | Received::Refused(_) | Received::Known)) {
+            head.recent.forget(&change.ids);
+            head.at = before;
+            return result;
+        }
+        self.commit(guard, change, None).await?;
+        result
+    }
+
+    pub(super) fn place(
+        &self,
+        head: &mut Head,
+        change: &mut head::Draft<'_>,
+        auth_chain: Vec<Arc<Event>>,
+        state: Vec<Arc<Event>>,
+        event: Arc<Event>,
+        placement: Placement,
+    ) -> Answer<Received> {
+        let bad = |error: &dyn std::fmt::Display| MatrixError::bad_request(error.to_string());
+        let checked = {
+            let past = Past::new(self.number(), self.rules(), &head.recent, change.read);
+            if past.has_place(event.event_id()).map_err(MatrixError::internal)? {
+                return Ok(Received::Known);
+            }
+            join::check_state(self.version(), self.id(), auth_chain, state, &past).map_err(|error| bad(&error))?
+        };
+        for outlier in checked.events {
+            change.outlier(head, outlier.event, outlier.status)?;
+        }
+        let past = Past::new(self.number(), self.rules(), &head.recent, change.read);
+        let outcome =
+            head.at.engine.with_given_state(event, checked.state, placement, &past).map_err(|error| bad(&error))?;
+        let loaded = past.loaded.into_inner();
+        head.recent.absorb(loaded);
+        match outcome {
+            Outcome::Duplicate => Ok(Received::Known),
+            Outcome::Missing { prev, auth } => Ok(Received::Parked { prev, auth }),
+            Outcome::Refused { reason } => Ok(Received::Refused(reason)),
+            Outcome::Verdict(verdict) => {
+                let reason = verdict.decision.reason().map(str::to_owned);
+                change.take(head, &verdict, Manner::default())?;
+                Ok(reason.map_or(Received::Accepted, Received::Hidden))
+            }
+        }
+    }
+
+    /// Brings the room here with another server's answer to `send_join`. All events have passed
+    /// [`kith_room::receive::receive`]. An earlier head of the room, of a stay before, is left behind. False, and nothing is
+    /// done, if this node is in the room already: then the join is an event like others.
+    pub async fn import_join(
+        &self,
+        auth_chain: Vec<Arc<Event>>,
+        state: Vec<Arc<Event>>,
+        join: Arc<Event>,
+    ) -> Answer<bool> {
+        let mut guard = self.shared.head.lock().await;
+        self.settle().await?;
+        let snapshot = self.parts.store.snapshot()?;
+        let mut head = match ROOMS.get(&snapshot, &self.number())? {
+            Some(row) if row.0.joined => return Ok(false),
+            Some(row) => Head::load(self.number(), &row.0, self.version(), self.id(), self.rules(), &snapshot)?,
+            None => Head::empty(self.version(), self.id())?,
+        };
+        let joined = {
+            let past = Past::new(self.number(), self.rules(), &head.recent, &snapshot);
+            if past.has_place(join.event_id()).map_err(MatrixError::internal)? {
+                return Ok(true);
+            }
+            join::handle_send_join(self.version(), auth_chain, state, join, &past).map_err(|error| {
+                MatrixError::unreachable(format!("the server's answer makes no room that can be joined: {error}"))
+            })?
+        };
+        let mut change = head::Draft::new(self.number(), self.rules(), &head, &self.parts.store, &snapshot);
+        for outlier in joined.checked.events {
+            change.outlier(&mut head, outlier.event, outlier.status)?;
+        }
+        // It begins without a state: the stored one of the stay before is no state of this engine.
+        head.at.engine = joined.room;
+        head.at.state = 0;
+        change.take(&mut head, &joined.verdict, Manner::default())?;
+        *guard = Some(head);
+        self.commit(guard, change, None).await?;
+        Ok(true)
+    }
+
+    /// The parked events of the room, oldest first.
+    pub fn parked(&self, read: &Snapshot) -> Answer<Vec<(String, ParkedRow)>> {
+        let mut rows = Vec::new();
+        for row in PARKED.prefix(read, &self.number())? {
+            let ((_, id), row) = row?;
+            rows.push((id, row.0));
+        }
+        rows.sort_by_key(|(_, row)| row.since);
+        Ok(rows)
+    }
+
+    /// Runs `ask` on the engine's room and its past: for templates (`make_join`), power levels and the like.
+    pub async fn with_engine<T>(
+        &self,
+        ask: impl FnOnce(&kith_room::Room, &dyn kith_room::Source) -> Answer<T>,
+    ) -> Answer<T> {
+        let mut guard = self.head().await?;
+        let head = loaded(&mut guard)?;
+        let snapshot = self.parts.store.snapshot()?;
+        let past = Past::new(self.number(), self.rules(), &head.recent, &snapshot);
+        ask(&head.at.engine, &past)
+    }
+
+    /// A stored state with event IDs, as the engine takes it.
+    pub fn state_map(&self, read: &Snapshot, state: u64) -> Answer<StateMap> {
+        let recent = super::source::Recent::default();
+        Past::new(self.number(), self.rules(), &recent, read).state(state).map_err(MatrixError::internal)
+    }
+
+    /// This server's name and key.
+    pub fn signer(&self) -> Signer<'_> {
+        self.parts.signer()
+    }
+
+    /// Which of these are not on disk.
+    fn not_stored<'a>(&self, ids: impl Iterator<Item = &'a OwnedEventId>) -> Answer<Vec<&'a OwnedEventId>> {
+        let snapshot = self.parts.store.snapshot()?;
+        let mut missing = Vec::new();
+        for id in ids {
+            if !EVENT_IDS.contains(&snapshot, &id.to_string())? {
+                missing.push(id);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Locks the head, loading it if need be.
+    pub(super) async fn head(&self) -> Answer<MutexGuard<'_, Option<Head>>> {
+        let mut guard = self.shared.head.lock().await;
+        if guard.is_none() {
+            self.settle().await?;
+            let snapshot = self.parts.store.snapshot()?;
+            let row = ROOMS
+                .get(&snapshot, &self.number())?
+                .ok_or_else(|| MatrixError::not_found("this room is not known here"))?
+                .0;
+            *guard = Some(Head::load(self.number(), &row, self.version(), self.id(), self.rules(), &snapshot)?);
+        }
+        Ok(guard)
+    }
+
+    /// Waits until all changes submitted so far are committed or have failed, so that the store shows the last word.
+    async fn settle(&self) -> Answer<()> {
+        self.parts.store.write(|_| Ok::<(), kith_store::StoreError>(())).await?;
+        Ok(())
+    }
+
+    /// Submits a change, lets the next author in, and waits for the commit.
+    pub(super) async fn commit(
+        &self,
+        mut guard: MutexGuard<'_, Option<Head>>,
+        change: head::Draft<'_>,
+        parked: Option<Vec<(String, ParkedRow)>>,
+    ) -> Answer<()> {
+        let head = loaded(&mut guard)?;
+        let change = match change.finish(head, self.version()) {
+            Ok(change) => change,
+            Err(error) => {
+                // The head has gone on to what will not be stored.
+                *guard = None;
+                return Err(error);
+            }
+        };
+        let count = head.at.changes;
+        let us = self.parts.us.clone();
+        let (id, version) = (self.shared.id.to_string(), self.shared.version.to_string());
+        let pending = self.parts.store.submit(move |tx| {
+            match ROOMS.get(tx, &change.room)? {
+                None => {
+                    let row = RoomRow {
+                        room_id: id.clone(),
+                        version,
+                        joined: false,
+                        state: 0,
+                        depth: 0,
+                        changes: change.built_on,
+                    };
+                    ROOM_IDS.put(tx, &id, &change.room)?;
+                    ROOMS.put(tx, &change.room, &Json(row))?;
+                }
+                // What an invite said of the room did not hold.
+                Some(Json(mut row)) if row.changes == 0 && row.version != version => {
+                    row.version = version;
+                    ROOMS.put(tx, &change.room, &Json(row))?;
+                }
+                Some(_) => {}
+            }
+            parking::park(tx, change.room, parked.unwrap_or_default())?;
+            change::store(tx, &us, &change)
+        });
+        drop(guard);
+        let result: Result<Vec<u64>, ChangeError> = pending.await;
+        let mut guard = self.shared.head.lock().await;
+        match result {
+            Ok(_) => {
+                if let Some(head) = guard.as_mut() {
+                    head.recent.release(count);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // Everything submitted after this change was built on it and fails as well.
+                *guard = None;
+                drop(guard);
+                Err(match error {
+                    ChangeError::Store(error) => error.into(),
+                    ChangeError::Stale => MatrixError::internal(ChangeError::Stale),
+                })
+            }
+        }
+    }
+}
+
+pub(super) fn loaded<'a>(guard: &'a mut MutexGuard<'_, Option<Head>>) -> Answer<&'a mut Head> {
+    guard.as_mut().ok_or_else(unloaded)
+}
+
+fn unloaded() -> MatrixError {
+    MatrixError::internal("a room's head is not loaded")
+}
+
+/// Unix milliseconds as Matrix has them.
+pub fn timestamp(ms: u64) -> MilliSecondsSinceUnixEpoch {
+    MilliSecondsSinceUnixEpoch(UInt::new_saturating(ms))
+}
+
+/// What a client is told when the engine will not have its event.
+pub(super) fn refusal(error: CreateError) -> MatrixError {
+    match error {
+        CreateError::Forbidden(reason) => MatrixError::forbidden(reason),
+        CreateError::Build(BuildError::Content(reason)) => MatrixError::bad_json(reason),
+        CreateError::Build(error @ BuildError::UnknownVersion(_)) => MatrixError::internal(error),
+        CreateError::Build(error) => MatrixError::too_large(error.to_string()),
+        CreateError::Engine(error) => MatrixError::internal(error),
+    }
+}

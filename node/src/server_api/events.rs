@@ -1,0 +1,117 @@
+//! `GET /_matrix/federation/v1/{event,state,state_ids,event_auth}`: events and states by ID. Server-server specification,
+//! "Retrieving events", "Room state resolution".
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use kith_store::{Read, tables::rooms::EVENTS};
+use ruma::{
+    OwnedEventId, UInt,
+    api::federation::{
+        authorization::get_event_authorization::v1 as event_auth,
+        event::{get_event::v1 as get_event, get_room_state::v1 as get_state, get_room_state_ids::v1 as get_state_ids},
+    },
+};
+use serde_json::value::RawValue;
+
+use super::{
+    joins::{auth_chain, state_before, state_numbers},
+    template::joined_room,
+    visibility,
+};
+use crate::{
+    Node,
+    federation::{pdus, rules},
+    http::{Answer, MatrixError, Routes, endpoint::Origin},
+    platform::SpawnerExt as _,
+    rooms::{read, timestamp},
+};
+
+/// The routes of this file.
+pub fn routes(routes: Routes) -> Routes {
+    routes.add(event).add(state).add(state_ids).add(auth)
+}
+
+fn unknown() -> MatrixError {
+    MatrixError::not_found("this event is not known here, or not yours to see")
+}
+
+async fn event(node: Arc<Node>, origin: Origin, request: get_event::Request) -> Answer<get_event::Response> {
+    let pdu = node.store.read(|snapshot| {
+        let event = read::event_by_id(snapshot, request.event_id.as_str())?.ok_or_else(unknown)?;
+        let row = read::room(snapshot, event.row.room)?.ok_or_else(unknown)?;
+        let room_id = ruma::RoomId::parse(row.room_id).map_err(MatrixError::internal)?;
+        let room = node.rooms.get(&room_id)?.ok_or_else(unknown)?;
+        rules::check_acl(snapshot, room.number(), &origin.server)?;
+        if !visibility::may_see(&visibility::Eyes::new(snapshot, &room, &origin.server)?, &event)? {
+            return Err(unknown());
+        }
+        pdus::raw(&event.row.json)
+    })?;
+    Ok(get_event::Response::new(node.server_name().to_owned(), timestamp(node.clock.now_ms()), pdu))
+}
+
+async fn state(node: Arc<Node>, origin: Origin, request: get_state::Request) -> Answer<get_state::Response> {
+    let room = joined_room(&node, &request.room_id, &origin.server)?;
+    let reader = node.clone();
+    let whole = node
+        .spawner
+        .blocking("state", move || {
+            reader.store.read(|snapshot| {
+                rules::check_in_room(snapshot, room.number(), &origin.server)?;
+                state_numbers(snapshot, request.event_id.as_str(), Some(&request.room_id))?;
+                state_before(snapshot, request.event_id.as_str())
+            })
+        })
+        .await
+        .map_err(MatrixError::internal)??;
+    Ok(get_state::Response::new(whole.auth_chain, whole.state))
+}
+
+async fn state_ids(
+    node: Arc<Node>,
+    origin: Origin,
+    request: get_state_ids::Request,
+) -> Answer<get_state_ids::Response> {
+    let room = joined_room(&node, &request.room_id, &origin.server)?;
+    let (state, chain) = node.store.read(|snapshot| {
+        rules::check_in_room(snapshot, room.number(), &origin.server)?;
+        let (state, chain) = state_numbers(snapshot, request.event_id.as_str(), Some(&request.room_id))?;
+        Ok::<_, MatrixError>((ids(snapshot, &state)?, ids(snapshot, &chain)?))
+    })?;
+    Ok(get_state_ids::Response::new(chain, state))
+}
+
+fn ids(snapshot: &dyn Read, numbers: &BTreeSet<u64>) -> Answer<Vec<OwnedEventId>> {
+    let mut ids = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        if let Some(row) = EVENTS.get(snapshot, number)? {
+            ids.push(OwnedEventId::try_from(row.event_id).map_err(MatrixError::internal)?);
+        }
+    }
+    Ok(ids)
+}
+
+async fn auth(node: Arc<Node>, origin: Origin, request: event_auth::Request) -> Answer<event_auth::Response> {
+    let room = joined_room(&node, &request.room_id, &origin.server)?;
+    let chain = node.store.read(|snapshot| {
+        rules::check_in_room(snapshot, room.number(), &origin.server)?;
+        let event = read::event_by_id(snapshot, request.event_id.as_str())?.ok_or_else(unknown)?;
+        if event.row.room != room.number() {
+            return Err(unknown());
+        }
+        let numbers = auth_chain(snapshot, [event.number].into_iter())?;
+        let mut pdus: Vec<Box<RawValue>> = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            if let Some(row) = EVENTS.get(snapshot, &number)? {
+                pdus.push(pdus::raw(&row.json)?);
+            }
+        }
+        Ok(pdus)
+    })?;
+    Ok(event_auth::Response::new(chain))
+}
+
+/// A number of events that a request may ask for.
+pub(super) fn count(asked: UInt, most: usize) -> usize {
+    usize::try_from(u64::from(asked)).unwrap_or(most).min(most)
+}

@@ -1,0 +1,123 @@
+//! The server-server API: one file per group of federation endpoints.
+//!
+//! Every request but the few public ones is signed with `X-Matrix` ([`verify`]) by the server it comes from, whatever brought it
+//! here; when a peer brought it over the mesh, that server must be the peer itself. Before anything else is done, a request
+//! takes a place among those of its source ([`limits`]), so that a flood of one never delays the others. Threats met here
+//! (DESIGN section 8): forged, replayed, oversized and endless input of a hostile server.
+
+mod devices;
+pub mod directory;
+mod edus;
+pub mod events;
+pub mod heads;
+pub mod invites;
+pub mod joins;
+pub mod keys;
+pub mod knocks;
+pub mod leaves;
+pub mod limits;
+mod media;
+pub mod missing;
+mod profiles;
+pub(crate) mod template;
+pub mod transactions;
+pub mod visibility;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use http::{Request, StatusCode};
+use kith_transport::{KithName, RemotePeer, ServerKey};
+use ruma::{api::federation::authentication::XMatrix, serde::Base64, signatures::PublicKeyMap};
+
+pub(crate) use self::template::{refusal, signer};
+
+use crate::{
+    Node,
+    http::{Answer, MatrixError, Routes, endpoint::Origin},
+};
+
+/// The key ID of a server whose name is its key.
+const SELF_CERTIFIED: &str = "ed25519:0";
+
+/// All federation routes: the one router for requests of other servers, whichever way they come.
+pub fn router(node: &Arc<Node>) -> axum::Router {
+    let routes = Routes::new(node.clone());
+    let routes = keys::routes(routes);
+    let routes = transactions::routes(routes);
+    let routes = joins::routes(routes);
+    let routes = leaves::routes(routes);
+    let routes = knocks::routes(routes);
+    let routes = invites::routes(routes);
+    let routes = events::routes(routes);
+    let routes = missing::routes(routes);
+    let routes = heads::routes(routes);
+    let routes = media::routes(routes);
+    let routes = profiles::routes(routes);
+    let routes = directory::routes(routes);
+    let routes = devices::routes(routes);
+    routes.finish().layer(axum::middleware::from_fn_with_state(node.clone(), limits::admit))
+}
+
+/// Verifies who signed a request: the destination is our full name, byte for byte; the origin's name is canonical; the key is
+/// the origin's; the signature covers method, path, both names and the body; and the peer that brought the request over the
+/// mesh, if one did, is the origin.
+///
+/// # Errors
+/// 401 `M_UNAUTHORIZED` with what is wrong; 403 `M_FORBIDDEN` when another server's peer brought it.
+pub async fn verify(node: &Arc<Node>, header: XMatrix, request: &Request<Bytes>) -> Answer<Origin> {
+    match check(node, &header, request) {
+        Ok(()) => Ok(Origin { server: header.origin }),
+        Err(error) => {
+            if error.status == StatusCode::FORBIDDEN {
+                node.federation.stats.wrong_peers.add();
+            } else {
+                node.federation.stats.unsigned_requests.add();
+            }
+            tracing::debug!(origin = %header.origin, %error, "a request of another server is refused");
+            Err(error)
+        }
+    }
+}
+
+fn check(node: &Arc<Node>, header: &XMatrix, request: &Request<Bytes>) -> Answer<()> {
+    let own = node.server_name();
+    // Requests of servers older than v1.3 lack the destination; there are none of those in the mesh, and without it a request
+    // could be replayed to another server.
+    if header.destination.as_deref() != Some(own) {
+        return Err(unauthorized(format!("the request is not for {own}")));
+    }
+    if header.origin == own {
+        return Err(unauthorized("the request claims to be our own"));
+    }
+    let key = match KithName::parse(header.origin.as_str()) {
+        Ok(Some(name)) => name.key,
+        Ok(None) => {
+            return Err(unauthorized(format!(
+                "keys of servers with a DNS name, such as {}, cannot be looked up by this node yet",
+                header.origin
+            )));
+        }
+        Err(error) => return Err(unauthorized(format!("{} is no usable server name: {error}", header.origin))),
+    };
+    if header.key.as_str() != SELF_CERTIFIED {
+        return Err(unauthorized(format!("{} signs with the key {SELF_CERTIFIED}, not {}", header.origin, header.key)));
+    }
+    if let Some(RemotePeer(peer)) = request.extensions().get::<RemotePeer>()
+        && *peer != key
+    {
+        return Err(MatrixError::forbidden(format!("the peer {peer} brings a request of {}", header.origin)));
+    }
+    header
+        .verify_http_request(request, own, &key_map(header.origin.as_str(), &key))
+        .map_err(|error| unauthorized(format!("the signature of {} does not match: {error}", header.origin)))
+}
+
+fn key_map(server: &str, key: &ServerKey) -> PublicKeyMap {
+    let key = Base64::new(key.as_bytes().to_vec());
+    PublicKeyMap::from([(server.to_owned(), [(SELF_CERTIFIED.to_owned(), key)].into())])
+}
+
+fn unauthorized(message: impl Into<String>) -> MatrixError {
+    MatrixError::new(StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED", message)
+}

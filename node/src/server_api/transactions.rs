@@ -1,0 +1,229 @@
+//! `PUT /_matrix/federation/v1/send/{txnId}`: events and EDUs of another server. Server-server specification, "Transactions".
+//!
+//! Answers when each event is committed, parked (until what it builds on is fetched) or refused; it never waits for a fetch. The
+//! same transaction sent twice gets the first answer. A transaction fails as a whole only when this node cannot store
+//! anything: then the other server keeps it and tries again.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kith_room::{Event, graph::sort_by_prev_events, receive::event_id_of};
+use kith_store::{
+    Read,
+    tables::rooms::{PARKED, ROOM_SERVERS, ROOMS, membership},
+};
+use ruma::{
+    OwnedEventId, OwnedRoomId, RoomId, ServerName,
+    api::federation::transactions::{edu::Edu, send_transaction_message::v1 as send},
+    serde::Raw,
+};
+use serde_json::{Value, value::RawValue};
+
+use super::edus;
+use crate::{
+    Node,
+    federation::{
+        outgoing::{MOST_EDUS, MOST_PDUS},
+        pdus,
+        pending::{self, Outside},
+        rules,
+    },
+    http::{Answer, MatrixError, Routes, endpoint::Origin},
+    rooms::{Received, Room},
+};
+
+/// Events of one server that may wait in one room: of a server in the room, and of another.
+const PARKED_OF_MEMBER: usize = 250;
+const PARKED_OF_STRANGER: usize = 20;
+
+/// The routes of this file.
+pub fn routes(routes: Routes) -> Routes {
+    routes.add(receive)
+}
+
+type Results = BTreeMap<OwnedEventId, Result<(), String>>;
+
+async fn receive(node: Arc<Node>, origin: Origin, request: send::Request) -> Answer<send::Response> {
+    if request.origin != origin.server {
+        return Err(MatrixError::forbidden("the transaction is of another server than the one that signed it"));
+    }
+    if request.pdus.len() > MOST_PDUS || request.edus.len() > MOST_EDUS {
+        return Err(MatrixError::invalid_param(format!(
+            "a transaction holds at most {MOST_PDUS} PDUs and {MOST_EDUS} EDUs"
+        )));
+    }
+    let id = request.transaction_id.to_string();
+    let server = origin.server.clone();
+    let answer = node.federation.answers.transaction(&server, &id, work(&node, &server, request)).await?;
+    let results = serde_json::from_value((*answer).clone()).map_err(MatrixError::internal)?;
+    Ok(send::Response::new(results))
+}
+
+async fn work(node: &Arc<Node>, origin: &ServerName, request: send::Request) -> Answer<Value> {
+    node.federation.stats.transactions_in.add();
+    let results = take_pdus(node, origin, request.pdus).await?;
+    for edu in request.edus {
+        take_edu(node, origin, &edu).await?;
+    }
+    serde_json::to_value(results).map_err(MatrixError::internal)
+}
+
+async fn take_pdus(node: &Arc<Node>, origin: &ServerName, pdus: Vec<Box<RawValue>>) -> Answer<Results> {
+    let mut results = Results::new();
+    let mut rooms: BTreeMap<OwnedRoomId, Vec<Box<RawValue>>> = BTreeMap::new();
+    for pdu in pdus {
+        match pdus::room_of(&pdu).and_then(|room| OwnedRoomId::try_from(room).ok()) {
+            Some(room) => rooms.entry(room).or_default().push(pdu),
+            // Without its room an event has no ID that could be answered for.
+            None => node.federation.stats.pdus_refused.add(),
+        }
+    }
+    for (room_id, pdus) in rooms {
+        take_room(node, origin, &room_id, pdus, &mut results).await?;
+    }
+    let refused = results.values().filter(|result| result.is_err()).count();
+    node.federation.stats.pdus_refused.add_many(refused as u64);
+    Ok(results)
+}
+
+async fn take_room(
+    node: &Arc<Node>,
+    origin: &ServerName,
+    room_id: &RoomId,
+    pdus: Vec<Box<RawValue>>,
+    results: &mut Results,
+) -> Answer<()> {
+    let Some(room) = node.rooms.get(room_id)? else {
+        node.federation.stats.pdus_refused.add_many(pdus.len() as u64);
+        return Ok(());
+    };
+    let mut events = Vec::with_capacity(pdus.len());
+    for pdu in &pdus {
+        match pdus::check(pdu, room.version()) {
+            Ok(event) => events.push(event),
+            Err(error) => {
+                tracing::info!(%origin, room = %room_id, %error, "an event is refused");
+                if let Ok(id) = event_id_of(pdu.get(), room.version()) {
+                    results.insert(id, Err(error.to_string()));
+                }
+            }
+        }
+    }
+    let refuse = |events: &[Arc<Event>], results: &mut Results, reason: &str| {
+        results.extend(events.iter().map(|event| (event.event_id().to_owned(), Err(reason.to_owned()))));
+    };
+    let standing = node.store.read(|read| standing(read, &room, origin))?;
+    match standing {
+        Standing::Apart => {
+            for event in events {
+                let result = end_invite(node, origin, &room, &event).await?;
+                results.insert(event.event_id().to_owned(), result);
+            }
+            return Ok(());
+        }
+        Standing::Denied(reason) => {
+            refuse(&events, results, &reason);
+            return Ok(());
+        }
+        Standing::Open => {}
+    }
+    let stats = &node.federation.stats;
+    let mut parked = false;
+    for (id, received) in room.receive(origin.as_str(), sort_by_prev_events(events)).await? {
+        let result = match received {
+            Received::Accepted | Received::Hidden(_) => {
+                stats.pdus_in.add();
+                Ok(())
+            }
+            Received::Known => Ok(()),
+            Received::Parked { .. } => {
+                stats.pdus_parked.add();
+                parked = true;
+                Ok(())
+            }
+            Received::Refused(reason) => Err(reason),
+        };
+        results.insert(id, result);
+    }
+    if parked {
+        node.federation.fetch_missing(room_id);
+    }
+    Ok(())
+}
+
+/// How this node stands to a room, and the sending server with it.
+enum Standing {
+    /// We are in the room and take what it sends.
+    Open,
+    /// We are in it, but will not take anything of that server now.
+    Denied(String),
+    /// We are not in the room; at most we hold invites or knocks there.
+    Apart,
+}
+
+fn standing(read: &dyn Read, room: &Room, origin: &ServerName) -> Answer<Standing> {
+    let number = room.number();
+    if !ROOMS.get(read, &number)?.is_some_and(|row| row.0.joined) {
+        return Ok(Standing::Apart);
+    }
+    if let Err(error) = rules::check_acl(read, number, origin) {
+        return if error.is("M_FORBIDDEN") { Ok(Standing::Denied(error.message)) } else { Err(error) };
+    }
+    let quota = match ROOM_SERVERS.contains(read, &(number, origin.to_string()))? {
+        true => PARKED_OF_MEMBER,
+        false => PARKED_OF_STRANGER,
+    };
+    let mut waiting = 0;
+    for row in PARKED.prefix(read, &number)? {
+        waiting += usize::from(row?.1.0.origin == origin.as_str());
+    }
+    if waiting >= quota {
+        return Ok(Standing::Denied("too many of your server's events wait for missing ones here".to_owned()));
+    }
+    Ok(Standing::Open)
+}
+
+/// In a room that we are not in, the one event that concerns us: an invite or knock of a user of ours ends.
+async fn end_invite(
+    node: &Arc<Node>,
+    origin: &ServerName,
+    room: &Room,
+    event: &Arc<Event>,
+) -> Answer<Result<(), String>> {
+    let refused = |reason: &str| Ok(Err(reason.to_owned()));
+    let ends = matches!(event.content_str("membership"), Some("leave" | "ban"));
+    let Some(user) = event.member().filter(|user| ends && node.is_local(user)) else {
+        return refused("this server takes no part in that room");
+    };
+    let pending = node.store.read(|read| pending::pending(read, user, room.id().as_str()))?;
+    let Some(pending) = pending.filter(|pending| !pending.joined) else {
+        return refused("this server takes no part in that room");
+    };
+    let inviter = pending.part.sender.split_once(':').map_or("", |(_, server)| server);
+    let sender = event.sender().server_name();
+    match pending.part.membership {
+        // We cannot judge who has power in that room. The inviter's server can be believed to have the say over its invite.
+        membership::INVITE if sender == origin && (sender == inviter || event.sender() == user) => {}
+        membership::KNOCK if sender == origin => {}
+        _ => return refused("this server cannot tell whether that event is allowed"),
+    }
+    let outside = Outside { room: room.clone(), event: event.clone(), stripped: Vec::new() };
+    pending::note(node, outside).await?;
+    Ok(Ok(()))
+}
+
+async fn take_edu(node: &Arc<Node>, origin: &ServerName, raw: &Raw<Edu>) -> Answer<()> {
+    let taken = match raw.deserialize() {
+        Ok(edu) => edus::dispatch(node, origin, edu).await,
+        Err(error) => Err(MatrixError::bad_json(error.to_string())),
+    };
+    match taken {
+        // Nothing is lost: the other server keeps the transaction.
+        Err(error) if error.status.is_server_error() => Err(error),
+        Err(error) => {
+            node.federation.stats.edus_refused.add();
+            tracing::info!(%origin, %error, "an EDU is refused");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}

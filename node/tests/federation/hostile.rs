@@ -1,0 +1,235 @@
+//! A server that lies, floods and forges: what it may cost, and what it must not.
+
+use std::sync::Arc;
+
+use http::{Method, Request, StatusCode};
+use kith::rooms::{Received, read};
+use kith_room::{Builder, Event, Signer, build::build};
+use kith_transport::memory::MemoryHub;
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, RoomVersionId, UInt, UserId};
+use serde_json::{Value, json};
+
+use crate::{
+    requests::{Forged, Stranger, key_pair, name},
+    world::{Peer, until},
+};
+
+/// The one who means no good.
+const MALLORY: u8 = 9;
+
+/// Every federation route but the public ones: method, path, and a body of the right form.
+fn routes() -> Vec<(Method, String, Value)> {
+    let room = "!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM";
+    let event = "$31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM";
+    let user = format!("@x:{}", name(MALLORY));
+    let get = |path: String| (Method::GET, path, Value::Null);
+    let put = |path: String, body: Value| (Method::PUT, path, body);
+    let post = |path: &str, body: Value| (Method::POST, path.to_owned(), body);
+    let federation = "/_matrix/federation";
+    let transaction = json!({"origin": name(MALLORY), "origin_server_ts": 1, "pdus": []});
+    let invite = json!({"room_version": "12", "event": {}, "invite_room_state": []});
+    vec![
+        put(format!("{federation}/v1/send/1"), transaction),
+        get(format!("{federation}/v1/make_join/{room}/{user}?ver=12")),
+        put(format!("{federation}/v2/send_join/{room}/{event}"), json!({})),
+        get(format!("{federation}/v1/make_leave/{room}/{user}")),
+        put(format!("{federation}/v2/send_leave/{room}/{event}"), json!({})),
+        get(format!("{federation}/v1/make_knock/{room}/{user}?ver=12")),
+        put(format!("{federation}/v1/send_knock/{room}/{event}"), json!({})),
+        put(format!("{federation}/v2/invite/{room}/{event}"), invite),
+        get(format!("{federation}/v1/event/{event}")),
+        get(format!("{federation}/v1/state/{room}?event_id={event}")),
+        get(format!("{federation}/v1/state_ids/{room}?event_id={event}")),
+        get(format!("{federation}/v1/event_auth/{room}/{event}")),
+        post(
+            &format!("{federation}/v1/get_missing_events/{room}"),
+            json!({"earliest_events": [], "latest_events": [event], "limit": 10}),
+        ),
+        get(format!("{federation}/v1/backfill/{room}?v={event}&limit=10")),
+        get(format!("{federation}/v1/timestamp_to_event/{room}?ts=1&dir=f")),
+        post(&format!("{federation}/unstable/org.kith.heads"), json!({"rooms": {}})),
+        get(format!("{federation}/v1/media/download/abc")),
+        get(format!("{federation}/v1/media/thumbnail/abc?width=32&height=32")),
+        get(format!("{federation}/v1/query/profile?user_id={user}")),
+        get(format!("{federation}/v1/query/directory?room_alias=%23a:{}", name(1))),
+        get(format!("{federation}/v1/publicRooms")),
+        post(&format!("{federation}/v1/publicRooms"), json!({})),
+        get(format!("{federation}/v1/hierarchy/{room}")),
+        get(format!("{federation}/v1/user/devices/{user}")),
+        post(&format!("{federation}/v1/user/keys/query"), json!({"device_keys": {}})),
+        post(&format!("{federation}/v1/user/keys/claim"), json!({"one_time_keys": {}})),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_route_refuses_what_is_unsigned_forged_misdirected_oversized_or_nonsense() {
+    let hub = MemoryHub::new();
+    let one = Peer::with(&hub, 1, |config| config.limits.rate_limits = false).await;
+    let mallory = Stranger::new(&hub, MALLORY);
+    for (method, path, body) in routes() {
+        let forge = || Forged { method: method.clone(), path: &path, body: body.clone(), ..mallory.honest(&one) };
+        let refused = |forged, status: u16, errcode: &'static str| {
+            let (one, mallory, what) = (&one, &mallory, format!("{method} {path}"));
+            async move {
+                let (got, body) = mallory.send(one, forged).await;
+                assert_eq!((got.as_u16(), body["errcode"].as_str()), (status, Some(errcode)), "{what}: {body}");
+            }
+        };
+        let unsigned: fn(&mut Request<Vec<u8>>) = |request| {
+            request.headers_mut().remove(http::header::AUTHORIZATION);
+        };
+        refused(Forged { tamper: unsigned, ..forge() }, 401, "M_UNAUTHORIZED").await;
+        refused(Forged { signer: 8, ..forge() }, 401, "M_UNAUTHORIZED").await;
+        refused(Forged { destination: name(7), ..forge() }, 401, "M_UNAUTHORIZED").await;
+        refused(Forged { origin: name(8), signer: 8, ..forge() }, 403, "M_FORBIDDEN").await;
+        let strange: fn(&mut Request<Vec<u8>>) = |request| {
+            let header = http::HeaderValue::from_static("X-Matrix origin=,key=\"\",sig=\"=\"");
+            request.headers_mut().insert(http::header::AUTHORIZATION, header);
+        };
+        refused(Forged { tamper: strange, ..forge() }, 401, "M_UNAUTHORIZED").await;
+        // Honestly signed, and no body that means anything.
+        let (status, answer) = mallory.send(&one, forge()).await;
+        assert!(!status.is_server_error(), "{method} {path}: {status} {answer}");
+        if method == Method::GET {
+            continue;
+        }
+        let long: fn(&mut Request<Vec<u8>>) = |request| *request.body_mut() = vec![b' '; 17 << 20];
+        refused(Forged { tamper: long, ..forge() }, 413, "M_TOO_LARGE").await;
+        let junk: fn(&mut Request<Vec<u8>>) = |request| *request.body_mut() = b"{\"a\":\xff[[[".to_vec();
+        // What comes after the signature is not what was signed.
+        refused(Forged { tamper: junk, ..forge() }, 401, "M_UNAUTHORIZED").await;
+        let bottomless: fn(&mut Request<Vec<u8>>) = |request| *request.body_mut() = b"[".repeat(100_000);
+        refused(Forged { tamper: bottomless, ..forge() }, 401, "M_UNAUTHORIZED").await;
+        let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
+        for body in [json!([]), json!("x"), json!(5), json!({"rooms": 5, "pdus": 5, "event": 5}), deep] {
+            let (status, answer) = mallory.send(&one, Forged { body: body.clone(), ..forge() }).await;
+            assert!(status.is_client_error() || status.is_success(), "{method} {path} {body}: {status} {answer}");
+            let said = answer["errcode"].as_str().is_some_and(|code| code.starts_with("M_"));
+            assert!(status.is_success() || said, "{method} {path} {body}: {status} {answer}");
+        }
+    }
+    assert_eq!(mallory.send(&one, mallory.honest(&one)).await.0, StatusCode::OK, "the node still answers");
+}
+
+/// An event of Mallory's in a room, at a place of its choice.
+fn forge(room: &RoomId, depth: u64, prev: &[OwnedEventId], auth: &[OwnedEventId], body: &str) -> Arc<Event> {
+    let sender = UserId::parse(format!("@mallory:{}", name(MALLORY))).expect("a user");
+    let content = serde_json::from_value(json!({"msgtype": "m.text", "body": body})).expect("canonical");
+    let builder = Builder::new(&sender, "m.room.message", content).room_id(room.to_owned());
+    let at = MilliSecondsSinceUnixEpoch(UInt::from(1_700_000_000u32));
+    let (server_name, key) = (name(MALLORY), key_pair(MALLORY));
+    let signer = Signer { server_name: &server_name, key: &key };
+    build(builder, &RoomVersionId::V12, prev, auth, depth, at, signer).expect("an event").into()
+}
+
+fn nobodys(number: usize) -> OwnedEventId {
+    OwnedEventId::try_from(format!("${number:0>43}")).expect("an event ID")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_build_on_nothing_do_not_hold_up_what_others_said() {
+    let hub = MemoryHub::new();
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
+    let room = one.public_room().await.id().to_owned();
+    two.join(&room, &one).await.expect("joined");
+    // They lack what comes before them, or what allows them, and nobody has either.
+    let made_up = (0..60).map(|number| match number % 2 {
+        0 => forge(&room, 1, &[nobodys(number)], &[], "no past"),
+        _ => forge(&room, 1, &[nobodys(number)], &[nobodys(1_000 + number)], "no right"),
+    });
+    let received = two.room(&room).receive(name(MALLORY).as_str(), made_up.collect()).await.expect("received");
+    assert!(received.iter().all(|(_, received)| matches!(received, Received::Parked { .. })), "{received:?}");
+    hub.cut(one.key(), two.key());
+    for number in 0..3 {
+        one.say(&room, &format!("one {number}")).await;
+    }
+    // Only the last comes by itself.
+    let last = {
+        let snapshot = one.node().store.snapshot().expect("a snapshot");
+        let number = read::room_number(&snapshot, room.as_str()).expect("readable").expect("known");
+        let row = kith_store::tables::rooms::STREAM.prefix_rev(&snapshot, &number).expect("readable").next();
+        read::event(&snapshot, row.expect("a row").expect("readable").1).expect("readable").expect("stored").row.json
+    };
+    let last = kith_room::receive::receive(&last, &RoomVersionId::V12, &Default::default()).expect("valid");
+    let origin = one.node().server_name().to_string();
+    two.room(&room).receive(&origin, vec![last.into()]).await.expect("received");
+    crate::messages::forget_queue(&one, two.node().server_name().as_str()).await;
+    hub.heal(one.key(), two.key());
+    two.node().federation.fetch_missing(&room);
+    let expected: Vec<String> = (0..3).map(|number| format!("one {number}")).collect();
+    until("the messages come", || two.messages(&room) == expected).await;
+}
+
+/// An invite as Mallory's server sends it, for a room of its own.
+fn invite(to: &Peer, number: u64) -> (String, Value) {
+    let creator = UserId::parse(format!("@mallory:{}", name(MALLORY))).expect("a user");
+    let (server_name, key) = (name(MALLORY), key_pair(MALLORY));
+    let signer = Signer { server_name: &server_name, key: &key };
+    let at = MilliSecondsSinceUnixEpoch(UInt::try_from(1_700_000_000 + number).expect("a time"));
+    let content = |value: Value| serde_json::from_value(value).expect("canonical");
+    let create = Builder::new(&creator, "m.room.create", content(json!({"room_version": "12"}))).state_key("");
+    let create = build(create, &RoomVersionId::V12, &[], &[], 1, at, signer).expect("an event");
+    let member = Builder::new(&creator, "m.room.member", content(json!({"membership": "invite"})))
+        .state_key(to.user.as_str())
+        .room_id(create.room_id().to_owned());
+    let prev = [create.event_id().to_owned()];
+    let member = build(member, &RoomVersionId::V12, &prev, &[], 2, at, signer).expect("an event");
+    let parse = |event: &Event| serde_json::from_str::<Value>(event.text()).expect("JSON");
+    let body = json!({"room_version": "12", "event": parse(&member), "invite_room_state": [parse(&create)]});
+    (format!("/_matrix/federation/v2/invite/{}/{}", create.room_id(), member.event_id()), body)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invites_of_one_server_are_bounded() {
+    let hub = MemoryHub::new();
+    let one = Peer::with(&hub, 1, |config| config.limits.rate_limits = false).await;
+    let mallory = Stranger::new(&hub, MALLORY);
+    let mut taken = 0;
+    for number in 0..60 {
+        let (path, body) = invite(&one, number);
+        let (status, answer) = mallory.send(&one, Forged { path: &path, body, ..mallory.honest(&one) }).await;
+        match status {
+            StatusCode::OK => taken += 1,
+            StatusCode::TOO_MANY_REQUESTS => {}
+            _ => panic!("{status} {answer}"),
+        }
+    }
+    assert_eq!(taken, 50);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_types_and_reads_without_end_takes_no_memory_for_it() {
+    let hub = MemoryHub::new();
+    let one = Peer::with(&hub, 1, |config| config.limits.rate_limits = false).await;
+    let two = Peer::new(&hub, 2).await;
+    let room = one.public_room().await.id().to_owned();
+    two.join(&room, &one).await.expect("joined");
+    let mut events = Vec::new();
+    for _ in 0..520 {
+        events.push(one.say(&room, "hello").await);
+    }
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    // From here on somebody else speaks with its key.
+    let mallory = Stranger::new(&hub, 2);
+    for round in 0..20 {
+        let mut edus = Vec::new();
+        for number in 0..50 {
+            let event = &events[(round * 50 + number) % events.len()];
+            let read = json!({"event_ids": [event], "data": {"ts": 1, "thread_id": event}});
+            let read = json!({room.as_str(): {"m.read": {two.user.as_str(): read}}});
+            edus.push(json!({"edu_type": "m.receipt", "content": read}));
+            let typing = json!({"room_id": room, "user_id": two.user, "typing": number % 2 == 0});
+            edus.push(json!({"edu_type": "m.typing", "content": typing}));
+        }
+        let body = json!({"origin": name(2), "origin_server_ts": 1, "pdus": [], "edus": edus});
+        let path = format!("/_matrix/federation/v1/send/x{round}");
+        let (status, answer) = mallory.send(&one, Forged { path: &path, body, ..mallory.honest(&one) }).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+    assert!(tasks() < before + 50, "{} tasks, {before} before", tasks());
+    let snapshot = one.node().store.snapshot().expect("a snapshot");
+    let number = read::room_number(&snapshot, room.as_str()).expect("readable").expect("known");
+    let receipts = kith_store::tables::receipts::RECEIPTS.prefix(&snapshot, &number).expect("readable").count();
+    assert!((100..=500).contains(&receipts), "{receipts}");
+}

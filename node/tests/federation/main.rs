@@ -1,0 +1,10 @@
+//! Federation between nodes in one process.
+
+mod hostile;
+mod memberships;
+mod messages;
+mod profiles;
+mod queries;
+mod requests;
+mod without;
+mod world;

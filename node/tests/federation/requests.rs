@@ -1,0 +1,223 @@
+//! Requests that are forged, misdirected, oversized or malformed.
+
+use http::{Method, Request, StatusCode};
+use kith_transport::{Class, Network as _, Router, full, memory::MemoryHub, read_body};
+use ruma::{
+    OwnedServerName, ServerName,
+    api::{
+        auth_scheme::AuthScheme as _,
+        federation::authentication::{ServerSignatures, XMatrixSigningInput},
+    },
+    signatures::Ed25519KeyPair,
+};
+use serde_json::{Value, json};
+
+use crate::world::{Peer, key, secret};
+
+/// Someone who can sign and send whatever it likes.
+pub struct Stranger {
+    pub network: std::sync::Arc<kith_transport::memory::MemoryNetwork>,
+    pub seed: u8,
+}
+
+pub fn key_pair(seed: u8) -> Ed25519KeyPair {
+    let mut document = hex("302e020100300506032b657004220420");
+    document.extend_from_slice(secret(seed).seed());
+    Ed25519KeyPair::from_der(&document, "0".to_owned()).expect("a key")
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    data_encoding::HEXLOWER.decode(text.as_bytes()).expect("hex")
+}
+
+pub fn name(seed: u8) -> OwnedServerName {
+    ServerName::parse(key(seed).to_string()).expect("a name")
+}
+
+pub struct Forged<'a> {
+    pub origin: OwnedServerName,
+    pub destination: OwnedServerName,
+    pub signer: u8,
+    pub method: Method,
+    pub path: &'a str,
+    pub body: Value,
+    /// Changes the request after it was signed.
+    pub tamper: fn(&mut Request<Vec<u8>>),
+}
+
+impl Stranger {
+    pub fn new(hub: &MemoryHub, seed: u8) -> Self {
+        let router = Router::new(|_| async { http::Response::new(kith_transport::empty()) });
+        Self { network: hub.join(key(seed), router), seed }
+    }
+
+    pub fn honest(&self, to: &Peer) -> Forged<'static> {
+        Forged {
+            origin: name(self.seed),
+            destination: to.node().server_name().to_owned(),
+            signer: self.seed,
+            method: Method::PUT,
+            path: "/_matrix/federation/v1/send/1",
+            body: json!({"origin": name(self.seed), "origin_server_ts": 1, "pdus": []}),
+            tamper: |_| {},
+        }
+    }
+
+    pub async fn send(&self, to: &Peer, forged: Forged<'_>) -> (StatusCode, Value) {
+        let body = if forged.body.is_null() { Vec::new() } else { forged.body.to_string().into_bytes() };
+        let mut request = Request::builder()
+            .method(forged.method)
+            .uri(format!("https://{}{}", forged.destination, forged.path))
+            .body(body)
+            .expect("a request");
+        let keys = key_pair(forged.signer);
+        let input = XMatrixSigningInput::new(forged.origin, forged.destination, &keys);
+        ServerSignatures::add_authentication(&mut request, input).expect("signed");
+        (forged.tamper)(&mut request);
+        let response = self.network.request(to.key(), Class::Control, request.map(full)).await.expect("an answer");
+        let status = response.status();
+        let body = read_body(response.into_body(), 1 << 20).await.expect("a body");
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+}
+
+#[tokio::test]
+async fn an_honest_request_is_answered_and_forged_ones_are_refused() {
+    let hub = MemoryHub::new();
+    let one = Peer::new(&hub, 1).await;
+    let stranger = Stranger::new(&hub, 9);
+    let (status, _) = stranger.send(&one, stranger.honest(&one)).await;
+    assert_eq!(status, StatusCode::OK);
+
+    // The same transaction again is not worked on again.
+    let (status, _) = stranger.send(&one, stranger.honest(&one)).await;
+    assert_eq!((status, one.node().federation.stats.transactions_in.get()), (StatusCode::OK, 1));
+
+    let refused = |forged| async { stranger.send(&one, forged).await.0.as_u16() };
+    let forge = || stranger.honest(&one);
+    assert_eq!(refused(Forged { signer: 8, ..forge() }).await, 401, "another key");
+    assert_eq!(refused(Forged { destination: name(7), ..forge() }).await, 401, "another destination");
+    let zoned = ServerName::parse(format!("{}.mesh.example.org", key(1))).expect("a name");
+    assert_eq!(refused(Forged { destination: zoned, ..forge() }).await, 401, "our key in another spelling");
+    assert_eq!(refused(Forged { origin: name(8), signer: 8, ..forge() }).await, 403, "another peer brings it");
+    let upper = ServerName::parse(key(9).to_string().to_uppercase()).expect("a name");
+    assert_eq!(refused(Forged { origin: upper, ..forge() }).await, 401, "not canonical");
+    let dns = ServerName::parse("example.org").expect("a name");
+    assert_eq!(refused(Forged { origin: dns, ..forge() }).await, 401, "keys cannot be looked up yet");
+    assert_eq!(refused(Forged { origin: name(1), signer: 1, ..forge() }).await, 401, "our own name");
+    let other_body: fn(&mut Request<Vec<u8>>) =
+        |request| *request.body_mut() = br#"{"origin":"x","origin_server_ts":2,"pdus":[]}"#.to_vec();
+    assert_eq!(refused(Forged { tamper: other_body, ..forge() }).await, 401, "another body");
+    let other_path: fn(&mut Request<Vec<u8>>) =
+        |request| *request.uri_mut() = "https://x/_matrix/federation/v1/send/2".parse().expect("a path");
+    assert_eq!(refused(Forged { tamper: other_path, ..forge() }).await, 401, "another path");
+    let unsigned: fn(&mut Request<Vec<u8>>) = |request| request.headers_mut().clear();
+    assert_eq!(refused(Forged { tamper: unsigned, ..forge() }).await, 401, "no signature");
+
+    let stats = &one.node().federation.stats;
+    assert_eq!(stats.wrong_peers.get(), 1);
+    assert_eq!(stats.unsigned_requests.get(), 8);
+}
+
+#[tokio::test]
+async fn a_transaction_in_anothers_name_or_beyond_the_limits_is_refused() {
+    let hub = MemoryHub::new();
+    let one = Peer::new(&hub, 1).await;
+    let stranger = Stranger::new(&hub, 9);
+    let send = |body: Value| stranger.send(&one, Forged { body, ..stranger.honest(&one) });
+    let (status, _) = send(json!({"origin": name(8), "origin_server_ts": 1, "pdus": []})).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let pdu = json!({"room_id": "!a:b", "type": "m.room.message"});
+    for (pdus, edus) in [(51, 0), (0, 101)] {
+        let edu = json!({"edu_type": "org.example", "content": {}});
+        let body = json!({
+            "origin": name(9), "origin_server_ts": 1,
+            "pdus": vec![pdu.clone(); pdus], "edus": vec![edu; edus],
+        });
+        assert_eq!(send(body).await.0, StatusCode::BAD_REQUEST, "{pdus} {edus}");
+    }
+    let long = json!({"origin": name(9), "origin_server_ts": 1, "pdus": ["x".repeat(17 << 20)]});
+    assert_eq!(send(long).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    let (status, body) = send(json!({"origin": name(9), "origin_server_ts": 1, "pdus": [pdu, {}, 5, "x"]})).await;
+    assert_eq!((status, body), (StatusCode::OK, json!({"pdus": {}})), "what is no event of a room here is dropped");
+}
+
+#[tokio::test]
+async fn a_stranger_learns_nothing_of_a_room_and_cannot_write_into_it() {
+    let hub = MemoryHub::new();
+    let one = Peer::new(&hub, 1).await;
+    let stranger = Stranger::new(&hub, 9);
+    let room = one.create_room(ruma::RoomVersionId::V12, json!({"join_rule": "invite"})).await.id().to_owned();
+    let event = one.say(&room, "secret").await;
+    let user = format!("@x:{}", name(9));
+    let get = |path: String| {
+        let stranger = &stranger;
+        let one = &one;
+        async move {
+            let forged = Forged { method: Method::GET, path: &path, body: Value::Null, ..stranger.honest(one) };
+            stranger.send(one, forged).await.0.as_u16()
+        }
+    };
+    for path in [
+        format!("v1/event/{event}"),
+        format!("v1/state/{room}?event_id={event}"),
+        format!("v1/state_ids/{room}?event_id={event}"),
+        format!("v1/event_auth/{room}/{event}"),
+        format!("v1/backfill/{room}?v={event}&limit=10"),
+        format!("v1/timestamp_to_event/{room}?ts=1&dir=f"),
+        format!("v1/make_join/{room}/{user}?ver=12"),
+        format!("v1/make_leave/{room}/{user}"),
+        format!("v1/make_knock/{room}/{user}?ver=12"),
+    ] {
+        let status = get(format!("/_matrix/federation/{path}")).await;
+        assert!(matches!(status, 403 | 404), "{path}: {status}");
+    }
+    let other = get(format!("/_matrix/federation/v1/make_join/{room}/{}?ver=12", one.user)).await;
+    assert_eq!(other, 403, "for a user of another server");
+    let heads = Forged {
+        method: Method::POST,
+        path: "/_matrix/federation/unstable/org.kith.heads",
+        body: json!({"rooms": {room.as_str(): [event]}}),
+        ..stranger.honest(&one)
+    };
+    assert_eq!(stranger.send(&one, heads).await, (StatusCode::OK, json!({"rooms": {}})));
+    assert_eq!(get("/_matrix/federation/v1/nothing".to_owned()).await, 404);
+}
+
+#[tokio::test]
+async fn the_key_document_is_signed_with_the_key_in_the_name() {
+    let hub = MemoryHub::new();
+    let one = Peer::new(&hub, 1).await;
+    let stranger = Stranger::new(&hub, 9);
+    let forged = Forged {
+        method: Method::GET,
+        path: "/_matrix/key/v2/server",
+        body: Value::Null,
+        tamper: |request| request.headers_mut().clear(),
+        ..stranger.honest(&one)
+    };
+    let (status, body) = stranger.send(&one, forged).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(body["server_name"], one.node().server_name().as_str());
+    let verify =
+        ruma::serde::Base64::parse(body["verify_keys"]["ed25519:0"]["key"].as_str().expect("a key")).expect("base64");
+    assert_eq!(verify.as_bytes(), key(1).as_bytes());
+    let keys = [(one.node().server_name().to_string(), [("ed25519:0".to_owned(), verify)].into())].into();
+    let document = serde_json::from_value(body).expect("canonical JSON");
+    ruma::signatures::verify_json(&keys, &document).expect("signed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_one_peer_does_not_hold_up_another() {
+    let hub = MemoryHub::new();
+    let one = Peer::with(&hub, 1, |config| config.limits.rate_federation = kith::config::Rate::per_minute(20)).await;
+    let (flooder, other) = (Stranger::new(&hub, 9), Stranger::new(&hub, 8));
+    let mut refused = 0;
+    for _ in 0..200 {
+        refused += u32::from(flooder.send(&one, flooder.honest(&one)).await.0 == StatusCode::TOO_MANY_REQUESTS);
+    }
+    assert!(refused > 50, "{refused}");
+    for _ in 0..10 {
+        assert_eq!(other.send(&one, other.honest(&one)).await.0, StatusCode::OK);
+    }
+}

@@ -1,0 +1,283 @@
+//! Blobs as files: `media/ab/cdef...`, readable by their owner alone.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Blob, BlobName, BlobStore, BlobWriter, Swept};
+use crate::backend::{free_space, private_options, sync_folder};
+
+const TEMPORARY: &str = "tmp";
+
+/// Blobs in a folder of their own. The process must hold the data folder's lock (an open
+/// [`Store`](crate::Store) does): two processes would sweep each other's files.
+#[derive(Debug)]
+pub struct FolderBlobs {
+    root: PathBuf,
+    reserve_bytes: u64,
+    live: Arc<Mutex<Live>>,
+}
+
+/// What must not be swept.
+#[derive(Debug, Default)]
+struct Live {
+    /// Number of the next temporary file.
+    next: u64,
+    /// Temporary files being written.
+    writing: BTreeSet<u64>,
+    /// Blobs finished since the last sweep.
+    young: BTreeSet<BlobName>,
+}
+
+impl FolderBlobs {
+    /// Keeps blobs in `root` (the data folder's `media`), which is made if it is not there. New ones are refused as
+    /// [`io::ErrorKind::StorageFull`] when less than `reserve_bytes` are free on the disk.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn open(root: impl Into<PathBuf>, reserve_bytes: u64) -> io::Result<Self> {
+        let root = root.into();
+        make_folder(&root)?;
+        make_folder(&root.join(TEMPORARY))?;
+        Ok(Self { root, reserve_bytes, live: Arc::default() })
+    }
+
+    fn path(&self, name: &BlobName) -> PathBuf {
+        path(&self.root, name)
+    }
+
+    /// All blobs in the subfolder of those that start with `first`, in order.
+    fn list_folder(&self, first: u8) -> io::Result<Vec<(BlobName, PathBuf)>> {
+        let prefix = format!("{first:02x}");
+        let entries = match fs::read_dir(self.root.join(&prefix)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            // Anything else there is not ours to touch.
+            let name = entry.file_name().to_str().and_then(|rest| format!("{prefix}{rest}").parse().ok());
+            names.extend(name.map(|name| (name, entry.path())));
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+fn path(root: &Path, name: &BlobName) -> PathBuf {
+    let hex = name.to_string();
+    let (folder, file) = hex.split_at(2);
+    root.join(folder).join(file)
+}
+
+/// Makes a folder for the owner alone, durably; says whether it was not there.
+fn make_folder(path: &Path) -> io::Result<bool> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)?;
+    if let Some(parent) = path.parent() {
+        sync_folder(parent)?;
+    }
+    Ok(true)
+}
+
+fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl BlobStore for FolderBlobs {
+    fn begin(&self) -> io::Result<Box<dyn BlobWriter>> {
+        if self.reserve_bytes > 0 && free_space(&self.root).is_some_and(|free| free < self.reserve_bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let number = live.next;
+            live.next += 1;
+            let path = self.root.join(TEMPORARY).join(number.to_string());
+            match private_options().write(true).create_new(true).open(&path) {
+                Ok(file) => {
+                    live.writing.insert(number);
+                    let (root, live) = (self.root.clone(), self.live.clone());
+                    return Ok(Box::new(Writer { file, path, number, root, live, done: false }));
+                }
+                // Left by a process before us, not swept yet.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn get(&self, name: &BlobName, range: Range<u64>) -> io::Result<Option<Blob>> {
+        let Some(mut file) = found(File::open(self.path(name)))? else {
+            return Ok(None);
+        };
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(range.start.min(size)))?;
+        let content = Box::new(file.take(range.end.saturating_sub(range.start)));
+        Ok(Some(Blob { size, content }))
+    }
+
+    fn size(&self, name: &BlobName) -> io::Result<Option<u64>> {
+        Ok(found(fs::metadata(self.path(name)))?.map(|metadata| metadata.len()))
+    }
+
+    fn delete(&self, name: &BlobName) -> io::Result<bool> {
+        Ok(found(fs::remove_file(self.path(name)))?.is_some())
+    }
+
+    fn list(&self, after: Option<&BlobName>, limit: usize) -> io::Result<Vec<BlobName>> {
+        let mut names = Vec::new();
+        for first in after.map_or(0, |name| name.0[0])..=u8::MAX {
+            let folder = self.list_folder(first)?.into_iter().map(|(name, _)| name);
+            names.extend(folder.filter(|name| after.is_none_or(|after| name > after)));
+            if names.len() >= limit {
+                names.truncate(limit);
+                break;
+            }
+        }
+        Ok(names)
+    }
+
+    fn sweep(&self, keep: &mut dyn FnMut(&BlobName) -> io::Result<bool>) -> io::Result<Swept> {
+        let mut swept = Swept::default();
+        for entry in fs::read_dir(self.root.join(TEMPORARY))? {
+            let entry = entry?;
+            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+            if number.is_some_and(|number| !live.writing.contains(&number)) {
+                let size = found(entry.metadata())?.map_or(0, |metadata| metadata.len());
+                if found(fs::remove_file(entry.path()))?.is_some() {
+                    swept.temporary += 1;
+                    swept.bytes += size;
+                }
+            }
+        }
+        let young = std::mem::take(&mut self.live.lock().unwrap_or_else(PoisonError::into_inner).young);
+        for first in 0..=u8::MAX {
+            for (name, path) in self.list_folder(first)? {
+                let live = || self.live.lock().unwrap_or_else(PoisonError::into_inner);
+                if young.contains(&name) || keep(&name)? || live().young.contains(&name) {
+                    continue;
+                }
+                let size = found(fs::metadata(&path))?.map_or(0, |metadata| metadata.len());
+                if found(fs::remove_file(&path))?.is_some() {
+                    swept.orphans += 1;
+                    swept.bytes += size;
+                }
+            }
+        }
+        Ok(swept)
+    }
+}
+
+struct Writer {
+    file: File,
+    path: PathBuf,
+    number: u64,
+    root: PathBuf,
+    live: Arc<Mutex<Live>>,
+    done: bool,
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl BlobWriter for Writer {
+    fn finish(mut self: Box<Self>, name: &BlobName) -> io::Result<()> {
+        self.file.sync_all()?;
+        let path = path(&self.root, name);
+        let folder = path.parent().unwrap_or(&self.root);
+        make_folder(folder)?;
+        // Young before it has its name: a sweep that meets it spares it.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).young.insert(*name);
+        fs::rename(&self.path, &path)?;
+        self.done = true;
+        sync_folder(folder)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.done
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::debug!(%error, "a temporary file stays for the next sweep");
+        }
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).writing.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{behaves, put, read};
+    use super::*;
+
+    #[test]
+    fn a_folder_keeps_blobs() {
+        let dir = tempfile::tempdir().unwrap();
+        behaves(&FolderBlobs::open(dir.path().join("media"), 0).unwrap());
+    }
+
+    #[test]
+    fn files_of_an_upload_that_a_crash_cut_off_are_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = FolderBlobs::open(dir.path(), 0).unwrap();
+        let name = put(&blobs, 7, b"kept");
+        let mut writer = blobs.begin().unwrap();
+        writer.write_all(b"half").unwrap();
+        // The process dies: nothing is dropped.
+        std::mem::forget(writer);
+        let blobs = FolderBlobs::open(dir.path(), 0).unwrap();
+        // Its number is taken by a file that nobody writes: a new upload does not touch it.
+        let mut running = blobs.begin().unwrap();
+        running.write_all(b"x").unwrap();
+        let swept = blobs.sweep(&mut |_| Ok(true)).unwrap();
+        assert_eq!(swept, Swept { orphans: 0, temporary: 1, bytes: 4 });
+        running.finish(&BlobName([8; 32])).unwrap();
+        assert_eq!(read(&blobs, &name, 0..9).unwrap(), b"kept");
+        assert_eq!(read(&blobs, &BlobName([8; 32]), 0..9).unwrap(), b"x");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_can_read_media() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("media");
+        let blobs = FolderBlobs::open(&root, 0).unwrap();
+        let file = blobs.path(&put(&blobs, 0xab, b"photo"));
+        assert_eq!(file, root.join("ab").join("ab".repeat(31)));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&root), mode(&root.join("ab")), mode(&file)), (0o700, 0o700, 0o600));
+    }
+
+    #[test]
+    fn uploads_are_refused_when_the_disk_is_nearly_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = FolderBlobs::open(dir.path(), u64::MAX).unwrap();
+        let error = blobs.begin().err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+}

@@ -1,0 +1,217 @@
+//! Opening the database file: what is ours, what is not, and what is too new.
+
+use std::fmt;
+use std::io;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use redb::{
+    BackendError, Builder, Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError, TableHandle,
+};
+
+use crate::backend::{Backend, restart_unfinished, unusable};
+use crate::error::{OpenError, StoreError};
+use crate::meta::{self, COMMIT_KEY, FORMAT, FORMAT_KEY, META, SCHEMA_KEY};
+use crate::migrations::{self, Migration};
+use crate::overlay::Overlay;
+use crate::snapshot::Snapshot;
+use crate::writer::apply;
+use crate::{Key, Value};
+
+/// The database as the store has it.
+pub(crate) enum State {
+    Open(Database),
+    Failed(Arc<str>),
+    Closed,
+}
+
+impl State {
+    pub(crate) fn error(&self) -> StoreError {
+        match self {
+            State::Failed(cause) => StoreError::Failed(cause.clone()),
+            State::Open(_) | State::Closed => StoreError::Closed,
+        }
+    }
+}
+
+/// What the store watches of its storage.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watch(Arc<Watched>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    failed: AtomicBool,
+    full: AtomicBool,
+    bytes: AtomicU64,
+}
+
+impl Watch {
+    /// Whether an I/O error happened since the last call.
+    pub(crate) fn take_failed(&self) -> bool {
+        self.0.failed.load(Ordering::Acquire) && self.0.failed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the last error was a full disk.
+    pub(crate) fn was_full(&self) -> bool {
+        self.0.full.load(Ordering::Acquire)
+    }
+
+    /// Size of the file in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Acquire)
+    }
+
+    fn see<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result {
+            let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            self.0.full.store(full, Ordering::Release);
+            self.0.failed.store(true, Ordering::Release);
+        }
+        result
+    }
+}
+
+/// The storage with the watch over it.
+struct WatchedStorage {
+    inner: Box<dyn StorageBackend>,
+    watch: Watch,
+}
+
+impl fmt::Debug for WatchedStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl StorageBackend for WatchedStorage {
+    fn len(&self) -> io::Result<u64> {
+        let len = self.watch.see(self.inner.len())?;
+        self.watch.0.bytes.store(len, Ordering::Release);
+        Ok(len)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.watch.see(self.inner.read(offset, out))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.watch.see(self.inner.set_len(len))?;
+        self.watch.0.bytes.store(len, Ordering::Release);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.watch.see(self.inner.sync_data())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.watch.see(self.inner.write(offset, data))
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.inner.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.query_lock_range(start, end)
+    }
+}
+
+/// What redb said, or that it panicked: it may on a damaged file.
+enum Trouble {
+    Io(io::Error),
+    Database(DatabaseError),
+    Panic,
+}
+
+fn open_redb(backend: &dyn Backend, cache_bytes: usize, watch: &Watch) -> Result<Database, Trouble> {
+    let inner = backend.open().map_err(Trouble::Io)?;
+    restart_unfinished(&*inner).map_err(Trouble::Io)?;
+    let storage = WatchedStorage { inner, watch: watch.clone() };
+    let opened =
+        catch_unwind(AssertUnwindSafe(|| Builder::new().set_cache_size(cache_bytes).create_with_backend(storage)));
+    let database = opened.map_err(|_| Trouble::Panic)?.map_err(Trouble::Database)?;
+    watch.take_failed();
+    Ok(database)
+}
+
+/// Opens a database that was open before.
+pub(crate) fn reopen(backend: &dyn Backend, cache_bytes: usize, watch: &Watch) -> Result<Database, StoreError> {
+    open_redb(backend, cache_bytes, watch).map_err(|trouble| match trouble {
+        Trouble::Io(error) => error.into(),
+        Trouble::Database(error) => error.into(),
+        Trouble::Panic => StoreError::Io("the database is damaged".into()),
+    })
+}
+
+/// Opens the database, or makes it; refuses what is not ours or too new. Gives its schema version, too.
+pub(crate) fn open(
+    backend: &dyn Backend,
+    cache_bytes: usize,
+    watch: &Watch,
+    migrations: &[Migration],
+) -> Result<(Database, u64), OpenError> {
+    let path = backend.path();
+    let foreign = |found: &str| OpenError::Foreign { path: backend.path(), found: found.to_owned() };
+    let damaged = |cause: &str| OpenError::Damaged { path: backend.path(), cause: cause.to_owned() };
+    let database = open_redb(backend, cache_bytes, watch).map_err(|trouble| match trouble {
+        Trouble::Io(error) => unusable(&path, error),
+        Trouble::Panic => damaged("its pages make no sense"),
+        Trouble::Database(DatabaseError::DatabaseAlreadyOpen) => OpenError::InUse { path: path.clone(), pid: None },
+        Trouble::Database(DatabaseError::Storage(StorageError::Io(error))) => match error.kind() {
+            io::ErrorKind::InvalidData => foreign("it is not a database"),
+            io::ErrorKind::UnexpectedEof => damaged("it is cut short"),
+            _ => unusable(&path, error),
+        },
+        Trouble::Database(error) => damaged(&error.to_string()),
+    })?;
+    let store = |cause: StoreError| OpenError::Store { path: backend.path(), cause };
+    let supported = migrations::current(migrations);
+
+    let transaction = database.begin_read().map_err(|error| store(error.into()))?;
+    let tables: Vec<String> =
+        transaction.list_tables().map_err(|error| store(error.into()))?.map(|table| table.name().to_owned()).collect();
+    if tables.is_empty() {
+        drop(transaction);
+        let mut overlay = Overlay::default();
+        for (key, number) in [(FORMAT_KEY, FORMAT), (SCHEMA_KEY, supported), (COMMIT_KEY, 0)] {
+            overlay.write(META.name(), key.to_owned().to_bytes(), Some(Value::encode(&number)));
+        }
+        let transaction = database.begin_write().map_err(|error| store(error.into()))?;
+        apply(transaction, &overlay).map_err(store)?;
+        return Ok((database, supported));
+    }
+    let snapshot = Snapshot::new(transaction);
+    // Another program's table of that name has other types, which is an error of its own.
+    if !tables.iter().any(|name| name == META.name()) || meta::get(&snapshot, FORMAT_KEY).ok() != Some(FORMAT) {
+        return Err(foreign("it is another program's database"));
+    }
+    let found = meta::get(&snapshot, SCHEMA_KEY).map_err(store)?;
+    if found > supported {
+        return Err(OpenError::NewerSchema { path, found, supported });
+    }
+    drop(snapshot);
+    Ok((database, found))
+}

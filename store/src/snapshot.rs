@@ -1,0 +1,79 @@
+//! A reader's view: what was committed at one moment.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redb::{ReadOnlyTable, ReadTransaction, TableDefinition, TableError};
+
+use crate::error::StoreError;
+use crate::meta;
+use crate::read::{Bytes, RawRows, Read, is_empty};
+
+type Opened = Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>;
+
+/// What was committed when it was taken; later commits do not show in it.
+///
+/// Keep it for 100 ms at most, and never while waiting for something: as long as it lives, the pages that later
+/// commits free cannot be used again, and the file grows. After a failed commit its reads may fail: take a new one.
+pub struct Snapshot {
+    transaction: ReadTransaction,
+    /// Tables opened so far; `None`: not made yet.
+    tables: Mutex<BTreeMap<&'static str, Option<Opened>>>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(transaction: ReadTransaction) -> Self {
+        Self { transaction, tables: Mutex::default() }
+    }
+
+    /// The stream position up to which this snapshot shows the live timeline. Unlike
+    /// [`Store::position`](crate::Store::position) it is exactly that of this snapshot.
+    ///
+    /// # Errors
+    /// As any read.
+    pub fn position(&self) -> Result<u64, StoreError> {
+        Ok(meta::progress(self)?.position)
+    }
+
+    fn table(&self, name: &'static str) -> Result<Option<Opened>, StoreError> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = tables.get(name) {
+            return Ok(table.clone());
+        }
+        let table = match self.transaction.open_table(definition(name)) {
+            Ok(table) => Some(Arc::new(table)),
+            Err(TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        tables.insert(name, table.clone());
+        Ok(table)
+    }
+}
+
+/// All tables are the same to redb: bytes to bytes.
+pub(crate) fn definition(name: &'static str) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(name)
+}
+
+impl Read for Snapshot {
+    fn get_raw(&self, table: &'static str, key: &[u8]) -> Result<Option<Bytes<'_>>, StoreError> {
+        match self.table(table)? {
+            Some(table) => Ok(table.get(key)?.map(Bytes::Stored)),
+            None => Ok(None),
+        }
+    }
+
+    fn range_raw(&self, table: &'static str, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<RawRows<'_>, StoreError> {
+        match self.table(table)? {
+            Some(table) if !is_empty(from, to) => {
+                let rows = table.range::<&[u8]>((from, to))?;
+                Ok(Box::new(rows.map(|row| {
+                    let (key, value) = row?;
+                    Ok((Bytes::Stored(key), Bytes::Stored(value)))
+                })))
+            }
+            _ => Ok(Box::new(std::iter::empty())),
+        }
+    }
+}

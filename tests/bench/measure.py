@@ -1,0 +1,287 @@
+"""The benchmarks: starts the servers, lets `kith-bench` load them and writes docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "e2e"))
+
+from client import Client  # noqa: E402
+from net import Network  # noqa: E402
+from node import REPOSITORY, Node  # noqa: E402
+from synapse import Synapse  # noqa: E402
+
+SENDERS = 32
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Run:
+    """One server under measurement, with its users."""
+
+    def __init__(self, node: Node):
+        self.node = node
+        self.users: list[Client] = []
+
+    async def people(self, count: int) -> None:
+        """Makes accounts up to this many."""
+        while len(self.users) < count:
+            self.users.append(await Client.register(self.node, f"user{len(self.users)}", sync=False))
+
+    async def room(self, members: int) -> str:
+        """A room in the clear with so many members of this server."""
+        await self.people(members)
+        created = await self.users[0].request("POST", "/_matrix/client/v3/createRoom", {"preset": "public_chat"})
+        for user in self.users[1:members]:
+            await user.join(created["room_id"])
+        return created["room_id"]
+
+    async def close(self) -> None:
+        for user in self.users:
+            await user.close()
+
+    def load(self, users: int, *arguments) -> subprocess.Popen:
+        """Starts `kith-bench` on the server's host."""
+        tokens = [word for user in self.users[:users] for word in ("--token", user.nio.access_token)]
+        return subprocess.Popen(
+            self.node.host.command(
+                os.environ["KITH_BENCH"], "--server", f"127.0.0.1:{self.node.port}", *tokens, *map(str, arguments)
+            ),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        )
+
+    async def result(self, users: int, *arguments) -> dict:
+        """Runs `kith-bench` to its end. Adds the milliseconds of the server's CPU time per thing done."""
+        before = self.cpu_seconds()
+        process = self.load(users, *arguments)
+        out = await asyncio.to_thread(process.communicate)
+        assert process.returncode == 0, arguments
+        figures = json.loads(out[0].splitlines()[-1])
+        figures["cpu"] = (self.cpu_seconds() - before) * 1000 / figures["count"]
+        return figures
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.node.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICK
+
+    def stored_bytes(self) -> int:
+        folder = self.node.data if self.node.data.exists() else self.node.folder
+        return sum(
+            path.stat().st_blocks * 512 for path in folder.rglob("*")
+            if path.is_file() and "client-" not in str(path) and path.suffix != ".log"
+        )
+
+
+class Figures:
+    """Rows of the table: what, the unit, and one value per server."""
+
+    def __init__(self):
+        self.rows: dict[str, dict[str, str]] = {}
+
+    def put(self, server: str, what: str, value: str) -> None:
+        print(f"{server:8} {what}: {value}", flush=True)
+        self.rows.setdefault(what, {})[server] = value
+
+    def sends(self, server: str, what: str, figures: dict) -> None:
+        self.put(server, f"{what}: messages/s", f"{figures['per_second']:,.0f}")
+        self.put(server, f"{what}: p50 / p99 in ms", f"{figures['p50']:.2f} / {figures['p99']:.2f}")
+        self.put(server, f"{what}: CPU of the server per message in ms", f"{figures['cpu']:.2f}")
+
+    def table(self, servers: list[str]) -> str:
+        lines = ["| what | " + " | ".join(servers) + " |", "| --- |" + " --- |" * len(servers)]
+        for what, values in self.rows.items():
+            lines.append(f"| {what} | " + " | ".join(values.get(server, "") for server in servers) + " |")
+        return "\n".join(lines)
+
+
+async def settled_memory(node: Node) -> int:
+    """Resident memory once it no longer moves: the same, within 1 %, for three seconds."""
+    last, since = node.resident_bytes(), time.monotonic()
+    end = since + 60
+    while time.monotonic() - since < 3 and time.monotonic() < end:
+        await asyncio.sleep(0.2)
+        now = node.resident_bytes()
+        if abs(now - last) > last / 100:
+            last, since = now, time.monotonic()
+    return node.resident_bytes()
+
+
+async def measure_server(name: str, run: Run, figures: Figures, scale: float, filling: int) -> None:
+    """What one server does alone."""
+    node = run.node
+    megabytes = lambda value: f"{value / 2**20:.0f}"  # noqa: E731
+    await node.start(60)
+    figures.put(name, "memory of an idle new node in MiB", megabytes(await settled_memory(node)))
+
+    room = await run.room(SENDERS)
+    slow = isinstance(node, Synapse)
+    alone, many = (int((300 if slow else 3_000) * scale), int((2_000 if slow else 30_000) * scale))
+    await run.result(1, "send", "--room", room, "--count", max(20, alone // 10))
+    figures.sends(name, "local send, 1 sender", await run.result(1, "send", "--room", room, "--count", alone))
+    figures.sends(name, f"local send, {SENDERS} senders", await run.result(
+        SENDERS, "send", "--room", room, "--senders", SENDERS, "--count", many
+    ))
+
+    follower = run.load(1, "follow", "--room", room, "--count", alone)
+    assert await asyncio.to_thread(follower.stdout.readline) == "ready\n"
+    await run.result(1, "send", "--room", room, "--count", alone)
+    seen = json.loads((await asyncio.to_thread(follower.communicate))[0])
+    figures.put(name, "send to another local user's sync: p50 / p99 in ms", f"{seen['p50']:.2f} / {seen['p99']:.2f}")
+
+    count = int(200 * max(scale, 0.1))
+    made = await run.result(1, "rooms", "--count", count)
+    figures.put(name, "rooms created per second", f"{made['per_second']:.0f}")
+    first = await run.result(1, "sync", "--count", 10)
+    figures.put(name, f"first sync of {count} rooms: p50 in ms", f"{first['p50']:.0f}")
+    rest = int(1_000 * scale) - count
+    if rest > 0:
+        await run.result(1, "rooms", "--count", rest)
+    await node.stop(60)
+    await node.start(60)
+    await run.result(1, "sync", "--count", 1)
+    figures.put(name, f"memory with {count + max(rest, 0):,} rooms, after a restart and a sync, in MiB",
+                megabytes(await settled_memory(node)))
+
+    before = run.stored_bytes()
+    await run.result(SENDERS, "send", "--room", room, "--senders", SENDERS, "--count", filling, "--ciphertext", 500)
+    await node.stop(60)
+    figures.put(name, "stored bytes per message with 500 bytes of ciphertext", f"{(run.stored_bytes() - before) / filling:,.0f}")
+
+    total = many + 2 * alone + filling
+    starts = []
+    for _ in range(5):
+        starts.append(await start_time(node))
+        node.kill()
+    figures.put(name, f"start after kill -9 to the first answered request, {total:,} messages stored, median in ms",
+                f"{sorted(starts)[2] * 1000:.0f}")
+    await node.start(60)
+
+
+async def start_time(node: Node) -> float:
+    """Seconds from spawning to the first answer, asking every millisecond."""
+    begin = time.monotonic()
+    node.spawn()
+    while time.monotonic() - begin < 120:
+        answer = b""
+        try:
+            with node.host.socket() as connection:
+                connection.settimeout(60)
+                connection.connect(("127.0.0.1", node.port))
+                connection.sendall(b"GET /_matrix/client/versions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                answer = connection.recv(64)
+        except ConnectionError:
+            pass
+        if answer.startswith(b"HTTP/1.1 200"):
+            return time.monotonic() - begin
+        await asyncio.sleep(0.001)
+    raise AssertionError("did not start")
+
+
+async def measure_pair(network: Network, folder: Path, figures: Figures, scale: float) -> None:
+    """Delivery from one kith node to another over the LAN."""
+    runs = [Run(Node(network.host(name), folder, quiet())) for name in ("here", "there")]
+    here, there = runs
+    try:
+        for run in runs:
+            await run.node.start()
+            await run.people(1)
+        room = (await here.users[0].request("POST", "/_matrix/client/v3/createRoom", {"preset": "private_chat"}))["room_id"]
+        await here.users[0].invite(room, there.users[0].user_id)
+        await there.users[0].join(room)
+        for what, senders, count in (("1 sender", 1, int(2_000 * scale)), (f"{SENDERS} senders", SENDERS, int(10_000 * scale))):
+            follower = there.load(1, "follow", "--room", room, "--count", count)
+            assert await asyncio.to_thread(follower.stdout.readline) == "ready\n"
+            await here.result(1, "send", "--room", room, "--senders", senders, "--count", count)
+            seen = json.loads((await asyncio.to_thread(follower.communicate, None, 120))[0])
+            figures.put("kith", f"delivery to another node's user over the LAN, {what}: messages/s", f"{seen['per_second']:,.0f}")
+            figures.put("kith", f"delivery to another node's user over the LAN, {what}: p50 / p99 in ms",
+                        f"{seen['p50']:.2f} / {seen['p99']:.2f}")
+    finally:
+        for run in runs:
+            await run.close()
+            run.node.close()
+
+
+def quiet() -> dict:
+    """As a user would run it, but for the rate limits."""
+    return {"limits": {"rate_limits": "off"}}
+
+
+def machine(folder: Path) -> str:
+    """What the figures depend on."""
+    cpu = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")), platform.machine())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    times = []
+    with open(folder / "sync", "wb") as file:
+        for _ in range(200):
+            begin = time.perf_counter()
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+            times.append((time.perf_counter() - begin) * 1000)
+    times.sort()
+    return (f"{os.cpu_count()} cores of {cpu}, {memory:.0f} GiB, Linux {platform.release().split('-')[0]}; "
+            f"a write of 4 KiB with fsync takes {times[100]:.2f} ms (p50), {times[198]:.2f} ms (p99)")
+
+
+def commit() -> str:
+    """The measured commit."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the load; prints and writes nothing")
+    parser.add_argument("--only", choices=["kith", "synapse", "pair"], help="one part; prints and writes nothing")
+    options = parser.parse_args()
+    scale = 0.1 if options.quick else 1.0
+    os.environ.setdefault("KITH_LOG", "warn")
+    figures = Figures()
+    folder = Path(tempfile.mkdtemp(prefix="kith-bench-", dir=Path(os.environ["KITH_BENCH"]).parent))
+    try:
+        about = machine(folder)
+        with Network() as network:
+            if options.only in (None, "pair"):
+                await measure_pair(network, folder, figures, scale)
+            servers = [("kith", Node, 70_000), ("Synapse", Synapse, 3_000)]
+            for name, kind, filling in servers:
+                if options.only not in (None, name.lower()):
+                    continue
+                run = Run(kind(network.host(name.lower()), folder, quiet()))
+                try:
+                    await measure_server(name, run, figures, scale, int(filling * scale))
+                finally:
+                    await run.close()
+                    run.node.close()
+        table = figures.table(["kith", "Synapse"])
+        print(table)
+        if not (options.quick or options.only):
+            write(table, about)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write(table: str, about: str) -> None:
+    """Puts the figures between the marks of docs/benchmarks.md."""
+    page = REPOSITORY / "docs" / "benchmarks.md"
+    text = page.read_text()
+    begin, end = "<!-- figures -->\n", "<!-- end of figures -->\n"
+    head, rest = text.split(begin, 1)
+    _, tail = rest.split(end, 1)
+    day = time.strftime("%Y-%m-%d")
+    page.write_text(f"{head}{begin}\n{day}, commit {commit()}: {about}.\n\n{table}\n\n{end}{tail}")
+
+
+asyncio.run(main())

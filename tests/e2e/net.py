@@ -1,0 +1,169 @@
+"""A local network of several hosts on one machine: one network namespace per host, joined by a switch.
+
+The switch is a Linux bridge in a namespace of its own, so nothing of the machine's real network is touched and nothing
+outside can be reached: there is no route beyond the link, as in a camp without internet. Names carry the process id of
+the run; a run holds a lock for as long as it lives, so what a killed run left behind is recognised and removed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import fcntl
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+CLONE_NEWNET = 0x40000000
+NETNS_FOLDER = Path("/run/netns")
+LOCK_FOLDER = Path("/run/kith-e2e")
+PREFIX = "kithe2e"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_run_lock = None
+_networks = 0
+
+
+def _ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(
+            f"`ip {' '.join(arguments)}` failed: {done.stderr.strip()}. The end-to-end tests need root (or "
+            "CAP_SYS_ADMIN and CAP_NET_ADMIN) and a kernel with network namespaces, veth and bridge."
+        )
+
+
+@contextlib.contextmanager
+def inside(namespace: str):
+    """Moves the calling thread into a network namespace for the block. Sockets made there stay there afterwards."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(NETNS_FOLDER / namespace, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _setns(there)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            _setns(home)
+    finally:
+        os.close(home)
+
+
+def _setns(descriptor: int) -> None:
+    if _libc.setns(descriptor, CLONE_NEWNET) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"setns: {os.strerror(error)}")
+
+
+def _hold_run_lock() -> None:
+    """Marks this process as a living run and removes the namespaces of dead ones."""
+    global _run_lock
+    if _run_lock is not None:
+        return
+    LOCK_FOLDER.mkdir(parents=True, exist_ok=True)
+    _run_lock = open(LOCK_FOLDER / f"{os.getpid()}.lock", "w")
+    fcntl.flock(_run_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    atexit.register(Path(_run_lock.name).unlink, missing_ok=True)
+    for entry in sorted(NETNS_FOLDER.glob(f"{PREFIX}-*")):
+        pid = entry.name.split("-")[1]
+        if pid != str(os.getpid()) and not _run_is_alive(pid):
+            subprocess.run(["ip", "netns", "del", entry.name], capture_output=True)
+
+
+def _run_is_alive(pid: str) -> bool:
+    try:
+        with open(LOCK_FOLDER / f"{pid}.lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    (LOCK_FOLDER / f"{pid}.lock").unlink(missing_ok=True)
+    return False
+
+
+class Host:
+    """One device on the network."""
+
+    def __init__(self, network: Network, name: str, number: int):
+        self.network = network
+        self.name = name
+        self.namespace = f"{network.prefix}-{name}"
+        self.port = f"port{number}"
+        self.ipv4 = f"10.77.0.{number}"
+        self.ipv6 = f"fd77::{number:x}"
+
+        _ip("netns", "add", self.namespace)
+        _ip("-n", self.namespace, "link", "set", "lo", "up")
+        # Addresses are usable at once: no second of duplicate address detection in each start.
+        self.sysctl("net.ipv6.conf.all.accept_dad", "0")
+        self.sysctl("net.ipv6.conf.default.accept_dad", "0")
+        _ip("-n", network.switch, "link", "add", self.port, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
+        _ip("-n", network.switch, "link", "set", self.port, "master", "switch", "up")
+        _ip("-n", self.namespace, "address", "add", f"{self.ipv4}/24", "dev", "eth0")
+        _ip("-n", self.namespace, "address", "add", f"{self.ipv6}/64", "dev", "eth0", "nodad")
+        _ip("-n", self.namespace, "link", "set", "eth0", "up")
+
+    def sysctl(self, key: str, value: str) -> None:
+        """Sets a kernel parameter of this host's network."""
+        path = "/proc/sys/" + key.replace(".", "/")
+        with inside(self.namespace), open(path, "w") as file:
+            file.write(value)
+
+    def command(self, *arguments: str | os.PathLike) -> list[str]:
+        """The command line that runs a program on this host. The process id is the program's own."""
+        return ["ip", "netns", "exec", self.namespace, *map(str, arguments)]
+
+    def socket(self, family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0) -> socket.socket:
+        """A socket that lives on this host, usable from the test's process."""
+        with inside(self.namespace):
+            return socket.socket(family, kind, protocol)
+
+    def cable_out(self) -> None:
+        """Pulls the network cable: the device sees its link go down."""
+        _ip("-n", self.network.switch, "link", "set", self.port, "down")
+
+    def cable_in(self) -> None:
+        """Puts the network cable back."""
+        _ip("-n", self.network.switch, "link", "set", self.port, "up")
+
+
+class Network:
+    """The switch and its hosts. Use as a context manager; everything is removed at the end."""
+
+    def __init__(self):
+        global _networks
+        _hold_run_lock()
+        _networks += 1
+        self.prefix = f"{PREFIX}-{os.getpid()}-{_networks}"
+        self.switch = f"{self.prefix}-switch"
+        self.hosts: list[Host] = []
+
+    def __enter__(self) -> Network:
+        _ip("netns", "add", self.switch)
+        try:
+            # Without snooping the bridge floods multicast, as plain switches do, and mDNS reaches every port.
+            _ip("-n", self.switch, "link", "add", "switch", "type", "bridge", "mcast_snooping", "0", "forward_delay", "0")
+            _ip("-n", self.switch, "link", "set", "switch", "up")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def host(self, name: str) -> Host:
+        """Adds a host with its cable plugged in."""
+        host = Host(self, name, len(self.hosts) + 1)
+        self.hosts.append(host)
+        return host
+
+    def close(self) -> None:
+        """Removes every namespace of this network; their links go with them."""
+        for entry in NETNS_FOLDER.glob(f"{self.prefix}-*"):
+            subprocess.run(["ip", "netns", "del", entry.name], capture_output=True)

@@ -1,0 +1,381 @@
+"""Bad input to a real process: a clear message or the specified error, and the node goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import socket
+
+import pytest
+
+from waiting import eventually
+
+SEED = 20240607
+
+
+# --- starting
+
+async def test_a_port_in_use_is_named_and_the_first_node_goes_on(lan):
+    first = lan.node("alice")
+    await first.start()
+    second = lan.node_on(first.host, "second", port=first.port)
+    second.spawn()
+    assert await second.exit_code() != 0
+    assert "127.0.0.1:8008" in second.output() and "in use" in second.output().lower(), second.output()
+    await first.ready()
+
+
+async def test_a_second_process_on_the_same_folder_is_refused_and_the_first_goes_on(lan):
+    first = lan.node("alice")
+    await first.start()
+    alice = await lan.user(first)
+    second = lan.node_on(first.host, "second", port=8009)
+    second.data = first.data
+    second.spawn()
+    assert await second.exit_code() != 0
+    assert str(first.data) in second.output(), second.output()
+    room_id = await alice.create_room()
+    await alice.send(room_id, "still here")
+
+
+async def test_an_unknown_configuration_key_is_named_with_the_nearest_valid_one(lan):
+    node = lan.node("alice", {"p2p": {"mdsn": "off"}})
+    node.spawn()
+    assert await node.exit_code() != 0
+    assert "mdsn" in node.output() and "mdns" in node.output(), node.output()
+    assert not node.data.exists() or not list(node.data.iterdir()), "nothing is made before the configuration is understood"
+
+
+@pytest.mark.parametrize("text", ["[client\nlisten = 3", 'registration = "open"', "[limits]\nrate_limits = 7", "\x00\x01"])
+async def test_a_configuration_that_cannot_be_read_is_refused_with_its_file_name(lan, text):
+    node = lan.node("alice")
+    node.config_file.write_text(text)
+    node.spawn()
+    assert await node.exit_code() != 0
+    assert "kith.toml" in node.output(), node.output()
+    assert "panicked" not in node.output()
+
+
+@pytest.mark.parametrize("names", [["thesis.docx", "holiday.jpg"], ["kith.redb"], ["server.key"]], ids=" ".join)
+async def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_is(lan, names):
+    node = lan.node("alice")
+    node.data.mkdir()
+    strange = {name: random.Random(SEED).randbytes(5000) for name in names}
+    for name, data in strange.items():
+        (node.data / name).write_bytes(data)
+    node.spawn()
+    assert await node.exit_code() != 0
+    assert str(node.data) in node.output(), node.output()
+    assert "panicked" not in node.output()
+    for name, data in strange.items():
+        assert (node.data / name).read_bytes() == data
+
+
+async def test_a_store_that_was_overwritten_is_refused_without_a_panic(lan):
+    node = lan.node("alice")
+    await node.start()
+    await lan.user(node)
+    assert await node.stop() == 0
+    largest = max((path for path in node.data.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    damaged = random.Random(SEED).randbytes(largest.stat().st_size)
+    largest.write_bytes(damaged)
+    node.spawn()
+    assert await node.exit_code() != 0
+    assert str(node.data) in node.output() and "panicked" not in node.output(), node.output()
+    assert largest.read_bytes() == damaged
+
+
+async def test_a_data_path_that_is_a_file_is_refused(lan):
+    node = lan.node("alice")
+    node.data.write_text("not a folder")
+    node.spawn()
+    assert await node.exit_code() != 0
+    assert str(node.data) in node.output() and "panicked" not in node.output(), node.output()
+
+
+async def test_the_key_is_readable_by_its_owner_only(lan):
+    node = lan.node("alice")
+    os.umask(0)
+    try:
+        await node.start()
+    finally:
+        os.umask(0o022)
+    assert node.data.stat().st_mode & 0o077 == 0
+    for path in node.data.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+# --- the client listener
+
+async def test_malformed_and_oversized_requests_to_the_client_listener_get_an_error_and_the_node_goes_on(lan):
+    node = lan.node("alice")
+    await node.start()
+    alice = await lan.user(node)
+    room_id = await alice.create_room()
+    head = f"Host: localhost:8008\r\nAuthorization: Bearer {alice.nio.access_token}\r\n"
+    noise = random.Random(SEED)
+    before = node.resident_bytes()
+
+    requests = [
+        noise.randbytes(100_000),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + noise.randbytes(600),
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /_matrix/client/versions HTTP/1.1\r\nHost: localhost:8008\r\nX: " + b"a" * 10_000_000 + b"\r\n\r\n",
+        b"GET /_matrix/client/versions HTTP/1.1\r\n" + b"X: y\r\n" * 100_000 + b"\r\n",
+        b"GET /_matrix/client/v3/../../../etc/passwd HTTP/1.1\r\nHost: localhost:8008\r\nConnection: close\r\n\r\n",
+        b"GET /_matrix/client/v3/rooms/%ff%fe/state HTTP/1.1\r\nConnection: close\r\n" + head.encode() + b"\r\n",
+        b"POST /_matrix/client/v3/login HTTP/1.1\r\nHost: localhost:8008\r\nContent-Length: -1\r\n\r\n{}",
+        b"POST /_matrix/client/v3/login HTTP/1.1\r\nHost: localhost:8008\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\n",
+        b"POST /_matrix/client/v3/login HTTP/1.1\r\nHost: localhost:8008\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ]
+    for request in requests:
+        answer = await node.raw(request, deadline=5, half_close=True)
+        status = int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.") else None
+        assert status is None or 400 <= status < 500, (request[:60], answer[:200])
+        await node.ready(5)
+    assert node.resident_bytes() - before < 64_000_000
+    assert "panicked" not in node.output()
+    await alice.send(room_id, "still here")
+
+
+@pytest.mark.parametrize("body, status, code", [
+    (b"{", 400, "M_NOT_JSON"),
+    (b"\xff\xfe", 400, "M_NOT_JSON"),
+    (b"[" * 100_000, 400, "M_NOT_JSON"),
+    (b"[]", 400, "M_BAD_JSON"),
+    (b'{"user_id": 7}', 400, "M_BAD_JSON"),
+    (b"{}", 400, None),
+    (b'{"user_id": "' + b"a" * 20_000_000 + b'"}', 413, "M_TOO_LARGE"),
+], ids=["cut", "no text", "deep", "array", "wrong type", "missing", "huge"])
+async def test_a_body_that_is_not_what_the_endpoint_takes_gets_the_specified_error(lan, body, status, code):
+    node = lan.node("alice")
+    await node.start()
+    alice = await lan.user(node)
+    room_id = await alice.create_room()
+    async with node.http() as http:
+        answer = await http.post(
+            f"/_matrix/client/v3/rooms/{room_id}/invite", data=body,
+            headers={"Authorization": f"Bearer {alice.nio.access_token}", "Content-Type": "application/json"},
+        )
+        error = json.loads(await answer.read())
+    assert answer.status == status, error
+    assert code is None or error["errcode"] == code
+    assert isinstance(error["error"], str)
+    await node.ready(5)
+
+
+async def test_unknown_paths_methods_and_tokens_get_the_specified_errors(lan):
+    node = lan.node("alice")
+    await node.start()
+    cases = [
+        ("GET", "/_matrix/client/v3/no_such_endpoint", {}, 404, "M_UNRECOGNIZED"),
+        ("DELETE", "/_matrix/client/versions", {}, 405, "M_UNRECOGNIZED"),
+        ("GET", "/_matrix/client/v3/account/whoami", {}, 401, "M_MISSING_TOKEN"),
+        ("GET", "/_matrix/client/v3/account/whoami", {"Authorization": "Bearer nonsense"}, 401, "M_UNKNOWN_TOKEN"),
+    ]
+    async with node.http() as http:
+        for method, path, headers, status, code in cases:
+            answer = await http.request(method, path, headers=headers)
+            error = json.loads(await answer.read())
+            assert (answer.status, error["errcode"]) == (status, code), (method, path)
+
+
+async def test_connections_that_say_nothing_do_not_keep_others_out(lan):
+    node = lan.node("alice")
+    await node.start()
+    loop = asyncio.get_running_loop()
+    silent = []
+    try:
+        for number in range(500):
+            connection = node.host.socket()
+            connection.setblocking(False)
+            silent.append(connection)
+            await asyncio.wait_for(loop.sock_connect(connection, ("127.0.0.1", node.port)), 5)
+            await loop.sock_sendall(connection, b"GET /_matrix/client/versions HTTP/1.1\r\nHost: " if number % 2 else b"")
+        await node.ready(5)
+    finally:
+        for connection in silent:
+            connection.close()
+
+
+async def test_whoever_is_silent_or_trickles_is_cut_off(lan):
+    node = lan.node("alice")
+    await node.start()
+    post = b"POST /_matrix/client/v3/login HTTP/1.1\r\nHost: localhost:8008\r\nContent-Length: 5000\r\n\r\n"
+
+    async def ended(first: bytes, again: bytes = b"") -> bytes:
+        """What comes back before the node closes the connection, on which `again` is sent each second."""
+        connection = node.host.socket()
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", node.port))
+        reader, writer = await asyncio.open_connection(sock=connection)
+
+        async def write():
+            writer.write(first)
+            while again:
+                await asyncio.sleep(1)
+                writer.write(again)
+
+        writing = asyncio.create_task(write())
+        try:
+            return await asyncio.wait_for(reader.read(), 60)
+        except ConnectionError:
+            return b""
+        finally:
+            writing.cancel()
+            writer.close()
+
+    answers = await asyncio.gather(
+        ended(b""), ended(b"PRI * HTTP/2.0\r\n"), ended(b"GET / HTTP/1.1\r\n", b"X: y\r\n"), ended(post), ended(post, b" "),
+    )
+    assert answers[:3] == [b""] * 3
+    for answer in answers[3:]:
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 408") and json.loads(body)["errcode"], answer
+
+
+async def test_bodies_of_strangers_are_not_taken_in(lan):
+    node = lan.node("alice")
+    await node.start()
+    # Nothing of the body is sent: who must wait for it before refusing would not answer.
+    for path, size, status in [("createRoom", 8_000_000, b"401"), ("createRoom", 99_000_000, b"401")]:
+        head = f"POST /_matrix/client/v3/{path} HTTP/1.1\r\nHost: localhost:8008\r\nContent-Length: {size}\r\n\r\n"
+        answer = await node.raw(head.encode(), deadline=5)
+        assert answer.split(b" ", 2)[1] == status, answer
+    async with node.http() as http:
+        answer = await http.post("/_matrix/client/v3/login", data=b'{"type": "' + b"x" * 100_000 + b'"}')
+        assert (answer.status, (await answer.json())["errcode"]) == (413, "M_TOO_LARGE")
+
+
+async def test_an_event_nested_too_deeply_is_refused_and_the_room_goes_on(lan):
+    node = lan.node("alice")
+    await node.start()
+    alice = await lan.user(node)
+    room_id = await alice.create_room()
+    headers = {"Authorization": f"Bearer {alice.nio.access_token}"}
+    statuses = []
+    async with node.http() as http:
+        for levels in range(110, 130):
+            body = '{"body":"x","a":' + "[" * levels + "]" * levels + "}"
+            path = f"/_matrix/client/v3/rooms/{room_id}/send/m.room.message/{levels}"
+            answer = await http.put(path, data=body, headers=headers)
+            statuses.append(answer.status)
+            if answer.status != 200:
+                assert (answer.status, (await answer.json())["errcode"]) == (400, "M_BAD_JSON")
+            for rest in (f"rooms/{room_id}/messages?dir=b&limit=1", "sync?timeout=0"):
+                assert (await http.get(f"/_matrix/client/v3/{rest}", headers=headers)).status == 200, (levels, rest)
+    assert statuses[0] == 200 and statuses[-1] == 400
+    await alice.send(room_id, "still here")
+
+
+async def test_a_web_page_of_another_host_name_cannot_talk_to_the_node(lan):
+    """DNS rebinding: a page of evil.example whose name now points to 127.0.0.1 sends its own Host."""
+    node = lan.node("alice")
+    await node.start()
+    async with node.http() as http:
+        answer = await http.get("/_matrix/client/v3/login", headers={"Host": "evil.example"})
+        assert answer.status in (403, 421), await answer.text()
+
+
+# --- the peer listeners
+
+async def test_garbage_on_the_peer_ports_does_not_disturb_two_who_talk(lan):
+    listen = ["/ip4/0.0.0.0/udp/4001/quic-v1", "/ip4/0.0.0.0/tcp/4001"]
+    here, there = lan.node("alice", {"p2p": {"listen": listen}}), lan.node("bob")
+    stranger = lan.network.host("stranger")
+    await asyncio.gather(here.start(), there.start())
+    alice, bob = await asyncio.gather(lan.user(here), lan.user(there))
+    room_id = await lan.room_of(alice, bob)
+    noise = random.Random(SEED)
+    before = here.resident_bytes()
+
+    datagrams = stranger.socket(kind=socket.SOCK_DGRAM)
+    for size in [0, 1, 20, 1200, 1200, 1452] * 500:
+        # The bits that make a QUIC long header, so that half of them go further than the first check.
+        datagrams.sendto(bytes([noise.choice((0xC0, noise.randrange(256)))]) + noise.randbytes(size), (here.host.ipv4, 4001))
+    datagrams.close()
+
+    loop = asyncio.get_running_loop()
+    for opening in (b"", b"\x13/multistream/1.0.0\n", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"GET / HTTP/1.1\r\n\r\n"):
+        stream = stranger.socket()
+        stream.setblocking(False)
+        await asyncio.wait_for(loop.sock_connect(stream, (here.host.ipv4, 4001)), 5)
+        try:
+            for _ in range(50):
+                await asyncio.wait_for(loop.sock_sendall(stream, opening + noise.randbytes(20_000)), 5)
+        except (ConnectionError, TimeoutError, asyncio.TimeoutError):
+            pass
+        stream.close()
+
+    await bob.send(room_id, "did you hear that?")
+    await alice.wait_for_message(room_id, "did you hear that?")
+    await alice.send(room_id, "no")
+    await bob.wait_for_message(room_id, "no")
+    assert here.resident_bytes() - before < 64_000_000
+    assert "panicked" not in here.output()
+
+
+# --- the disk
+
+async def test_on_a_full_disk_writes_are_refused_reads_go_on_and_space_mends_it(lan, small_disk):
+    node = lan.node("alice")
+    node.data = small_disk / "data"
+    await node.start()
+    alice = await lan.user(node)
+    room_id = await alice.create_room()
+    kept = await alice.send(room_id, "before")
+
+    filler = small_disk / "filler"
+    for left_free in (32 * 1024 * 1024, 0):
+        fill(filler, small_disk, left_free)
+        answer = await eventually(lambda: refusal(alice, room_id), 20, "sends are refused")
+        assert answer == (507, "M_RESOURCE_LIMIT_EXCEEDED")
+        assert kept in {message.event_id for message in await alice.history(room_id)}
+        assert (await alice.request("GET", "/_matrix/client/v3/account/whoami"))["user_id"] == alice.user_id
+        await alice.request("GET", "/_matrix/client/v3/sync")
+
+    filler.unlink()
+    await eventually(lambda: alice.send(room_id, "after"), 20, "sends work again")
+    node.kill()
+    await node.start()
+    assert {"before", "after"} <= {message.body for message in await alice.history(room_id)}
+    assert "panicked" not in node.output()
+
+
+async def refusal(client, room_id: str):
+    from client import MatrixError
+    try:
+        await client.send(room_id, "does this fit?")
+    except MatrixError as error:
+        return error.status, error.code
+    return None
+
+
+def fill(filler, disk, left_free: int) -> None:
+    """Writes a file until only so many bytes are free."""
+    with open(filler, "ab") as file:
+        try:
+            while (free := os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize) > left_free:
+                file.write(b"\0" * min(1024 * 1024, free - left_free))
+                file.flush()
+        except OSError:
+            assert left_free == 0
+
+
+# --- the clock
+
+@pytest.mark.parametrize("shift", ["@1970-01-02 00:00:00", "+3650d"], ids=["1970", "ten years ahead"])
+async def test_two_devices_chat_when_the_clock_of_one_is_far_off(lan, libfaketime, shift):
+    here, there = lan.node("alice"), lan.node("bob")
+    here.environment = {"LD_PRELOAD": libfaketime, "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    await asyncio.gather(here.start(), there.start())
+    alice, bob = await asyncio.gather(lan.user(here), lan.user(there))
+    room_id = await lan.room_of(alice, bob)
+    await alice.send(room_id, "what year is it?")
+    await bob.wait_for_message(room_id, "what year is it?")
+    await bob.send(room_id, "not yours")
+    await alice.wait_for_message(room_id, "not yours")

@@ -1,0 +1,105 @@
+"""The first start without any configuration, the owner's account, and the owner's commands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+from client import PASSWORD, Client
+from waiting import eventually
+
+
+def unconfigured(lan, name: str):
+    """A node as it comes: no configuration at all."""
+    node = lan.node(name)
+    node.config_file.write_text("")
+    return node
+
+
+async def setup_token(node) -> str:
+    """The secret of the link that the node prints."""
+    link = await eventually(
+        lambda: re.search(r"http://localhost:8008/#/setup/(\S+)", node.output()), 10, "the setup link is printed"
+    )
+    return link.group(1)
+
+
+async def register_with(http, username: str, token: str):
+    """Registers through the stage of the setup link. Returns the status and the answer."""
+    wanted = {"username": username, "password": PASSWORD}
+    async with http.post("/_matrix/client/v3/register", json=wanted) as answer:
+        body = await answer.json()
+        if answer.status != 401:
+            return answer.status, body
+    assert ["m.login.registration_token"] in [flow["stages"] for flow in body["flows"]]
+    auth = {"type": "m.login.registration_token", "token": token, "session": body["session"]}
+    async with http.post("/_matrix/client/v3/register", json={**wanted, "auth": auth}) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_two_unconfigured_devices_chat_after_each_owner_used_the_link_that_the_first_start_printed(lan):
+    nodes = [unconfigured(lan, "alice"), unconfigured(lan, "bob")]
+    people = []
+    for node in nodes:
+        await node.start()
+        async with node.http() as http:
+            status, account = await register_with(http, node.name, await setup_token(node))
+        assert status == 200, account
+        people.append(await Client.login(node, node.name))
+        lan.clients.append(people[-1])
+    alice, bob = people
+    room_id = await lan.room_of(alice, bob)
+    await alice.send(room_id, "no configuration")
+    await bob.wait_for_message(room_id, "no configuration")
+
+
+async def test_the_setup_link_makes_one_account_and_a_wrong_one_none(lan):
+    node = unconfigured(lan, "alice")
+    await node.start()
+    token = await setup_token(node)
+    async with node.http() as http:
+        wrong = ("A" if token[0] != "A" else "B") + token[1:]
+        status, answer = await register_with(http, "mallory", wrong)
+        assert status in (401, 403) and "access_token" not in answer
+        status, answer = await register_with(http, "alice", token)
+        assert status == 200 and answer["user_id"].startswith("@alice:")
+        status, answer = await register_with(http, "mallory", token)
+        assert status in (401, 403) and "access_token" not in answer
+    assert token not in node.stderr_file.read_text(), "the secret is in the log"
+
+
+async def test_accounts_are_added_and_passwords_set_on_a_running_and_on_a_stopped_node(lan):
+    node = unconfigured(lan, "alice")
+    await node.start()
+    node.run("user", "add", "alice", "--admin", "--password-stdin", feed=PASSWORD + "\n")
+    assert await node.stop() == 0
+    node.run("user", "add", "bob", "--password-stdin", feed=PASSWORD + "\n")
+    await node.start()
+    for name in ("alice", "bob"):
+        lan.clients.append(await Client.login(node, name))
+    listed = node.run("user", "list", "--json").stdout
+    assert all(f"@{name}:" in listed for name in ("alice", "bob"))
+
+    node.run("user", "deactivate", "bob", "--yes")
+    async with node.http() as http:
+        who = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "bob"}, "password": PASSWORD}
+        async with http.post("/_matrix/client/v3/login", json=who) as answer:
+            assert answer.status == 403
+
+
+async def test_peers_and_status_tell_the_owner_who_is_near_and_that_nothing_waits(lan):
+    alice, bob = await lan.pair()
+    room_id = await lan.room_of(alice, bob)
+    await alice.send(room_id, "hello")
+    await bob.wait_for_message(room_id, "hello")
+
+    await eventually(
+        lambda: bob.server_name in alice.node.run("peers", "--json").stdout, 10, "alice's node names bob's among its peers"
+    )
+    status = json.loads(alice.node.run("status", "--json").stdout)
+    assert alice.server_name in json.dumps(status)
+    done = await asyncio.to_thread(alice.node.run, "doctor", "--json", check=False)
+    json.loads(done.stdout)
+    for command in ("peers", "status", "identity", "doctor"):
+        assert alice.node.run(command, check=False).stdout.strip()

@@ -1,0 +1,252 @@
+//! The load of the benchmarks: many senders, a follower, room creation and first syncs over the client-server API.
+//!
+//! `tests/bench/run` starts the servers and calls this once per figure; it works against any Matrix homeserver, so kith and
+//! others are measured by the same program. Each command prints one line of JSON. Latencies are milliseconds.
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures wall time and runs on plain tokio")]
+
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use clap::{Parser, Subcommand};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Load on a Matrix homeserver, measured.
+#[derive(Parser)]
+struct Options {
+    /// Address of the client API, without TLS: host:port.
+    #[arg(long, default_value = "127.0.0.1:8008")]
+    server: String,
+    /// Access tokens; senders take turns with them.
+    #[arg(long = "token", required = true)]
+    tokens: Vec<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Sends messages into one room, each sender over a connection of its own, the next when the last is acknowledged.
+    Send {
+        /// The room.
+        #[arg(long)]
+        room: String,
+        /// How many send at the same time.
+        #[arg(long, default_value_t = 1)]
+        senders: u64,
+        /// How many messages in all.
+        #[arg(long)]
+        count: u64,
+        /// Bytes of ciphertext for messages of the form of encrypted ones; without it, short texts.
+        #[arg(long)]
+        ciphertext: Option<usize>,
+    },
+    /// Follows one room by long-polling and measures from the moment a message's text names (see `send`) to its arrival.
+    Follow {
+        /// The room.
+        #[arg(long)]
+        room: String,
+        /// How many messages to wait for.
+        #[arg(long)]
+        count: u64,
+    },
+    /// Creates rooms, one after the other.
+    Rooms {
+        /// How many.
+        #[arg(long)]
+        count: u64,
+    },
+    /// First syncs, one after the other.
+    Sync {
+        /// How many.
+        #[arg(long)]
+        count: u64,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Outcome<()> {
+    let options = Options::parse();
+    let result = match &options.command {
+        Command::Send { room, senders, count, ciphertext } => {
+            send(&options, room, *senders, *count, *ciphertext).await?
+        }
+        Command::Follow { room, count } => follow(&options, room, *count).await?,
+        Command::Rooms { count } => {
+            let body = json!({"preset": "private_chat"});
+            repeat(&options, *count, Method::POST, "/_matrix/client/v3/createRoom", Some(body)).await?
+        }
+        Command::Sync { count } => repeat(&options, *count, Method::GET, "/_matrix/client/v3/sync", None).await?,
+    };
+    println!("{result}");
+    Ok(())
+}
+
+async fn send(options: &Options, room: &str, senders: u64, count: u64, ciphertext: Option<usize>) -> Outcome<Value> {
+    let next = Arc::new(AtomicU64::new(0));
+    let run = nanoseconds();
+    let begin = Instant::now();
+    let tasks: Vec<_> = (0..senders)
+        .zip(options.tokens.iter().cycle())
+        .map(|(_, token)| {
+            let (next, room, server, token) =
+                (Arc::clone(&next), room.to_owned(), options.server.clone(), token.clone());
+            tokio::spawn(async move {
+                let mut client = Client::connect(&server, token).await?;
+                let mut latencies = Vec::new();
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return Outcome::Ok(latencies);
+                    }
+                    let (kind, content) = match ciphertext {
+                        // The text is the moment of sending, for `follow`.
+                        None => ("m.room.message", json!({"msgtype": "m.text", "body": nanoseconds().to_string()})),
+                        Some(length) => ("m.room.encrypted", encrypted(length, number)),
+                    };
+                    let path = format!("/_matrix/client/v3/rooms/{room}/send/{kind}/bench{run}-{number}");
+                    let asked = Instant::now();
+                    client.request(Method::PUT, &path, Some(&content)).await?;
+                    latencies.push(asked.elapsed());
+                }
+            })
+        })
+        .collect();
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.append(&mut task.await??);
+    }
+    Ok(summary(latencies, begin.elapsed()))
+}
+
+/// Content of the form and size of an encrypted message. What stands in it does not repeat, so that nothing compresses it.
+fn encrypted(length: usize, number: u64) -> Value {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut state = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let ciphertext: String = (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            char::from(DIGITS[(state >> 33) as usize % DIGITS.len()])
+        })
+        .collect();
+    json!({
+        "algorithm": "m.megolm.v1.aes-sha2",
+        "ciphertext": ciphertext,
+        "device_id": "BENCHMARKS",
+        "sender_key": "7xUmR5nBnXQ8XvZzBtWq4pGzq1Jr0mJ8Ck1V2hZ5o3E",
+        "session_id": "ZxP0x1V8mJ7n5GJq2u0Jq7kHq2z1uH8x1X3q8Y6k9aA",
+    })
+}
+
+/// `{"room":{"timeline":{"limit":1000}}}`: what came while an answer was on its way is not cut.
+const WHOLE_TIMELINE: &str = "%7B%22room%22%3A%7B%22timeline%22%3A%7B%22limit%22%3A1000%7D%7D%7D";
+
+async fn follow(options: &Options, room: &str, count: u64) -> Outcome<Value> {
+    let token = options.tokens.first().ok_or("a token is needed")?;
+    let mut client = Client::connect(&options.server, token.clone()).await?;
+    let mut since = client.request(Method::GET, "/_matrix/client/v3/sync", None).await?["next_batch"].clone();
+    // The caller starts the senders when it reads this.
+    println!("ready");
+    let begin = Instant::now();
+    let mut delays = Vec::new();
+    while (delays.len() as u64) < count {
+        let position = since.as_str().ok_or("no next_batch")?;
+        let path = format!("/_matrix/client/v3/sync?timeout=30000&since={position}&filter={WHOLE_TIMELINE}");
+        let answer = client.request(Method::GET, &path, None).await?;
+        let now = nanoseconds();
+        let timeline = &answer["rooms"]["join"][room]["timeline"];
+        if timeline["limited"] == true {
+            return Err("the timeline was cut: the follower does not keep up".into());
+        }
+        for event in timeline["events"].as_array().into_iter().flatten() {
+            if let Some(sent) = event["content"]["body"].as_str().and_then(|body| body.parse::<u64>().ok()) {
+                delays.push(Duration::from_nanos(now.saturating_sub(sent)));
+            }
+        }
+        since = answer["next_batch"].clone();
+    }
+    Ok(summary(delays, begin.elapsed()))
+}
+
+async fn repeat(options: &Options, count: u64, method: Method, path: &str, body: Option<Value>) -> Outcome<Value> {
+    let token = options.tokens.first().ok_or("a token is needed")?;
+    let mut client = Client::connect(&options.server, token.clone()).await?;
+    let mut latencies = Vec::new();
+    let begin = Instant::now();
+    for number in 0..count {
+        // Synapse keeps answers to the same question for minutes: no two are the same.
+        let path = format!("{path}?timeout={number}");
+        let asked = Instant::now();
+        client.request(method.clone(), &path, body.as_ref()).await?;
+        latencies.push(asked.elapsed());
+    }
+    Ok(summary(latencies, begin.elapsed()))
+}
+
+fn summary(mut latencies: Vec<Duration>, whole: Duration) -> Value {
+    latencies.sort_unstable();
+    let at = |share: f64| {
+        let index = (latencies.len() as f64 * share) as usize;
+        latencies.get(index.min(latencies.len().saturating_sub(1))).map(|latency| latency.as_secs_f64() * 1000.0)
+    };
+    json!({
+        "count": latencies.len(),
+        "seconds": whole.as_secs_f64(),
+        "per_second": latencies.len() as f64 / whole.as_secs_f64(),
+        "p50": at(0.5),
+        "p99": at(0.99),
+        "max": at(1.0),
+    })
+}
+
+/// Wall time, which processes of one machine share.
+fn nanoseconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
+/// One keep-alive connection of one user.
+struct Client {
+    connection: SendRequest<Full<Bytes>>,
+    host: String,
+    token: String,
+}
+
+impl Client {
+    async fn connect(server: &str, token: String) -> Outcome<Client> {
+        let stream = TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
+        let (connection, driver) = handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(driver);
+        Ok(Client { connection, host: server.to_owned(), token })
+    }
+
+    async fn request(&mut self, method: Method, path: &str, body: Option<&Value>) -> Outcome<Value> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("Host", &self.host)
+            .header("Authorization", format!("Bearer {}", self.token))
+            .header("Content-Type", "application/json")
+            .body(Full::new(Bytes::from(body)))?;
+        self.connection.ready().await?;
+        let answer = self.connection.send_request(request).await?;
+        let status = answer.status();
+        let content = answer.into_body().collect().await?.to_bytes();
+        if !status.is_success() {
+            return Err(format!("{path}: {status} {}", String::from_utf8_lossy(&content)).into());
+        }
+        Ok(serde_json::from_slice(&content)?)
+    }
+}

@@ -1,0 +1,365 @@
+//! Discovery on the local network: DNS-SD over multicast DNS (RFC 6762, RFC 6763), service `_kith._udp.local`.
+//!
+//! TXT entries: `v=1`; the listening ports `q4`, `q6` (QUIC over IPv4 and IPv6), `t4`, `t6` (TCP); and who it is: `id`, the server
+//! key as in a name, in mode "everyone", or the [`tags`] in mode "contacts". Nothing announced is believed: it leads to an
+//! attempt to connect, in which the peer must prove the key.
+
+mod tags;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use data_encoding::BASE32_NOPAD;
+use libp2p::Multiaddr;
+use mdns_sd::{
+    DaemonEvent, IfKind, Receiver, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo, TxtProperty,
+    UnregisterStatus,
+};
+use rand::Rng as _;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use super::addresses::{is_dialable, quic, socket, tcp};
+use super::config::MdnsMode;
+use super::shared::Shared;
+use crate::ServerKey;
+use tags::Tags;
+
+const SERVICE: &str = "_kith._udp.local.";
+const VERSION: &str = "1";
+/// How often, in seconds, the interfaces' addresses are looked up.
+const INTERFACES: u32 = 3;
+/// Services remembered at once; a flood of announcements ends here.
+const MAX_SERVICES: usize = 2048;
+/// Addresses taken from one service.
+const MAX_SERVICE_ADDRESSES: usize = 16;
+/// Before what failed is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long the goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Announces and listens until stopped.
+pub(super) struct Mdns {
+    renew: Arc<Notify>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Mdns {
+    pub(super) fn start(shared: Arc<Shared>) -> Self {
+        let renew = Arc::new(Notify::new());
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(run(shared, renew.clone(), stopped));
+        Self { renew, stop, task }
+    }
+
+    /// Our addresses or contacts changed.
+    pub(super) fn announce(&self) {
+        self.renew.notify_one();
+    }
+
+    /// Says goodbye.
+    pub(super) async fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = tokio::time::timeout(GOODBYE * 2, self.task).await;
+    }
+}
+
+async fn run(shared: Arc<Shared>, renew: Arc<Notify>, mut stopped: oneshot::Receiver<()>) {
+    let mut complained = false;
+    loop {
+        match Session::open(&shared) {
+            Ok(mut session) => {
+                if session.run(&renew, &mut stopped).await {
+                    return;
+                }
+            }
+            Err(error) => complain(&mut complained, &error.to_string()),
+        }
+        tokio::select! {
+            biased;
+            _ = &mut stopped => return,
+            () = renew.notified() => {}
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+}
+
+/// Says once, clearly, that discovery does not work; later only for those who debug.
+fn complain(complained: &mut bool, error: &str) {
+    if std::mem::replace(complained, true) {
+        tracing::debug!(error, "local discovery");
+    } else {
+        tracing::warn!(
+            error,
+            "local discovery does not work here (no network with multicast, a firewall on UDP port 5353, or no permission). \
+             Peers are still reached at known addresses; \"kith doctor\" shows more"
+        );
+    }
+}
+
+/// One life of the mDNS daemon.
+struct Session {
+    shared: Arc<Shared>,
+    daemon: ServiceDaemon,
+    browse: Receiver<ServiceEvent>,
+    monitor: Receiver<DaemonEvent>,
+    tags: Tags,
+    /// What is registered now.
+    own: Option<String>,
+    /// All names we have used since the start: echoes of them are not peers.
+    own_names: BTreeSet<String>,
+    rotation: usize,
+    /// Whose the services are that we see.
+    services: BTreeMap<String, ServerKey>,
+    /// Announcements of nobody we know, kept so that a new contact is recognised at once.
+    unknown: BTreeMap<String, ResolvedService>,
+    complained: bool,
+}
+
+impl Session {
+    fn open(shared: &Arc<Shared>) -> Result<Self, mdns_sd::Error> {
+        let config = &shared.config.mdns;
+        let daemon = ServiceDaemon::new_with_port(config.port)?;
+        daemon.set_ip_check_interval(INTERFACES)?;
+        if config.interfaces.is_empty() {
+            daemon.disable_interface(vec![IfKind::LoopbackV4, IfKind::LoopbackV6])?;
+        } else {
+            daemon.disable_interface(IfKind::All)?;
+            let names = config.interfaces.iter().map(|name| IfKind::Name(name.clone()));
+            daemon.enable_interface(names.collect::<Vec<_>>())?;
+        }
+        Ok(Self {
+            shared: shared.clone(),
+            monitor: daemon.monitor()?,
+            browse: daemon.browse(SERVICE)?,
+            daemon,
+            tags: Tags::new(shared.secret.clone()),
+            own: None,
+            own_names: BTreeSet::new(),
+            rotation: 0,
+            services: BTreeMap::new(),
+            unknown: BTreeMap::new(),
+            complained: false,
+        })
+    }
+
+    /// `true`: stopped; `false`: the daemon ended.
+    async fn run(&mut self, renew: &Notify, stopped: &mut oneshot::Receiver<()>) -> bool {
+        self.contacts_changed();
+        self.register();
+        let contacts_mode = self.shared.config.mdns.mode == MdnsMode::Contacts;
+        let mut rotate = tokio::time::interval(self.shared.config.mdns.rotation);
+        rotate.reset();
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut *stopped => {
+                    self.close().await;
+                    return true;
+                }
+                () = renew.notified() => {
+                    self.contacts_changed();
+                    self.register();
+                }
+                _ = rotate.tick(), if contacts_mode => self.register(),
+                event = self.browse.recv_async() => match event {
+                    Ok(event) => self.on_service(event),
+                    // The daemon drops a listener that lags behind a flood: listen anew.
+                    Err(_) => match self.daemon.browse(SERVICE) {
+                        Ok(browse) => {
+                            self.browse = browse;
+                            tokio::time::sleep(Duration::from_millis(200)).await;
+                        }
+                        Err(_) => return false,
+                    },
+                },
+                event = self.monitor.recv_async() => match event {
+                    Ok(DaemonEvent::Error(error)) => {
+                        complain(&mut self.complained, &error.to_string());
+                    }
+                    Ok(_) => {}
+                    Err(_) => match self.daemon.monitor() {
+                        Ok(monitor) => self.monitor = monitor,
+                        Err(_) => return false,
+                    },
+                },
+            }
+        }
+    }
+
+    async fn close(&mut self) {
+        if let Some(own) = self.own.take()
+            && let Ok(goodbye) = self.daemon.unregister(&own)
+        {
+            let _ = tokio::time::timeout(GOODBYE, goodbye.recv_async()).await;
+        }
+        let _ = self.daemon.shutdown();
+    }
+
+    /// The contacts may have changed: announcements not recognised so far are looked at again.
+    fn contacts_changed(&mut self) {
+        let contacts = self.shared.table().contacts.clone();
+        self.tags.set_contacts(&contacts);
+        for (_, service) in std::mem::take(&mut self.unknown) {
+            self.on_resolved(service);
+        }
+    }
+
+    /// Announces us as we are now: in contacts mode under a new name.
+    fn register(&mut self) {
+        let Some(info) = self.own_service() else {
+            return;
+        };
+        let name = info.get_fullname().to_owned();
+        if let Some(former) = self.own.take_if(|former| *former != name)
+            && let Ok(goodbye) = self.daemon.unregister(&former)
+        {
+            // The goodbye goes out by itself; nobody needs to wait for its report.
+            drop::<Receiver<UnregisterStatus>>(goodbye);
+        }
+        if self.own_names.len() >= MAX_SERVICES {
+            self.own_names.clear();
+        }
+        self.own_names.insert(name.to_ascii_lowercase());
+        match self.daemon.register(info) {
+            Ok(()) => self.own = Some(name),
+            Err(error) => complain(&mut self.complained, &error.to_string()),
+        }
+    }
+
+    fn own_service(&mut self) -> Option<ServiceInfo> {
+        let listening: Vec<(IpAddr, u16, bool)> = self.shared.own_addresses().iter().filter_map(socket).collect();
+        let mut ports: BTreeMap<&str, u16> = BTreeMap::new();
+        for (ip, port, quic) in &listening {
+            let key = match (quic, ip.is_ipv4()) {
+                (true, true) => "q4",
+                (true, false) => "q6",
+                (false, true) => "t4",
+                (false, false) => "t6",
+            };
+            ports.entry(key).or_insert(*port);
+        }
+        let port = *ports.values().next()?;
+        let mut entries: Vec<(String, Vec<u8>)> = vec![("v".to_owned(), VERSION.as_bytes().to_vec())];
+        for (key, port) in ports {
+            entries.push((key.to_owned(), port.to_string().into_bytes()));
+        }
+        let mut rng = rand::rng();
+        let instance = if self.shared.config.mdns.mode == MdnsMode::Contacts {
+            entries.extend(self.tags.announce(self.rotation, &mut |bytes| rng.fill_bytes(bytes)));
+            self.rotation = self.rotation.wrapping_add(1);
+            let mut name = [0; 10];
+            rng.fill_bytes(&mut name);
+            BASE32_NOPAD.encode(&name).to_ascii_lowercase()
+        } else {
+            let id = self.shared.local.to_string();
+            entries.push(("id".to_owned(), id.clone().into_bytes()));
+            id
+        };
+        let properties: Vec<TxtProperty> = entries.into_iter().map(Into::into).collect();
+        let host = format!("{instance}.local.");
+        // Where we listen on all addresses, the daemon names those of each interface and follows their changes.
+        let anywhere = self.listens_anywhere();
+        let ips: Vec<IpAddr> = if anywhere { vec![] } else { listening.iter().map(|(ip, _, _)| *ip).collect() };
+        let info = ServiceInfo::new(SERVICE, &instance, &host, &ips[..], port, properties);
+        match info {
+            Ok(mut info) => {
+                // The name is a key or random: nobody else has it, so there is nothing to probe for.
+                info.set_requires_probe(false);
+                Some(if anywhere { info.enable_addr_auto() } else { info })
+            }
+            Err(error) => {
+                complain(&mut self.complained, &error.to_string());
+                None
+            }
+        }
+    }
+
+    fn listens_anywhere(&self) -> bool {
+        let addresses = self.shared.config.listen.iter();
+        addresses
+            .filter_map(|text| text.parse::<Multiaddr>().ok())
+            .filter_map(|address| socket(&address))
+            .any(|(ip, _, _)| ip.is_unspecified())
+    }
+
+    fn on_service(&mut self, event: ServiceEvent) {
+        match event {
+            ServiceEvent::ServiceResolved(service) => self.on_resolved(*service),
+            ServiceEvent::ServiceRemoved(_, name) => {
+                self.unknown.remove(&name);
+                if let Some(peer) = self.services.remove(&name) {
+                    self.shared.change(|table, now| table.gone_nearby(peer, &name, now));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_resolved(&mut self, service: ResolvedService) {
+        let name = service.get_fullname().to_owned();
+        if self.own_names.contains(&name.to_ascii_lowercase()) {
+            return;
+        }
+        let bad = || self.shared.stats.bad_announcements.add();
+        if service.get_property_val_str("v") != Some(VERSION) {
+            return bad();
+        }
+        let get = |key: &str| service.get_property_val(key).flatten();
+        let peer = match service.get_property_val_str("id") {
+            Some(id) => match id.parse::<ServerKey>() {
+                Ok(key) => Some(key),
+                Err(_) => return bad(),
+            },
+            None => self.tags.recognise(get),
+        };
+        let known = self.services.contains_key(&name) || self.unknown.contains_key(&name);
+        if !known && self.services.len() + self.unknown.len() >= MAX_SERVICES {
+            return bad();
+        }
+        let Some(peer) = peer else {
+            self.unknown.insert(name, service);
+            return;
+        };
+        if peer == self.shared.local {
+            return bad();
+        }
+        let addresses = self.addresses(&service);
+        if let Some(former) = self.services.insert(name.clone(), peer)
+            && former != peer
+        {
+            self.shared.change(|table, now| table.gone_nearby(former, &name, now));
+        }
+        if !addresses.is_empty() {
+            self.shared.change(|table, now: Instant| table.seen_nearby(peer, &name, addresses, now));
+        }
+    }
+
+    /// The addresses of a service that can be dialled.
+    fn addresses(&self, service: &ResolvedService) -> Vec<Multiaddr> {
+        let port = |key: &str| -> Option<u16> {
+            let port = service.get_property_val_str(key)?.parse().ok()?;
+            (port != 0).then_some(port)
+        };
+        // An announcement from outside that names our own loopback is meant to make us dial ourselves.
+        let loopback = !self.shared.config.mdns.interfaces.is_empty();
+        let mut ips: Vec<IpAddr> = service
+            .get_addresses()
+            .iter()
+            .map(|scoped| scoped.to_ip_addr())
+            .filter(|ip| is_dialable(*ip) && (loopback || !ip.is_loopback()))
+            .collect();
+        ips.sort();
+        let mut addresses = vec![];
+        for ip in ips {
+            let (q, t) = if ip.is_ipv4() { ("q4", "t4") } else { ("q6", "t6") };
+            addresses.extend(port(q).map(|port| quic(ip, port)));
+            addresses.extend(port(t).map(|port| tcp(ip, port)));
+        }
+        addresses.truncate(MAX_SERVICE_ADDRESSES);
+        addresses
+    }
+}

@@ -1,0 +1,164 @@
+//! When which peer is dialled.
+
+use std::time::{Duration, Instant};
+
+use libp2p::Multiaddr;
+
+use super::{Peer, Source, Table};
+use crate::{NetworkEvent, ServerKey};
+
+/// The first retry after a failure; doubled for each further one.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// The longest wait while a peer is nearby, or was connected a short while ago: a cable may be put back any moment, and
+/// an attempt costs a few packets.
+const NEAR_RETRY: Duration = Duration::from_secs(2);
+/// The longest wait otherwise.
+const FAR_RETRY: Duration = Duration::from_secs(60);
+/// What "a short while ago" means.
+const RECENT: Duration = Duration::from_secs(180);
+/// A request does not start a new attempt so soon after a failed one.
+pub(crate) const REQUEST_RETRY: Duration = Duration::from_millis(500);
+/// Repeated sightings of a peer that is not connected are told again after this time.
+const ANNOUNCE_AGAIN: Duration = Duration::from_secs(10);
+
+impl Table {
+    /// Asks the driver to dial. `force`: even if connected.
+    pub(crate) fn dial(&mut self, key: ServerKey, force: bool, now: Instant) {
+        if self.closed || key == self.local {
+            return;
+        }
+        if force || !self.has_connection(key) {
+            let peer = self.peer_mut(key, now);
+            if peer.has_addresses() && peer.dialing.is_none() {
+                *self.todo.dial.entry(key).or_default() |= force;
+            }
+        }
+    }
+
+    /// The network changed: every peer that is connected or wanted is dialled, whatever its backoff.
+    pub(crate) fn redial_all(&mut self, now: Instant) {
+        let keys: Vec<ServerKey> = self
+            .peers
+            .iter()
+            .filter(|(key, peer)| peer.connected || peer.is_wanted(now) || self.contacts.contains(*key))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in keys {
+            self.peer_mut(key, now).reset_backoff();
+            self.dial(key, true, now);
+        }
+    }
+
+    /// Whom to dial now, with all their addresses: what was asked for, and peers to keep connected whose wait is over.
+    pub(crate) fn take_dials(&mut self, now: Instant) -> Vec<(ServerKey, Vec<Multiaddr>)> {
+        let mut dials = std::mem::take(&mut self.todo.dial);
+        if self.closed {
+            return vec![];
+        }
+        for (key, peer) in &self.peers {
+            if self.retry_at(key, peer, now).is_some_and(|at| at <= now) {
+                dials.entry(*key).or_default();
+            }
+        }
+        dials
+            .into_iter()
+            .filter(|(key, force)| *force || !self.has_connection(*key))
+            .filter_map(|(key, _)| {
+                let peer = self.peers.get(&key)?;
+                let addresses = peer.addresses();
+                (peer.dialing.is_none() && !addresses.is_empty()).then_some((key, addresses))
+            })
+            .collect()
+    }
+
+    /// When [`Table::take_dials`] has a retry next.
+    pub(crate) fn next_retry(&self, now: Instant) -> Option<Instant> {
+        self.peers.iter().filter_map(|(key, peer)| self.retry_at(key, peer, now)).min()
+    }
+
+    /// When a peer that is to be kept connected is dialled next. `None`: not by itself.
+    fn retry_at(&self, key: &ServerKey, peer: &Peer, now: Instant) -> Option<Instant> {
+        let kept = peer.is_wanted(now) || self.contacts.contains(key);
+        // Who was never reached in this run is dialled when something is to be sent, not for its own sake.
+        let last = peer.failed_at.or(peer.connected_until)?;
+        if self.closed
+            || !kept
+            || peer.connected
+            || peer.dialing.is_some()
+            || !peer.has_addresses()
+            || self.has_connection(*key)
+        {
+            return None;
+        }
+        Some(last + self.backoff(key, peer, now))
+    }
+
+    fn backoff(&self, key: &ServerKey, peer: &Peer, now: Instant) -> Duration {
+        let near =
+            peer.is_nearby() || peer.connected_until.is_some_and(|at| now.saturating_duration_since(at) < RECENT);
+        let most = if near { NEAR_RETRY } else { FAR_RETRY };
+        let wait = FIRST_RETRY.saturating_mul(1 << peer.failures.min(16)).min(most);
+        // Up to a quarter more, different for each pair and attempt, so that a whole network does not dial in step.
+        let bytes = key.as_bytes();
+        let index = peer.failures as usize % bytes.len();
+        let spread = bytes.get(index).copied().unwrap_or_default()
+            ^ self.local.as_bytes().get(index).copied().unwrap_or_default();
+        wait + wait.mul_f64(f64::from(spread) / 1024.0)
+    }
+
+    /// An attempt failed.
+    pub(crate) fn dial_failed(&mut self, key: ServerKey, reason: &str, now: Instant) {
+        let peer = self.peer_mut(key, now);
+        peer.dialing = None;
+        peer.note_failure(reason, now);
+    }
+
+    /// Discovery sees a peer.
+    pub(crate) fn seen_nearby(&mut self, key: ServerKey, service: &str, addresses: Vec<Multiaddr>, now: Instant) {
+        if key == self.local || self.closed {
+            return;
+        }
+        let wanted = self.contacts.contains(&key);
+        let peer = self.peer_mut(key, now);
+        let was_nearby = peer.is_nearby();
+        let fresh = peer.seen_nearby(service, addresses, now);
+        let again =
+            !peer.connected && peer.announced.is_none_or(|at| now.saturating_duration_since(at) >= ANNOUNCE_AGAIN);
+        if fresh || again {
+            peer.announced = Some(now);
+            peer.reset_backoff();
+            let wanted = wanted || peer.is_wanted(now);
+            if !was_nearby {
+                self.stats.discovered.add();
+            }
+            if wanted {
+                self.dial(key, false, now);
+            }
+            self.tell(NetworkEvent::Discovered { peer: key });
+        }
+    }
+
+    /// Discovery lost a service of a peer.
+    pub(crate) fn gone_nearby(&mut self, key: ServerKey, service: &str, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&key)
+            && peer.gone_nearby(service, now)
+        {
+            self.tell(NetworkEvent::Lost { peer: key });
+        }
+    }
+
+    /// The application tells an address.
+    pub(crate) fn told(&mut self, key: ServerKey, address: Multiaddr, now: Instant) {
+        let peer = self.peer_mut(key, now);
+        let known = peer.addresses().contains(&address);
+        peer.add_address(address, Source::Told, now);
+        if !known {
+            peer.reset_backoff();
+            let wanted = peer.is_wanted(now) || self.contacts.contains(&key);
+            if wanted {
+                self.dial(key, false, now);
+            }
+            self.tell(NetworkEvent::Discovered { peer: key });
+        }
+    }
+}
