@@ -2,6 +2,8 @@
 //!
 //! The tests over real processes, real networks and a real client library are in Python, in `tests/e2e`.
 
+mod slow;
+
 use std::{sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt as _, Full};
@@ -15,6 +17,8 @@ use kith_transport::{SecretKey, memory::MemoryHub};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use slow::SlowNetwork;
+
 /// How long a condition may take to come true. Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -22,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Cluster {
     hub: MemoryHub,
     seed: u64,
+    /// The longest delay of a request, and of its answer, in milliseconds.
+    delay: u64,
     nodes: Vec<Member>,
 }
 
@@ -37,7 +43,12 @@ struct Member {
 impl Cluster {
     /// Starts `count` nodes.
     pub async fn start(count: u8, seed: u64) -> Self {
-        let mut cluster = Self { hub: MemoryHub::new(), seed, nodes: Vec::new() };
+        Self::start_slow(count, seed, 0).await
+    }
+
+    /// Starts `count` nodes on a network where each request and each answer takes up to `delay` milliseconds.
+    pub async fn start_slow(count: u8, seed: u64, delay: u64) -> Self {
+        let mut cluster = Self { hub: MemoryHub::new(), seed, delay, nodes: Vec::new() };
         for number in 0..count {
             cluster.nodes.push(Member {
                 key: [number + 1; 32],
@@ -54,7 +65,12 @@ impl Cluster {
     /// Starts a node that crashed.
     pub async fn restart(&mut self, index: usize) {
         let hub = self.hub.clone();
-        let join: NetworkFactory = Arc::new(move |secret, router| hub.join(secret.public(), router));
+        let (seed, delay) = (self.seed, self.delay);
+        let join: NetworkFactory = Arc::new(move |secret, router| {
+            let inner = hub.join(secret.public(), router);
+            let rng = Rng::from_seed(seed ^ u64::from_le_bytes([secret.public().as_bytes()[0]; 8]));
+            if delay == 0 { inner } else { Arc::new(SlowNetwork { inner, rng, most: delay }) }
+        });
         let mut config = Config::in_folder("/nonexistent");
         config.registration.mode = RegistrationMode::Open;
         config.limits.rate_limits = false;
@@ -169,6 +185,27 @@ impl Client {
         Ok(sent["event_id"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// Syncs from a token on (`None`: from the beginning); gives the texts that the room's timeline shows, and the next token.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn sync(&self, room: &str, since: Option<&str>) -> Result<(Vec<String>, String), Value> {
+        let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
+        // {"room":{"timeline":{"limit":1000}}}: what is said at once is not cut to the latest of it.
+        let filter = "%7B%22room%22%3A%7B%22timeline%22%3A%7B%22limit%22%3A1000%7D%7D%7D";
+        let path = format!("/_matrix/client/v3/sync?timeout=1000&filter={filter}{since}");
+        let answer = self.call("GET", &path, None).await?;
+        let events = &answer["rooms"]["join"][unescape(room)]["timeline"]["events"];
+        let texts = events
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|event| event["type"] == "m.room.message")
+            .filter_map(|event| event["content"]["body"].as_str().map(str::to_owned))
+            .collect();
+        Ok((texts, answer["next_batch"].as_str().unwrap_or_default().to_owned()))
+    }
+
     /// All texts of the room, oldest first, with their event IDs.
     pub async fn texts(&self, room: &str) -> Vec<(String, String)> {
         let mut texts = Vec::new();
@@ -224,4 +261,8 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
 
 fn escape(id: &str) -> String {
     id.replace('!', "%21").replace(':', "%3A")
+}
+
+fn unescape(id: &str) -> String {
+    id.replace("%21", "!").replace("%3A", ":")
 }

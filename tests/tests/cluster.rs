@@ -61,6 +61,58 @@ async fn a_group_of_five_nodes_hears_everybody_in_the_order_each_spoke() {
     }
 }
 
+/// Everybody speaks at once, so that events overtake each other on their ways. A message that came behind one that follows it
+/// was once put into the history only, where no sync shows it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_five_people_say_at_the_same_time_is_shown_to_everybody_by_sync_once_and_in_order() {
+    const EACH: usize = 20;
+    for seed in 0..rounds(4) {
+        let cluster = Cluster::start_slow(5, seed, 150).await;
+        let mut clients = Vec::new();
+        for index in 0..5 {
+            clients.push(cluster.register(index, &format!("user{index}")).await);
+        }
+        let others: Vec<&str> = clients[1..].iter().map(|client| client.user.as_str()).collect();
+        let room = clients[0].create_room(&others).await;
+        for client in &clients[1..] {
+            client.join(&room).await;
+        }
+        let talk = clients.iter().enumerate().map(|(index, client)| {
+            let room = &room;
+            async move {
+                for number in 0..EACH {
+                    client.say(room, &format!("{index}-{number}")).await.expect("sent");
+                }
+            }
+        });
+        let listen = clients.iter().enumerate().map(|(index, client)| {
+            let room = &room;
+            async move {
+                let (mut seen, mut since): (Vec<String>, Option<String>) = (Vec::new(), None);
+                eventually(&format!("seed {seed}: user{index} hears everybody"), async || {
+                    let (texts, next) = client.sync(room, since.as_deref()).await.expect("synced");
+                    seen.extend(texts);
+                    since = Some(next);
+                    (seen.len() >= 5 * EACH).then_some(())
+                })
+                .await;
+                for speaker in 0..5 {
+                    let prefix = format!("{speaker}-");
+                    let own: Vec<&String> = seen.iter().filter(|text| text.starts_with(&prefix)).collect();
+                    let said: Vec<String> = (0..EACH).map(|number| format!("{prefix}{number}")).collect();
+                    assert_eq!(own, said.iter().collect::<Vec<_>>(), "seed {seed}: user{index} reads user{speaker}");
+                }
+            }
+        });
+        futures::future::join(futures::future::join_all(talk), futures::future::join_all(listen)).await;
+    }
+}
+
+/// How many rounds a test takes: as many as `KITH_ROUNDS` says, for a search that takes its time.
+fn rounds(usual: u64) -> u64 {
+    std::env::var("KITH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(usual)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_away_while_200_messages_were_written_gets_them_all_in_order() {
     let cluster = Cluster::start(2, 2).await;
