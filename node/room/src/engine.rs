@@ -111,6 +111,9 @@ impl Decision {
 pub enum Placement {
     /// At the end of the room: it may become an extremity and change the current state.
     Live,
+    /// Behind events that came first, which follow it over a bridged gap: extremities and current state stay, but it is new
+    /// here, so it is shown, and may soft-fail.
+    Late,
     /// Into the past (backfill, filled gaps): extremities and current state stay, and nothing soft-fails.
     Historical,
 }
@@ -142,7 +145,7 @@ impl Verdict {
         self.decision.status()
     }
 
-    /// Whether clients may be shown the event as new.
+    /// Whether the event changes the room's head.
     pub fn is_live(&self) -> bool {
         self.decision == Decision::Accepted && self.placement == Placement::Live
     }
@@ -166,6 +169,13 @@ pub enum EngineError {
     /// The verdict was given for an earlier head of the room.
     #[error("the room has moved on since the event was judged")]
     Stale,
+}
+
+impl EngineError {
+    /// Whether the node's store failed, so that nothing is said about the event.
+    pub fn is_of_source(&self) -> bool {
+        matches!(self, Self::Source(_) | Self::Resolve(ResolveError::Source(_)))
+    }
 }
 
 impl Room {
@@ -289,6 +299,7 @@ impl Room {
 
         let state_before = resolve_with(&self.rules, &states, &memo)?;
         let placement = match is_followed {
+            true if source.is_late(&event)? => Placement::Late,
             true => Placement::Historical,
             false => Placement::Live,
         };
@@ -406,7 +417,7 @@ impl Room {
         }
         // A room's first event, and a join that brings the room to this node, meet no current state.
         let has_current = !self.heads.is_empty() && !self.current.ptr_eq(state_before);
-        if placement == Placement::Live
+        if placement != Placement::Historical
             && has_current
             && let Err(error) = in_state(&self.current)
         {

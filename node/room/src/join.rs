@@ -257,6 +257,10 @@ impl Source for Overlay<'_> {
     fn is_followed(&self, id: &EventId) -> Result<bool, SourceError> {
         self.base.is_followed(id)
     }
+
+    fn is_late(&self, event: &Event) -> Result<bool, SourceError> {
+        self.base.is_late(event)
+    }
 }
 
 /// Each event after those of its auth events that are among the given; ties by ID.

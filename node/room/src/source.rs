@@ -46,6 +46,12 @@ pub trait Source {
     fn is_followed(&self, _id: &EventId) -> Result<bool, SourceError> {
         Ok(false)
     }
+
+    /// Whether an event that is followed already is new all the same, and to be shown: a message that was bridged over and
+    /// comes by itself now, not history from before the node came to the room.
+    fn is_late(&self, _event: &Event) -> Result<bool, SourceError> {
+        Ok(false)
+    }
 }
 
 /// The node could not read what it has stored.

@@ -158,6 +158,10 @@ pub(super) fn store(tx: &mut Tx, us: &Us, change: &Change) -> Result<Vec<u64>, C
     let was_joined = room.joined;
     room.joined = ROOM_SERVERS.contains(tx, &(change.room, us.server.clone()))?;
     let is_joined = room.joined;
+    if is_joined && !was_joined {
+        let shown = change.events.iter().zip(&positions).filter(|(_, position)| **position != 0);
+        room.begin = shown.map(|(event, _)| event.depth.saturating_sub(1)).min().unwrap_or_default();
+    }
     ROOMS.put(tx, &change.room, &Json(room))?;
     match (was_joined, is_joined) {
         (false, true) => e2ee::remote::room_entered(tx, change.room)?,

@@ -198,7 +198,7 @@ impl<'a> Draft<'a> {
             _ => None,
         };
         let (status, place) = match (verdict.status(), verdict.placement) {
-            (Status::Accepted, Placement::Live) => (EventStatus::Accepted, Place::Live),
+            (Status::Accepted, Placement::Live | Placement::Late) => (EventStatus::Accepted, Place::Live),
             (Status::Accepted, Placement::Historical) => (EventStatus::Accepted, Place::History),
             (Status::SoftFailed, _) => (EventStatus::SoftFailed, Place::Hidden),
             (Status::Rejected, _) => (EventStatus::Rejected, Place::Hidden),

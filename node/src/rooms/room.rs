@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kith_room::{BuildError, Builder, CreateError, EngineError, Event, Outcome, Placement, Signer, StateMap, join};
+use kith_room::{BuildError, Builder, CreateError, Event, Outcome, Placement, Signer, StateMap, join};
 use kith_store::{
     Json, Snapshot,
     tables::rooms::{EVENT_IDS, EventStatus, PARKED, ParkedRow, ROOM_IDS, ROOMS, RoomRow},
@@ -260,7 +260,7 @@ impl Room {
                     }
                 }
                 // The store failed, not the event: the other server must keep it.
-                Err(error @ EngineError::Source(_)) => {
+                Err(error) if error.is_of_source() => {
                     head.recent.forget(&change.ids);
                     head.at = before;
                     return Err(MatrixError::internal(error));
@@ -330,8 +330,17 @@ impl Room {
             change.outlier(head, outlier.event, outlier.status)?;
         }
         let past = Past::new(self.number(), self.rules(), &head.recent, change.read);
-        let outcome =
-            head.at.engine.with_given_state(event, checked.state, placement, &past).map_err(|error| bad(&error))?;
+        let by_its_past = match placement {
+            // What it follows may have come while the state was asked for. Then it is an event like others.
+            Placement::Live => head.at.engine.handle_pdu(event.clone(), &past).map_err(MatrixError::internal)?,
+            _ => Outcome::Missing { prev: Vec::new(), auth: Vec::new() },
+        };
+        let outcome = match by_its_past {
+            Outcome::Missing { .. } => {
+                head.at.engine.with_given_state(event, checked.state, placement, &past).map_err(|error| bad(&error))?
+            }
+            outcome => outcome,
+        };
         let loaded = past.loaded.into_inner();
         head.recent.absorb(loaded);
         match outcome {
@@ -481,6 +490,7 @@ impl Room {
                         state: 0,
                         depth: 0,
                         changes: change.built_on,
+                        begin: 0,
                     };
                     ROOM_IDS.put(tx, &id, &change.room)?;
                     ROOMS.put(tx, &change.room, &Json(row))?;

@@ -9,7 +9,7 @@ use std::{
 use kith_room::{Event, EventNumber, Source, SourceError, StateKey, StateMap, Status};
 use kith_store::{
     Snapshot,
-    tables::rooms::{EVENT_IDS, EVENTS, EventRow, EventStatus, GAPS_BY_EVENT},
+    tables::rooms::{EVENT_IDS, EVENTS, EventRow, EventStatus, GAPS_BY_EVENT, ROOMS},
 };
 use ruma::{EventId, OwnedEventId, room_version_rules::RoomVersionRules};
 
@@ -129,8 +129,15 @@ impl Past<'_> {
 
     /// Whether the event has a place in the graph here.
     pub(super) fn has_place(&self, id: &EventId) -> Result<bool, SourceError> {
-        let status = self.known(id)?.map(|known| known.status);
-        Ok(matches!(status, Some(EventStatus::Accepted | EventStatus::SoftFailed)))
+        let Some(known) = self.known(id)? else { return Ok(false) };
+        Ok(match known.status {
+            EventStatus::Accepted | EventStatus::SoftFailed => true,
+            EventStatus::Outlier => false,
+            // As an outlier it was rejected without a place.
+            EventStatus::Rejected => {
+                known.after.is_some() || self.row(id)?.is_some_and(|(_, row)| row.state_after != 0)
+            }
+        })
     }
 
     fn parse(&self, row: EventRow) -> Result<Arc<Event>, SourceError> {
@@ -212,5 +219,15 @@ impl Source for Past<'_> {
         let prefix = (self.room, id.to_string());
         let first = GAPS_BY_EVENT.prefix(self.read, &prefix).map_err(SourceError::new)?.next();
         Ok(first.transpose().map_err(SourceError::new)?.is_some())
+    }
+
+    fn is_late(&self, event: &Event) -> Result<bool, SourceError> {
+        // A state event's part in the room's state has come with the bridge. Shown at the end, clients would take it for the
+        // latest word.
+        if event.state_key().is_some() {
+            return Ok(false);
+        }
+        let row = ROOMS.get(self.read, &self.room).map_err(SourceError::new)?;
+        Ok(row.is_some_and(|row| event.depth() > row.0.begin))
     }
 }

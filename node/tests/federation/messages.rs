@@ -5,7 +5,10 @@ use kith_store::tables::rooms::{EventStatus, OUTGOING};
 use kith_transport::memory::{Fault, MemoryHub};
 use serde_json::json;
 
-use crate::world::{Peer, object, until};
+use crate::{
+    without::Lack,
+    world::{Peer, object, until},
+};
 
 /// Two nodes in one room.
 async fn pair() -> (MemoryHub, Peer, Peer, ruma::OwnedRoomId) {
@@ -141,7 +144,7 @@ async fn a_server_that_comes_back_to_a_room_is_not_sent_what_was_said_meanwhile(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gap_that_cannot_be_filled_is_bridged_and_its_history_fetched_later() {
     let hub = MemoryHub::new();
-    let (one, two) = (Peer::new(&hub, 1).await, Peer::without(&hub, 2, "get_missing_events").await);
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::without(&hub, 2, Lack::Endpoint("get_missing_events")).await);
     let room = one.public_room().await.id().to_owned();
     two.join(&room, &one).await.expect("joined");
     hub.cut(one.key(), two.key());
@@ -166,6 +169,50 @@ async fn a_gap_that_cannot_be_filled_is_bridged_and_its_history_fetched_later() 
     assert!(fetched >= 61, "{fetched}");
     assert_eq!(two.messages(&room), ["last", "live", "answer"], "history is not shown as new");
     assert!(two.node().federation.stats.gaps_bridged.get() >= 1);
+}
+
+/// One room of three, the first and the second of whom cannot reach each other.
+async fn three(lack: Lack) -> (MemoryHub, [Peer; 3], ruma::OwnedRoomId) {
+    let hub = MemoryHub::new();
+    let (one, two, three) = (Peer::new(&hub, 1).await, Peer::without(&hub, 2, lack).await, Peer::new(&hub, 3).await);
+    let room = one.public_room().await.id().to_owned();
+    two.join(&room, &one).await.expect("joined");
+    three.join(&room, &one).await.expect("joined");
+    until("all know of the third", || two.state(&room) == three.state(&room)).await;
+    hub.cut(one.key(), two.key());
+    (hub, [one, two, three], room)
+}
+
+/// Two events of one moment reach servers in different orders. A server was asked what lies before an event that it had not yet,
+/// told nothing, had the event a moment later when its state was asked for, and what lay between was bridged over and
+/// shown to nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_server_did_not_have_yet_when_it_was_asked_is_not_bridged_over() {
+    let (_hub, [one, two, three], room) = three(Lack::FirstMissingEvents).await;
+    for body in ["first", "second"] {
+        one.say(&room, body).await;
+    }
+    until("the third has both", || three.messages(&room) == ["first", "second"]).await;
+    three.say(&room, "third").await;
+    until("all come in order", || two.messages(&room) == ["first", "second", "third"]).await;
+    assert_eq!(two.node().federation.stats.gaps_bridged.get(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_was_bridged_over_is_shown_when_it_comes_by_itself() {
+    let (hub, [one, two, three], room) = three(Lack::Endpoint("get_missing_events")).await;
+    one.say(&room, "first").await;
+    let topic = object(json!({"topic": "of the first"}));
+    one.room(&room).send(Draft::state(one.user.clone(), "m.room.topic", "", topic)).await.expect("sent");
+    until("the third has it", || three.state(&room) == one.state(&room)).await;
+    three.say(&room, "answer").await;
+    until("the answer is there", || two.messages(&room) == ["answer"]).await;
+    assert_eq!(two.node().federation.stats.gaps_bridged.get(), 1);
+    hub.heal(one.key(), two.key());
+    until("the first comes too", || two.messages(&room) == ["answer", "first"]).await;
+    assert_eq!(two.state(&room), one.state(&room), "and changes nothing");
+    two.say(&room, "seen").await;
+    until("the room goes on", || one.messages(&room) == ["first", "answer", "seen"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,15 +1,30 @@
-//! A network on which one endpoint of the others does not exist.
+//! A network on which one endpoint of the others does not exist, or knows nothing at first.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures::future::BoxFuture;
 use kith_transport::{Body, Class, Network, NetworkError, NetworkEvent, PeerInfo, ServerKey, full};
 use tokio::sync::broadcast;
 
-/// A network on which requests to some path are lost, as if the other side did not serve it.
+/// What a node is told on some path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Whatever the others say.
+    Nothing,
+    /// That there is no such endpoint.
+    Endpoint(&'static str),
+    /// The first time, no missing events.
+    FirstMissingEvents,
+}
+
+/// A network on which the others' answers lack something.
 pub struct Without {
     pub inner: Arc<dyn Network>,
-    pub path: &'static str,
+    pub lack: Lack,
+    pub asked: AtomicBool,
 }
 
 impl Network for Without {
@@ -23,7 +38,14 @@ impl Network for Without {
         class: Class,
         request: http::Request<Body>,
     ) -> BoxFuture<'static, Result<http::Response<Body>, NetworkError>> {
-        if request.uri().path().contains(self.path) {
+        let path = request.uri().path();
+        if self.lack == Lack::FirstMissingEvents
+            && path.contains("get_missing_events")
+            && !self.asked.swap(true, Ordering::Relaxed)
+        {
+            return Box::pin(async { Ok(http::Response::new(full(r#"{"events":[]}"#))) });
+        }
+        if matches!(self.lack, Lack::Endpoint(lacking) if path.contains(lacking)) {
             let mut response = http::Response::new(full(r#"{"errcode":"M_UNRECOGNIZED","error":"no"}"#));
             *response.status_mut() = http::StatusCode::NOT_FOUND;
             return Box::pin(async { Ok(response) });

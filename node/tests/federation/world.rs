@@ -1,6 +1,9 @@
 //! Several nodes in one process, on memory disks and a memory network.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use kith::{
     Handle, Node, accounts,
@@ -13,7 +16,7 @@ use kith_transport::{Network, SecretKey, ServerKey, memory::MemoryHub};
 use ruma::{OwnedEventId, OwnedUserId, RoomId, RoomVersionId, UserId};
 use serde_json::{Map, Value, json};
 
-use crate::without::Without;
+use crate::without::{Lack, Without};
 
 /// A node with one user.
 pub struct Peer {
@@ -23,7 +26,7 @@ pub struct Peer {
     disk: MemoryBackend,
     hub: MemoryHub,
     config: Config,
-    without: &'static str,
+    without: Lack,
 }
 
 pub fn secret(seed: u8) -> SecretKey {
@@ -38,11 +41,14 @@ fn options() -> Options {
     Options { reserve_bytes: 0, cache_bytes: 1 << 20, ..Options::default() }
 }
 
-async fn start(hub: &MemoryHub, seed: u8, disk: MemoryBackend, config: Config, without: &'static str) -> Handle {
+async fn start(hub: &MemoryHub, seed: u8, disk: MemoryBackend, config: Config, without: Lack) -> Handle {
     let hub = hub.clone();
     let network = NetworkChoice::Given(Arc::new(move |secret: &SecretKey, router| {
         let network = hub.join(secret.public(), router) as Arc<dyn Network>;
-        if without.is_empty() { network } else { Arc::new(Without { inner: network, path: without }) }
+        match without {
+            Lack::Nothing => network,
+            lack => Arc::new(Without { inner: network, lack, asked: AtomicBool::new(false) }),
+        }
     }));
     let platform = Platform {
         clock: Arc::new(SystemClock::new()),
@@ -58,19 +64,19 @@ async fn start(hub: &MemoryHub, seed: u8, disk: MemoryBackend, config: Config, w
 
 impl Peer {
     pub async fn new(hub: &MemoryHub, seed: u8) -> Self {
-        Self::make(hub, seed, |_| {}, "").await
+        Self::make(hub, seed, |_| {}, Lack::Nothing).await
     }
 
     pub async fn with(hub: &MemoryHub, seed: u8, configure: impl FnOnce(&mut Config)) -> Self {
-        Self::make(hub, seed, configure, "").await
+        Self::make(hub, seed, configure, Lack::Nothing).await
     }
 
-    /// A node whose requests to paths with `without` in them find nothing.
-    pub async fn without(hub: &MemoryHub, seed: u8, without: &'static str) -> Self {
+    /// A node that is not told all.
+    pub async fn without(hub: &MemoryHub, seed: u8, without: Lack) -> Self {
         Self::make(hub, seed, |_| {}, without).await
     }
 
-    async fn make(hub: &MemoryHub, seed: u8, configure: impl FnOnce(&mut Config), without: &'static str) -> Self {
+    async fn make(hub: &MemoryHub, seed: u8, configure: impl FnOnce(&mut Config), without: Lack) -> Self {
         let mut config = Config::in_folder("/nonexistent");
         configure(&mut config);
         let disk = MemoryBackend::new();

@@ -114,6 +114,9 @@ pub struct RoomRow {
     pub depth: u64,
     /// Counts the changes of the head; a change made against another count is refused.
     pub changes: u64,
+    /// The depth just below which this node came to the room, the last time. What lies at it and below is history and not missing.
+    #[serde(default)]
+    pub begin: u64,
 }
 
 /// A user's part in a room.

@@ -1,10 +1,13 @@
 //! Getting what is missing of a room's graph: events that others build on or rest on.
 //!
 //! A received event whose prev or auth events are not here waits on disk (parked). One job per room, in the background, asks
-//! servers of the room for what lies between (`get_missing_events`, in bounded steps); where too much is missing, or no
-//! server has it, the gap is bridged: the state behind it is taken from another server and checked, and the history
-//! before it can be scrolled back to later. Then the parked events are offered to the room again. An event that cannot be
-//! placed is dropped after some tries and a day; comparing heads ([`super::heads`]) finds it again if it matters.
+//! servers of the room for what lies between ([`gap`]: `get_missing_events`, in bounded steps); where too much is missing, or
+//! none of them has it, the gap is bridged ([`bridge`]): the state behind it is taken from another server and checked, and
+//! the history before it can be scrolled back to later. Then the parked events are offered to the room again. An event that
+//! cannot be placed is dropped after some tries and a day; comparing heads ([`super::heads`]) finds it again if it matters.
+
+mod bridge;
+mod gap;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,44 +16,31 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use kith_room::{Event, Placement, graph::sort_by_prev_events};
+use kith_room::{Event, graph::sort_by_prev_events};
 use kith_store::{
     Json, StoreError,
-    tables::rooms::{EVENT_IDS, EXTREMITIES, GAPS, PARKED, ParkedRow, ROOMS},
+    tables::rooms::{PARKED, ParkedRow, ROOMS},
 };
 use kith_transport::Class;
 use ruma::{
-    OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName, UInt,
-    api::federation::{
-        authorization::get_event_authorization::v1 as event_auth, event::get_missing_events::v1 as get_missing_events,
-    },
+    OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName,
+    api::federation::authorization::get_event_authorization::v1 as event_auth,
 };
 use tokio::sync::{Notify, Semaphore};
 
 use super::{Federation, pdus};
 use crate::{
     Node,
-    http::Answer,
+    http::{Answer, MatrixError},
     rooms::{Received, Room, read},
 };
 
 /// Rooms that are worked on at a time.
 const JOBS: usize = 32;
-/// Events fetched in one go; a longer gap is bridged.
-const MOST_FETCHED: usize = 2_000;
-/// Requests for one gap.
-const MOST_STEPS: usize = 40;
-/// Events asked for in one request.
-const STEP: u32 = 100;
-/// Event IDs named in one request.
-const MOST_NAMED: usize = 20;
 /// Events handed to the room at once.
 const BATCH: usize = 100;
 /// Servers asked in one attempt.
 const MOST_SERVERS: usize = 4;
-/// Gaps bridged in one attempt, and events tried for it.
-const MOST_BRIDGED: usize = 10;
-const MOST_BRIDGE_TRIES: usize = 40;
 /// Events whose auth events are asked for in one attempt.
 const MOST_AUTH_CHAINS: usize = 40;
 /// How long a server may take for an answer.
@@ -208,17 +198,35 @@ async fn attempt(node: &Arc<Node>, room_id: &RoomId) -> Answer<bool> {
     if offer(&room, &rows).await?.events.is_empty() {
         return Ok(true);
     }
-    for server in servers_to_ask(node, &room, &rows)? {
-        let waiting = offer(&room, &parked(node, &room)?).await?;
+    let servers = servers_to_ask(node, &room, &rows)?;
+    let mut gap = gap::Gap::new(node, &room)?;
+    for server in &servers {
+        let mut waiting = offer(&room, &parked(node, &room)?).await?;
         if waiting.events.is_empty() {
             return Ok(true);
         }
-        if let Err(error) = fetch_from(node, &room, &server, waiting).await {
+        let helped = async {
+            fetch_auth(node, &room, server, &waiting).await?;
+            if waiting.lacks_prev {
+                gap.drop_old(&mut waiting.events).await?;
+                gap.ask(server, &waiting.events).await?;
+            }
+            Ok::<(), MatrixError>(())
+        };
+        if let Err(error) = helped.await {
             tracing::info!(room = %room_id, %server, %error, "a server could not help with missing events");
         }
+        if gap.open(&waiting.events)?.is_empty() {
+            gap.hand_in(server, &waiting.events).await?;
+        } else if gap.is_full() {
+            break;
+        }
     }
-    let rows = parked(node, &room)?;
-    let waiting = offer(&room, &rows).await?;
+    let waiting = offer(&room, &parked(node, &room)?).await?;
+    if !waiting.events.is_empty() && waiting.lacks_prev {
+        bridge::bridge_all(node, &room, &servers, &mut gap, &waiting.events).await?;
+    }
+    let waiting = offer(&room, &parked(node, &room)?).await?;
     count_tries(node, &room, waiting.events.into_keys().collect()).await
 }
 
@@ -252,10 +260,13 @@ async fn offer(room: &Room, rows: &[(String, ParkedRow)]) -> Answer<Waiting> {
     Ok(waiting)
 }
 
-/// Servers that may have what is missing: those that sent what waits, then the others of the room; reachable ones first.
+/// Servers that may have what is missing: those that sent what waits, then the others of the room; reachable ones first. Who is
+/// not in the room is not asked: what it sends would only make work.
 fn servers_to_ask(node: &Arc<Node>, room: &Room, rows: &[(String, ParkedRow)]) -> Answer<Vec<OwnedServerName>> {
+    let members = node.store.read(|read| read::servers(read, room.number()))?;
     let mut names: Vec<String> = rows.iter().rev().map(|(_, row)| row.origin.clone()).collect();
-    names.extend(node.store.read(|read| read::servers(read, room.number()))?);
+    names.retain(|name| members.contains(name));
+    names.extend(members);
     let mut seen = BTreeSet::new();
     let mut servers: Vec<OwnedServerName> = names
         .into_iter()
@@ -268,7 +279,8 @@ fn servers_to_ask(node: &Arc<Node>, room: &Room, rows: &[(String, ParkedRow)]) -
     Ok(servers)
 }
 
-async fn fetch_from(node: &Arc<Node>, room: &Room, server: &ServerName, waiting: Waiting) -> Answer<()> {
+/// Asks a server for the events that others rest on.
+async fn fetch_auth(node: &Arc<Node>, room: &Room, server: &ServerName, waiting: &Waiting) -> Answer<()> {
     let lack_auth = waiting.events.values().filter(|event| waiting.lacks_auth.contains(event.event_id()));
     for event in fairly(lack_auth.cloned().collect()).into_iter().take(MOST_AUTH_CHAINS) {
         let request = event_auth::Request::new(room.id().to_owned(), event.event_id().to_owned());
@@ -282,156 +294,7 @@ async fn fetch_from(node: &Arc<Node>, room: &Room, server: &ServerName, waiting:
         let added = room.add_outliers(chain).await?;
         node.federation.stats.pdus_fetched.add_many(added as u64);
     }
-    if waiting.lacks_prev {
-        fill_gap(node, room, server, waiting.events).await?;
-    }
     Ok(())
-}
-
-/// Fetches what lies between the room as it is here and the events that wait, and hands it to the room in order.
-async fn fill_gap(
-    node: &Arc<Node>,
-    room: &Room,
-    server: &ServerName,
-    mut waiting: BTreeMap<OwnedEventId, Arc<Event>>,
-) -> Answer<()> {
-    let earliest = extremities(node, room)?;
-    let begin = begin_of_history(node, room)?;
-    drop_old(node, room, begin, &mut waiting).await?;
-    let mut found: BTreeMap<OwnedEventId, Arc<Event>> = BTreeMap::new();
-    let mut open = without_past(room, &waiting, &found)?;
-    // Events of which the server tells nothing: made up, perhaps. The others must not wait behind them.
-    let mut fruitless: BTreeSet<OwnedEventId> = BTreeSet::new();
-    for _ in 0..MOST_STEPS {
-        let ids = open.iter().map(|event| event.event_id()).filter(|id| !fruitless.contains(*id));
-        let latest: Vec<OwnedEventId> = ids.take(MOST_NAMED).map(ToOwned::to_owned).collect();
-        if latest.is_empty() || found.len() >= MOST_FETCHED {
-            break;
-        }
-        let mut request = get_missing_events::Request::new(room.id().to_owned(), earliest.clone(), latest.clone());
-        request.limit = UInt::from(STEP);
-        request.min_depth = UInt::new_saturating(begin.saturating_add(1));
-        let answer = match node.federation.client().request(server, request, Class::Bulk, TIME_LIMIT).await {
-            Ok(answer) => answer,
-            // It will not tell what lies between; perhaps it tells the state.
-            Err(error) if error.is_refusal() => break,
-            Err(error) => return Err(error.into()),
-        };
-        let events = pdus::check_many(node, room.id(), room.version(), answer.events).await?;
-        let before = found.len();
-        for event in events {
-            let id = event.event_id().to_owned();
-            if event.depth() > begin && !waiting.contains_key(&id) && !room.unknown([&id])?.is_empty() {
-                found.insert(id, event);
-            }
-        }
-        found = leading_to(&waiting, found);
-        if found.len() == before {
-            fruitless.extend(latest);
-            continue;
-        }
-        open = without_past(room, &waiting, &found)?;
-    }
-    node.federation.stats.pdus_fetched.add_many(found.len() as u64);
-    bridge_all(node, room, server, open, &found).await;
-    let events: Vec<Arc<Event>> = found.into_values().chain(waiting.into_values()).collect();
-    for batch in sort_by_prev_events(events).chunks(BATCH) {
-        room.receive(server.as_str(), batch.to_vec()).await?;
-    }
-    Ok(())
-}
-
-/// The depth below which the room's history is not here: that of its latest gap. What lies there is not missing: fetched so, it
-/// would be shown as new.
-fn begin_of_history(node: &Arc<Node>, room: &Room) -> Answer<u64> {
-    node.store.read(|snapshot| {
-        let last = GAPS.prefix_rev(snapshot, &room.number())?.next().transpose()?;
-        Ok(last.map_or(0, |((_, depth, _), _)| depth))
-    })
-}
-
-/// Drops events of the state with which we came to the room, when a server sends them again: their place is in the history, not
-/// at the end.
-async fn drop_old(
-    node: &Arc<Node>,
-    room: &Room,
-    begin: u64,
-    waiting: &mut BTreeMap<OwnedEventId, Arc<Event>>,
-) -> Answer<()> {
-    let old = node.store.read(|snapshot| {
-        let mut old = Vec::new();
-        for (id, event) in &*waiting {
-            if event.depth() <= begin && EVENT_IDS.contains(snapshot, &id.to_string())? {
-                old.push(id.clone());
-            }
-        }
-        Ok::<_, StoreError>(old)
-    })?;
-    for id in &old {
-        waiting.remove(id);
-    }
-    if old.is_empty() { Ok(()) } else { drop_parked(node, room, old.iter().map(ToString::to_string).collect()).await }
-}
-
-/// Of what was found, the events on a way back from what waits that passes nothing known. A server that does not know our
-/// extremities tells of what lies before them, too: up to the room's beginning, which is here as outliers and is not missing.
-fn leading_to(
-    waiting: &BTreeMap<OwnedEventId, Arc<Event>>,
-    mut found: BTreeMap<OwnedEventId, Arc<Event>>,
-) -> BTreeMap<OwnedEventId, Arc<Event>> {
-    let mut wanted = BTreeMap::new();
-    let mut open: Vec<OwnedEventId> = waiting.values().flat_map(|event| event.prev_events().to_vec()).collect();
-    while let Some(id) = open.pop() {
-        if let Some(event) = found.remove(&id) {
-            open.extend_from_slice(event.prev_events());
-            wanted.insert(id, event);
-        }
-    }
-    wanted
-}
-
-/// The events among these some of whose prev events are neither here nor among them; those that come first in the room first.
-fn without_past(
-    room: &Room,
-    waiting: &BTreeMap<OwnedEventId, Arc<Event>>,
-    found: &BTreeMap<OwnedEventId, Arc<Event>>,
-) -> Answer<Vec<Arc<Event>>> {
-    let mut open = Vec::new();
-    for event in waiting.values().chain(found.values()) {
-        let prev = event.prev_events().iter().filter(|id| !waiting.contains_key(*id) && !found.contains_key(*id));
-        if !room.unknown(prev)?.is_empty() {
-            open.push(event.clone());
-        }
-    }
-    open.sort_by_key(|event| (event.depth(), event.event_id().to_owned()));
-    Ok(open)
-}
-
-/// Bridges what has no past here and is not to be had, as far as the server helps. What it gave itself comes first: of that it
-/// should know the state.
-async fn bridge_all(
-    node: &Arc<Node>,
-    room: &Room,
-    server: &ServerName,
-    open: Vec<Arc<Event>>,
-    found: &BTreeMap<OwnedEventId, Arc<Event>>,
-) {
-    let (given, others): (Vec<_>, Vec<_>) = open.into_iter().partition(|event| found.contains_key(event.event_id()));
-    let mut bridged = 0;
-    for event in given.into_iter().chain(fairly(others)).take(MOST_BRIDGE_TRIES) {
-        match bridge(node, room, server, event).await {
-            Ok(()) => bridged += 1,
-            Err(error) => {
-                tracing::info!(room = %room.id(), %server, %error, "a gap in a room's history is not bridged");
-                if error.status == http::StatusCode::BAD_GATEWAY {
-                    return;
-                }
-            }
-        }
-        if bridged >= MOST_BRIDGED {
-            return;
-        }
-    }
 }
 
 /// One event of each sender's server in turn, so that none takes the places of all.
@@ -447,29 +310,6 @@ fn fairly(events: Vec<Arc<Event>>) -> Vec<Arc<Event>> {
         .collect();
     turns.sort_by_key(|(turn, _)| *turn);
     turns.into_iter().map(|(_, event)| event).collect()
-}
-
-/// Takes the state before an event from a server, and the event with it.
-async fn bridge(node: &Arc<Node>, room: &Room, server: &ServerName, event: Arc<Event>) -> Answer<()> {
-    let given = super::history::given_state(node, room, server, event.clone()).await?;
-    let result = room.receive_with_state(given.auth_chain, given.state, event, Placement::Live).await?;
-    if matches!(result, Received::Accepted | Received::Hidden(_)) {
-        node.federation.stats.gaps_bridged.add();
-    }
-    tracing::info!(room = %room.id(), ?result, "a gap in a room's history is bridged");
-    Ok(())
-}
-
-fn extremities(node: &Arc<Node>, room: &Room) -> Answer<Vec<OwnedEventId>> {
-    node.store.read(|snapshot| {
-        let mut ids = Vec::new();
-        for row in EXTREMITIES.prefix(snapshot, &room.number())?.take(MOST_NAMED) {
-            let ((_, number), ()) = row?;
-            let event = read::event(snapshot, number)?;
-            ids.extend(event.and_then(|event| OwnedEventId::try_from(event.row.event_id).ok()));
-        }
-        Ok(ids)
-    })
 }
 
 /// Drops what has waited too long; gives the rest.
