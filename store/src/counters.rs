@@ -40,6 +40,12 @@ impl Counter {
     }
 }
 
+/// Whether a chore is to be done that costs too much to be done each time: true for about one number in 64. Any series of
+/// numbers will do, also one that is given to several uses in turn.
+pub fn now_and_then(number: u64) -> bool {
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58 == 0
+}
+
 /// How far ahead of the given numbers a mark is set, and how little of that may be left before it is moved.
 const AHEAD: u64 = 4096;
 const LEFT: u64 = 2048;

@@ -93,7 +93,7 @@ mod value;
 mod writer;
 
 pub use backend::{Backend, FileBackend};
-pub use counters::Counter;
+pub use counters::{Counter, now_and_then};
 pub use error::{Corrupt, OpenError, StoreError};
 pub use key::{Key, StartOf};
 pub use memory::MemoryBackend;

@@ -8,17 +8,22 @@ use kith_store::{
     Counter, Read, StoreError, Touched, Tx,
     tables::{
         accounts::DEVICES,
-        e2ee::{SENT_TO_DEVICE, TO_DEVICE, ToDeviceMessage},
+        e2ee::{SENT_TO_DEVICE, TO_DEVICE, TO_DEVICE_OF, ToDeviceMessage},
+        rooms::{ROOM_SERVERS, USER_ROOMS, membership},
     },
 };
 use serde_json::{Value, json};
 
-use super::delete_prefix;
+use super::{delete_prefix, server_of};
 
 /// Messages that sync gives at once.
 pub const MOST_AT_ONCE: usize = 100;
 /// Messages that wait for one device; then the oldest go.
 pub const MOST_WAITING: usize = 10_000;
+/// Of these, messages of one other server; and of one that shares no room with the user. What is more is not taken, so that
+/// nobody pushes out what others sent.
+const SHARE: u64 = 5_000;
+const STRANGERS_SHARE: u64 = 100;
 /// How long a message waits, in milliseconds: 30 days.
 pub const LONGEST_WAIT: u64 = 30 * 24 * 3_600_000;
 /// The longest content of a message, in bytes of JSON.
@@ -58,16 +63,50 @@ pub fn deliver(tx: &mut Tx, user: &str, device: &str, message: &Message, now: u6
         return Ok(());
     }
     let event = json!({ "sender": message.sender, "type": message.kind, "content": message.content }).to_string();
+    let origin = server_of(&message.sender);
     for device in devices {
+        let counted = (user.to_owned(), device.clone(), origin.to_owned());
+        let waiting = TO_DEVICE_OF.get(tx, &counted)?.unwrap_or_default();
+        if origin != server_of(user) && waiting >= STRANGERS_SHARE && waiting >= share(tx, user, origin)? {
+            tracing::info!(user, device, origin, "a message to a device is not taken: too many of that server wait");
+            continue;
+        }
+        TO_DEVICE_OF.put(tx, &counted, &(waiting + 1))?;
         let position = tx.next_position();
-        let row = ToDeviceMessage { since: now, event: event.clone() };
+        let row = ToDeviceMessage { since: now, origin: origin.to_owned(), event: event.clone() };
         TO_DEVICE.put(tx, &(user.to_owned(), device.clone(), position), &row)?;
         // Counting costs, so it is done now and then.
-        if position.is_multiple_of(64) {
+        if kith_store::now_and_then(position) {
             expire(tx, user, &device, now)?;
         }
     }
     tx.touch(Touched::User(user.to_owned()));
+    Ok(())
+}
+
+/// How many messages of a server may wait for a device of a user.
+fn share(read: &dyn Read, user: &str, origin: &str) -> Result<u64, StoreError> {
+    for row in USER_ROOMS.prefix(read, &user.to_owned())? {
+        let ((_, room), row) = row?;
+        if row.0.membership == membership::JOIN && ROOM_SERVERS.contains(read, &(room, origin.to_owned()))? {
+            return Ok(SHARE);
+        }
+    }
+    Ok(STRANGERS_SHARE)
+}
+
+/// Takes messages out of an inbox.
+fn take_out(tx: &mut Tx, rows: Vec<((String, String, u64), String)>) -> Result<(), StoreError> {
+    for (key, origin) in rows {
+        TO_DEVICE.delete(tx, &key)?;
+        let counted = (key.0, key.1, origin);
+        match TO_DEVICE_OF.get(tx, &counted)? {
+            Some(count @ 2..) => TO_DEVICE_OF.put(tx, &counted, &(count - 1))?,
+            _ => {
+                TO_DEVICE_OF.delete(tx, &counted)?;
+            }
+        }
+    }
     Ok(())
 }
 
@@ -118,30 +157,29 @@ pub fn any_up_to(read: &dyn Read, user: &str, device: &str, upto: u64) -> Result
 /// As all writes.
 pub fn delete_up_to(tx: &mut Tx, user: &str, device: &str, upto: u64) -> Result<(), StoreError> {
     let until = (user.to_owned(), device.to_owned(), upto);
-    let keys: Vec<_> = TO_DEVICE
+    let rows = TO_DEVICE
         .prefix_until(tx, &(user.to_owned(), device.to_owned()), &until)?
-        .map(|row| row.map(|(key, _)| key))
+        .map(|row| row.map(|(key, message)| (key, message.origin)))
         .collect::<Result<_, _>>()?;
-    for key in keys {
-        TO_DEVICE.delete(tx, &key)?;
-    }
-    Ok(())
+    take_out(tx, rows)
 }
 
 /// Drops messages that are too many or too old; says how many.
 pub(super) fn expire(tx: &mut Tx, user: &str, device: &str, now: u64) -> Result<usize, StoreError> {
     let rows: Vec<_> = TO_DEVICE
         .prefix(tx, &(user.to_owned(), device.to_owned()))?
-        .map(|row| row.map(|(key, message)| (key, message.since)))
+        .map(|row| row.map(|(key, message)| (key, message.origin, message.since)))
         .collect::<Result<_, _>>()?;
     let too_many = rows.len().saturating_sub(MOST_WAITING);
-    let mut dropped = 0;
-    for (index, (key, since)) in rows.into_iter().enumerate() {
-        if index < too_many || now.saturating_sub(since) > LONGEST_WAIT {
-            TO_DEVICE.delete(tx, &key)?;
-            dropped += 1;
-        }
-    }
+    let old = |index: usize, since: u64| index < too_many || now.saturating_sub(since) > LONGEST_WAIT;
+    let rows: Vec<_> = rows
+        .into_iter()
+        .enumerate()
+        .filter(|(index, (.., since))| old(*index, *since))
+        .map(|(_, (key, origin, _))| (key, origin))
+        .collect();
+    let dropped = rows.len();
+    take_out(tx, rows)?;
     if dropped > 0 {
         tracing::warn!(user, device, dropped, "messages to a device were dropped: it has not synced for too long");
     }
@@ -159,7 +197,7 @@ pub fn first_time(tx: &mut Tx, user: &str, device: &str, transaction: &str, now:
     }
     SENT_TO_DEVICE.put(tx, &key, &now)?;
     // Looking through them costs, so it is done now and then.
-    if tx.allocate(Counter::Row).is_multiple_of(64) {
+    if kith_store::now_and_then(tx.allocate(Counter::Row)) {
         let mut rows: Vec<(u64, String)> = SENT_TO_DEVICE
             .prefix(tx, &(key.0.clone(), key.1.clone()))?
             .map(|row| row.map(|((_, _, transaction), at)| (at, transaction)))
@@ -182,6 +220,7 @@ pub fn first_time(tx: &mut Tx, user: &str, device: &str, transaction: &str, now:
 pub fn forget(tx: &mut Tx, user: &str, device: &str) -> Result<(), StoreError> {
     let prefix = (user.to_owned(), device.to_owned());
     delete_prefix(tx, &TO_DEVICE, &prefix)?;
+    delete_prefix(tx, &TO_DEVICE_OF, &prefix)?;
     delete_prefix(tx, &SENT_TO_DEVICE, &prefix)?;
     Ok(())
 }

@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use super::other_servers;
 use crate::{
     Node,
+    federation::rules,
     http::{Answer, MatrixError},
     rooms::{read, timestamp},
 };
@@ -78,6 +79,10 @@ pub async fn receive(node: &Arc<Node>, origin: &ServerName, content: ReceiptCont
     let mut taken = 0;
     for (room_id, receipts) in content.receipts {
         let Some(room) = node.rooms.get(&room_id)? else { continue };
+        // Server ACLs hold for what is ephemeral, too (MSC4163).
+        if node.store.read(|read| rules::check_acl(read, room.number(), origin)).is_err() {
+            continue;
+        }
         let mut rows = Vec::new();
         for (user, data) in receipts.read {
             taken += 1;

@@ -10,6 +10,7 @@ use ruma::{
 use super::{lock, other_servers};
 use crate::{
     Node,
+    federation::rules,
     http::{Answer, MatrixError},
     rooms::read,
 };
@@ -62,8 +63,12 @@ pub async fn receive(node: &Arc<Node>, origin: &ServerName, content: TypingConte
         return Err(MatrixError::forbidden("a server tells of its own users only"));
     }
     let Some(room) = node.rooms.get(&content.room_id)? else { return Ok(()) };
-    let joined = node.store.read(|read| read::is_joined(read, content.user_id.as_str(), room.number()))?;
-    if joined {
+    let taken = node.store.read(|read| {
+        // Server ACLs hold for what is ephemeral, too (MSC4163).
+        rules::check_acl(read, room.number(), origin)?;
+        Ok::<_, MatrixError>(read::is_joined(read, content.user_id.as_str(), room.number())?)
+    })?;
+    if taken {
         change(node, room.number(), &content.user_id, content.typing.then_some(REMOTE))?;
     }
     Ok(())

@@ -91,6 +91,36 @@ impl Answers {
         Ok(body)
     }
 
+    /// As [`Answers::once`], for what is done in one change: the answer is kept in the same.
+    ///
+    /// # Errors
+    /// Those of `make`, or the store's.
+    pub async fn once_in_change(
+        &self,
+        node: &Arc<Node>,
+        origin: &ServerName,
+        name: &str,
+        make: impl FnOnce(&mut Tx) -> Answer<Value> + Send + 'static,
+    ) -> Answer<Value> {
+        let request = format!("req:{name}");
+        let running = self.running(origin, request.clone());
+        let _alone = running.lock().await;
+        let key = (origin.to_string(), request);
+        let now = node.clock.now_ms();
+        node.store
+            .write(move |tx| {
+                if let Some(Json(row)) = ANSWERS.get(tx, &key)?
+                    && now.saturating_sub(row.at) < STORED_FOR
+                {
+                    return Ok(row.body);
+                }
+                let body = make(tx)?;
+                keep(tx, key, now, body.clone())?;
+                Ok(body)
+            })
+            .await
+    }
+
     fn running(&self, origin: &ServerName, request: String) -> Arc<tokio::sync::Mutex<()>> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|_, lock| lock.strong_count() > 0);
@@ -179,7 +209,7 @@ pub fn first_time(tx: &mut Tx, origin: &ServerName, message_id: &str) -> Result<
     MESSAGES_SEEN.put(tx, &key, &row)?;
     MESSAGES_OF.put(tx, &(key.0.clone(), row), &key.1)?;
     // One goes for each that comes; the count is taken seldom.
-    if row.is_multiple_of(64) {
+    if kith_store::now_and_then(row) {
         let rows: Vec<((String, u64), String)> = MESSAGES_OF.prefix(tx, &key.0)?.collect::<Result<_, _>>()?;
         let too_many = rows.len().saturating_sub(MESSAGES_PER_ORIGIN);
         for (row, id) in rows.into_iter().take(too_many) {

@@ -37,6 +37,8 @@ const WAITING: usize = 256;
 pub const SMALL_ANSWER: usize = 16 << 20;
 /// The longest answer to a join or state request, in bytes: about 100,000 members.
 pub const LARGE_ANSWER: usize = 256 << 20;
+/// How many of these are taken at a time, from all servers together: each is in memory as a whole.
+const LARGE_AT_A_TIME: usize = 2;
 /// The longest error body that is read.
 const ERROR_ANSWER: usize = 64 << 10;
 
@@ -47,6 +49,7 @@ pub struct Client {
     transport: Transport,
     clock: Arc<dyn Clock>,
     turns: Mutex<BTreeMap<(OwnedServerName, Class), Arc<Semaphore>>>,
+    large: Semaphore,
 }
 
 impl Client {
@@ -57,10 +60,10 @@ impl Client {
         transport: Transport,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { server_name, key, transport, clock, turns: Mutex::default() }
+        Self { server_name, key, transport, clock, turns: Mutex::default(), large: Semaphore::new(LARGE_AT_A_TIME) }
     }
 
-    /// Asks `server`. `limit` bounds the time in all, the answer's body included.
+    /// Asks `server`. `limit` bounds the time in all, the answer's body included; the answer may have [`SMALL_ANSWER`] bytes.
     ///
     /// # Errors
     /// [`FederationError`]; [`kith_transport::TransportError::maybe_delivered`] tells whether the server may have acted.
@@ -76,8 +79,44 @@ impl Client {
         for<'a> R::Authentication: ruma::api::auth_scheme::AuthScheme<Input<'a> = XMatrixSigningInput<'a>>,
         for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
     {
+        self.ask(server, request, class, limit, SMALL_ANSWER).await
+    }
+
+    /// As [`Client::request`], for the state of a whole room: the answer may have [`LARGE_ANSWER`] bytes, and waits for its turn
+    /// among those of all servers.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn request_large<R>(
+        &self,
+        server: &ServerName,
+        request: R,
+        limit: Duration,
+    ) -> Result<R::IncomingResponse, FederationError>
+    where
+        R: OutgoingRequest,
+        for<'a> R::Authentication: ruma::api::auth_scheme::AuthScheme<Input<'a> = XMatrixSigningInput<'a>>,
+        for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
+    {
+        let _turn = self.large.acquire().await.map_err(|_| FederationError::Busy(server.to_owned()))?;
+        self.ask(server, request, Class::Bulk, limit, LARGE_ANSWER).await
+    }
+
+    async fn ask<R>(
+        &self,
+        server: &ServerName,
+        request: R,
+        class: Class,
+        limit: Duration,
+        most: usize,
+    ) -> Result<R::IncomingResponse, FederationError>
+    where
+        R: OutgoingRequest,
+        for<'a> R::Authentication: ruma::api::auth_scheme::AuthScheme<Input<'a> = XMatrixSigningInput<'a>>,
+        for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
+    {
         let request = self.signed(server, request)?;
-        let response = self.send(server, request, class, limit).await?;
+        let response = self.send(server, request, class, limit, most).await?;
         let (parts, body) = response.into_parts();
         R::IncomingResponse::try_from_http_response(http::Response::from_parts(parts, &body[..])).map_err(|error| {
             FederationError::Nonsense {
@@ -141,7 +180,7 @@ impl Client {
         let input = XMatrixSigningInput::new(self.server_name.clone(), server.to_owned(), &self.key);
         <ServerSignatures as ruma::api::auth_scheme::AuthScheme>::add_authentication(&mut request, input)
             .map_err(|error| local(&error))?;
-        let response = self.send(server, request, class, limit).await?;
+        let response = self.send(server, request, class, limit, SMALL_ANSWER).await?;
         serde_json::from_slice(response.body())
             .map_err(|error| FederationError::Nonsense { server: server.to_owned(), reason: error.to_string() })
     }
@@ -165,6 +204,7 @@ impl Client {
         request: http::Request<Vec<u8>>,
         class: Class,
         limit: Duration,
+        most: usize,
     ) -> Result<http::Response<Bytes>, FederationError> {
         let late = || {
             FederationError::Transport(kith_transport::TransportError::Timeout {
@@ -172,7 +212,7 @@ impl Client {
                 after: limit,
             })
         };
-        match timeout(&*self.clock, limit, self.exchange(server, request, class, limit)).await {
+        match timeout(&*self.clock, limit, self.exchange(server, request, class, limit, most)).await {
             Ok(answer) => answer,
             Err(_) => Err(late()),
         }
@@ -184,16 +224,13 @@ impl Client {
         request: http::Request<Vec<u8>>,
         class: Class,
         limit: Duration,
+        most: usize,
     ) -> Result<http::Response<Bytes>, FederationError> {
         let _turn = self.turn(server, class).await?;
         let (parts, body) = request.into_parts();
         let request = http::Request::from_parts(parts, full(body));
         let (parts, body) = self.transport.send(server.as_str(), class, limit, request).await?.into_parts();
-        let most = match class {
-            _ if !parts.status.is_success() => ERROR_ANSWER,
-            Class::Control => SMALL_ANSWER,
-            Class::Bulk => LARGE_ANSWER,
-        };
+        let most = if parts.status.is_success() { most } else { ERROR_ANSWER };
         let body = read_body(body, most)
             .await
             .map_err(|error| FederationError::Nonsense { server: server.to_owned(), reason: error.to_string() });

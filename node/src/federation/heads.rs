@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures::FutureExt as _;
+use http::StatusCode;
 use kith_room::format;
 use kith_store::{
     Read,
@@ -23,10 +24,11 @@ use kith_transport::{Class, KithName, ServerKey};
 use ruma::{OwnedEventId, OwnedServerName, RoomId, ServerName, api::federation::event::get_event::v1 as get_event};
 use serde::{Deserialize, Serialize};
 
-use super::pdus;
+use super::{pdus, rules};
 use crate::{
     Node,
     http::Answer,
+    platform::timeout,
     rooms::{Received, Room, read},
 };
 
@@ -40,8 +42,10 @@ pub const MOST_HEADS: usize = 20;
 const ROUND: Duration = Duration::from_secs(600);
 /// A peer that comes and goes is compared with at most this often.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
-/// How long a server may take.
+/// How long a server may take for an answer.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// How long comparing with one peer may take in all.
+const WHOLE_COMPARISON: Duration = Duration::from_secs(300);
 
 /// The form of a request and of its answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,8 +80,9 @@ pub(super) fn start(node: &Arc<Node>) {
                 drop(node);
                 sleep.await;
                 let Some(node) = weak.upgrade() else { return };
+                // Each for itself: one that answers slowly must not keep the others from healing.
                 for key in connected_keys(&node) {
-                    compare_with_peer(&node, key).await;
+                    peer_connected(&node, key);
                 }
             }
         }
@@ -99,7 +104,9 @@ pub(super) fn peer_connected(node: &Arc<Node>, peer: ServerKey) {
     let comparing = node.clone();
     let task = async move {
         loop {
-            compare_with_peer(&comparing, peer).await;
+            if timeout(&*comparing.clock, WHOLE_COMPARISON, compare_with_peer(&comparing, peer)).await.is_err() {
+                tracing::info!(%peer, "comparing rooms with a peer took too long");
+            }
             // What was lost when the link broke under it is found when the peer is there again, at once or after this pause.
             comparing.clock.sleep(LEAST_PAUSE).await;
             let mut peers = comparing.federation.heads.peers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,7 +148,9 @@ async fn compare_with_peer(node: &Arc<Node>, peer: ServerKey) {
         for rooms in rooms.chunks(MOST_ROOMS) {
             if let Err(error) = compare(node, &server, rooms).await {
                 tracing::debug!(%server, %error, "rooms could not be compared");
-                break;
+                if error.status == StatusCode::BAD_GATEWAY {
+                    break;
+                }
             }
         }
     }
@@ -156,6 +165,7 @@ fn rooms_shared_with(read: &dyn Read, peer: ServerKey) -> Answer<BTreeMap<OwnedS
         if server.starts_with(&label)
             && ROOMS.get(read, &room)?.is_some_and(|row| row.0.joined)
             && let Ok(server) = OwnedServerName::try_from(server)
+            && rules::check_acl(read, room, &server).is_ok()
         {
             shared.entry(server).or_default().push(room);
         }
@@ -163,7 +173,8 @@ fn rooms_shared_with(read: &dyn Read, peer: ServerKey) -> Answer<BTreeMap<OwnedS
     Ok(shared)
 }
 
-async fn compare(node: &Arc<Node>, server: &ServerName, rooms: &[u64]) -> Answer<()> {
+/// Tells a server the heads of some rooms, by their numbers, and fetches what it answers with.
+pub(super) async fn compare(node: &Arc<Node>, server: &ServerName, rooms: &[u64]) -> Answer<()> {
     let ours = node.store.read(|read| heads_of(read, rooms))?;
     let body = serde_json::to_value(&ours).map_err(crate::http::MatrixError::internal)?;
     let answer = node
@@ -205,6 +216,7 @@ pub fn shared_rooms<'a>(
         let Some(number) = ROOM_IDS.get(read, room)? else { continue };
         if ROOMS.get(read, &number)?.is_some_and(|row| row.0.joined)
             && ROOM_SERVERS.contains(read, &(number, server.to_string()))?
+            && rules::check_acl(read, number, server).is_ok()
         {
             shared.push(number);
         }
@@ -230,7 +242,8 @@ pub async fn take(node: &Arc<Node>, server: &ServerName, heads: RoomHeads) -> An
             unknown.retain(|id| !waiting.contains(id.as_str()));
             Ok::<_, kith_store::StoreError>(())
         })?;
-        if !unknown.is_empty() {
+        let denied = node.store.read(|read| rules::check_acl(read, room.number(), server)).is_err();
+        if !unknown.is_empty() && !denied {
             fetch(node, server, &room, unknown).await?;
         }
     }
@@ -244,8 +257,12 @@ async fn fetch(node: &Arc<Node>, server: &ServerName, room: &Room, ids: Vec<Owne
     let mut events = Vec::new();
     for id in ids {
         let request = get_event::Request::new(id);
-        let answer = node.federation.client().request(server, request, Class::Control, TIME_LIMIT).await?;
-        events.push(answer.pdu);
+        match node.federation.client().request(server, request, Class::Control, TIME_LIMIT).await {
+            Ok(answer) => events.push(answer.pdu),
+            // It may not show us that one (it was made before we came, say). The others must not suffer for it.
+            Err(error) if error.is_refusal() => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let events = pdus::check_many(node, room.id(), room.version(), events).await?;
     node.federation.stats.pdus_fetched.add_many(events.len() as u64);

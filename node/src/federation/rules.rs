@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use http::StatusCode;
 use kith_room::keys::{self, ShareError};
-use kith_store::Read;
+use kith_store::{
+    Read,
+    tables::rooms::{MEMBERS, ROOM_SERVERS},
+};
 use ruma::{OwnedServerName, ServerName, events::room::server_acl::RoomServerAclEventContent};
 use serde_json::Value;
 
@@ -49,12 +52,29 @@ pub fn cannot_share(error: ShareError) -> MatrixError {
     MatrixError::new(StatusCode::FORBIDDEN, "M_FORBIDDEN", error.to_string())
 }
 
+/// Whether a server is in the room; false when it was and is not any more: then it may learn what was there for it to see.
+///
+/// # Errors
+/// 403 `M_FORBIDDEN` for one that has no part in the room.
+pub fn is_in_room(snapshot: &dyn Read, room: u64, server: &ServerName) -> Answer<bool> {
+    if ROOM_SERVERS.contains(snapshot, &(room, server.to_string()))? {
+        return Ok(true);
+    }
+    for row in MEMBERS.prefix(snapshot, &room)? {
+        let ((_, _, user), _) = row?;
+        if user.split_once(':').is_some_and(|(_, of)| of == server.as_str()) {
+            return Ok(false);
+        }
+    }
+    Err(MatrixError::forbidden("your server has no user in this room"))
+}
+
 /// Refuses a server that has no user in the room.
 ///
 /// # Errors
 /// 403 `M_FORBIDDEN`.
 pub fn check_in_room(snapshot: &dyn Read, room: u64, server: &ServerName) -> Answer<()> {
-    if kith_store::tables::rooms::ROOM_SERVERS.contains(snapshot, &(room, server.to_string()))? {
+    if ROOM_SERVERS.contains(snapshot, &(room, server.to_string()))? {
         return Ok(());
     }
     Err(MatrixError::forbidden("your server has no user in this room"))

@@ -186,8 +186,10 @@ impl Spawner for TokioSpawner {
         };
         let number = registration.number;
         let handle = self.runtime.spawn(async move {
+            // In this order the task is gone before its registration is, also when it is ended before it ran.
+            let task = guarded(name, task);
             let _registration = registration;
-            guarded(name, task).await;
+            task.await;
         });
         let mut state = self.tasks.state();
         if state.stopped {
@@ -203,8 +205,8 @@ impl Spawner for TokioSpawner {
             return;
         };
         self.runtime.spawn_blocking(move || {
-            let _registration = registration;
             guarded_job(name, job);
+            drop(registration);
         });
     }
 

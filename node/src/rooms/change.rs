@@ -6,13 +6,13 @@ use kith_store::{
     Corrupt, Json, StoreError, Touched, Tx,
     tables::rooms::{
         CURRENT_STATE, EVENT_IDS, EVENT_TRANSACTIONS, EVENTS, EXTREMITIES, EventRow, EventStatus, GAPS, GAPS_BY_EVENT,
-        LOCAL_MEMBERS, MEMBERS, OUTGOING, PARKED, REDACTED_BY, RELATIONS, ROOM_SERVERS, ROOMS, STATE_STREAM, STREAM,
+        LOCAL_MEMBERS, MEMBERS, OUTGOING, REDACTED_BY, RELATIONS, ROOM_SERVERS, ROOMS, STATE_STREAM, STREAM, STRIPPED,
         TIMELINE, TRANSACTIONS, USER_ROOMS, UserRoomRow, membership,
     },
 };
 use serde_json::{Map, Value};
 
-use super::{read, redaction, states};
+use super::{parking, read, redaction, states};
 use crate::e2ee;
 
 /// For how many of the latest events the transaction IDs of their requests are kept.
@@ -61,6 +61,8 @@ pub(super) struct Judged {
     pub(super) state_after: u64,
     pub(super) new_states: Vec<NewState>,
     pub(super) auth: Vec<u64>,
+    /// Its content was not the one its sender hashed, and is left out.
+    pub(super) stripped: bool,
     /// Prev events that are not here: gaps in the history.
     pub(super) gaps: Vec<String>,
     /// The event it redacts.
@@ -203,7 +205,10 @@ fn store_event(tx: &mut Tx, change: &Change, event: &Judged) -> Result<u64, Stor
     };
     EVENTS.put(tx, &event.number, &row)?;
     EVENT_IDS.put(tx, &event.event_id, &event.number)?;
-    PARKED.delete(tx, &(room, event.event_id.clone()))?;
+    if event.stripped && known.is_none() {
+        STRIPPED.put(tx, &event.number, &())?;
+    }
+    parking::unpark(tx, room, &event.event_id)?;
     if event.place != Place::Hidden {
         TIMELINE.put(tx, &(room, event.depth, event.number), &())?;
         close_gaps(tx, room, &event.event_id)?;
@@ -240,6 +245,18 @@ fn forget_transactions(tx: &mut Tx, newest: u64) -> Result<(), StoreError> {
         if let Some(row) = EVENTS.get(tx, &number)? {
             TRANSACTIONS.delete(tx, &(pdu_text(&row.json, "sender"), device, transaction))?;
         }
+    }
+    Ok(())
+}
+
+/// Puts the content back into an event that came without: some server had tampered with the copy that came first. `json` is a
+/// copy that passed all checks.
+pub(super) fn mend(tx: &mut Tx, room: u64, event_id: &str, json: String) -> Result<(), StoreError> {
+    let Some(number) = EVENT_IDS.get(tx, &event_id.to_owned())? else { return Ok(()) };
+    let Some(row) = EVENTS.get(tx, &number)?.filter(|row| row.room == room) else { return Ok(()) };
+    if STRIPPED.delete(tx, &number)? && !REDACTED_BY.contains(tx, &number)? {
+        EVENTS.put(tx, &number, &EventRow { json, ..row })?;
+        tx.touch(Touched::Room(room));
     }
     Ok(())
 }
@@ -407,6 +424,8 @@ fn address(
         // A server that was not in the room before gets nothing from the time it was away.
         let sent = match OUTGOING.get(tx, &key)? {
             Some((sent, _)) if servers_before.contains(&server) => sent,
+            // One that was removed while it was away still has to learn of that, and now of this.
+            Some((sent, latest)) if sent < latest => sent,
             _ => first - 1,
         };
         OUTGOING.put(tx, &key, &(sent, last))?;

@@ -15,7 +15,7 @@ pub mod directory;
 pub mod filter;
 mod head;
 mod history;
-mod parking;
+pub mod parking;
 pub mod power;
 pub mod read;
 mod redaction;
@@ -127,13 +127,17 @@ impl Rooms {
         match self.get(room_id)? {
             Some(room) if room.version() == version => Ok(room),
             Some(room) if self.is_hearsay(&room)? => {
-                self.known.lock().unwrap_or_else(PoisonError::into_inner).forget(room_id);
-                self.remember(room_id, room.number(), version)
+                // While a join is bringing the room here, what is said of it is settled.
+                let Ok(head) = room.shared.head.try_lock() else {
+                    return Err(MatrixError::bad_request("this room is just being joined"));
+                };
+                if head.is_none() && self.is_hearsay(&room)? {
+                    self.known.lock().unwrap_or_else(PoisonError::into_inner).forget(room_id);
+                    return self.remember(room_id, room.number(), version);
+                }
+                Err(other_version(&room, version))
             }
-            Some(room) => Err(MatrixError::bad_request(format!(
-                "this room is known here with version {}, not {version}",
-                room.version()
-            ))),
+            Some(room) => Err(other_version(&room, version)),
             None => self.remember(room_id, self.parts.store.allocate(kith_store::Counter::Room), version),
         }
     }
@@ -240,6 +244,10 @@ impl fmt::Debug for Rooms {
 
 fn version(text: &str) -> Answer<RoomVersionId> {
     RoomVersionId::try_from(text).map_err(|_| unsupported(text))
+}
+
+fn other_version(room: &Room, version: &RoomVersionId) -> MatrixError {
+    MatrixError::bad_request(format!("this room is known here with version {}, not {version}", room.version()))
 }
 
 fn unsupported(version: &str) -> MatrixError {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use kith_store::{
-    Json, StoreError, Touched, Tx,
-    tables::rooms::{PARKED, ParkedRow, ROOM_SERVERS},
+    Json, Read, StoreError, Touched, Tx,
+    tables::rooms::{PARKED, PARKED_OF, ParkedRow, ROOM_SERVERS},
 };
 
 /// How many events may wait for missing ones in one room; more are dropped, and found again when heads are compared.
@@ -19,9 +19,9 @@ pub(super) fn park(tx: &mut Tx, room: u64, events: Vec<(String, ParkedRow)>) -> 
     tx.touch(Touched::Room(room));
     let mut held: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
     let mut count = 0;
-    let rows: Vec<_> = PARKED
+    let rows: Vec<_> = PARKED_OF
         .prefix(tx, &room)?
-        .map(|row| row.map(|((_, id), Json(row))| (row.origin, row.since, id)))
+        .map(|row| row.map(|((_, origin, id), since)| (origin, since, id)))
         .collect::<Result<_, _>>()?;
     for (origin, since, id) in rows {
         held.entry(share(tx, room, origin)?).or_default().push((since, id));
@@ -41,14 +41,30 @@ pub(super) fn park(tx: &mut Tx, room: u64, events: Vec<(String, ParkedRow)>) -> 
             };
             let newest = most.iter().enumerate().max_by_key(|(_, row)| *row).map(|(index, _)| index);
             let Some((_, out)) = newest.map(|index| most.swap_remove(index)) else { continue };
-            PARKED.delete(tx, &(room, out))?;
+            unpark(tx, room, &out)?;
             count -= 1;
         }
         held.entry(share).or_default().push((row.since, id));
+        PARKED_OF.put(tx, &(room, row.origin.clone(), key.1.clone()), &row.since)?;
         PARKED.put(tx, &key, &Json(row))?;
         count += 1;
     }
     Ok(())
+}
+
+/// An event does not wait any more.
+pub fn unpark(tx: &mut Tx, room: u64, id: &str) -> Result<(), StoreError> {
+    let key = (room, id.to_owned());
+    if let Some(Json(row)) = PARKED.get(tx, &key)? {
+        PARKED.delete(tx, &key)?;
+        PARKED_OF.delete(tx, &(room, row.origin, key.1))?;
+    }
+    Ok(())
+}
+
+/// How many events of a server wait in a room.
+pub fn parked_of(read: &dyn Read, room: u64, origin: &str) -> Result<usize, StoreError> {
+    Ok(PARKED_OF.prefix(read, &(room, origin.to_owned()))?.count())
 }
 
 fn share(tx: &Tx, room: u64, origin: String) -> Result<String, StoreError> {

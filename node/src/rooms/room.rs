@@ -214,6 +214,7 @@ impl Room {
         let mut change = head::Draft::new(self.number(), self.rules(), head, &self.parts.store, &snapshot);
         let mut results = Vec::with_capacity(events.len());
         let mut parked = Vec::new();
+        let mut copies = Vec::new();
         let now = self.parts.clock.now_ms();
         for event in events {
             let id = event.event_id().to_owned();
@@ -227,7 +228,12 @@ impl Room {
                 Ok((outcome, loaded)) => {
                     head.recent.absorb(loaded);
                     match outcome {
-                        Outcome::Duplicate => Received::Known,
+                        Outcome::Duplicate => {
+                            if !event.redacted() && head.recent.is_stripped(&id, &snapshot)? {
+                                copies.push(event);
+                            }
+                            Received::Known
+                        }
                         Outcome::Refused { reason } => Received::Refused(reason),
                         Outcome::Missing { prev, auth } if ours => Received::Parked { prev, auth },
                         Outcome::Missing { prev, auth } => {
@@ -269,6 +275,9 @@ impl Room {
             };
             results.push((id, result));
         }
+        if !copies.is_empty() {
+            self.mend(head, copies).await?;
+        }
         if change.is_empty() && parked.is_empty() {
             let on_its_way = results.iter().any(|(id, _)| head.recent.is_uncommitted(id));
             drop(guard);
@@ -283,6 +292,24 @@ impl Room {
         }
         self.commit(guard, change, Some(parked)).await?;
         Ok(results)
+    }
+
+    /// Puts right what came with a wrong content before.
+    async fn mend(&self, head: &mut Head, copies: Vec<Arc<Event>>) -> Answer<()> {
+        let number = self.number();
+        for event in &copies {
+            head.recent.forget(&[event.event_id().to_owned()]);
+        }
+        self.parts
+            .store
+            .write(move |tx| {
+                for event in copies {
+                    change::mend(tx, number, event.event_id().as_str(), event.text().to_owned())?;
+                }
+                Ok::<(), kith_store::StoreError>(())
+            })
+            .await?;
+        Ok(())
     }
 
     /// An event behind a gap or in the past, with the state before it as another server gave it: `state` are the events

@@ -8,8 +8,8 @@ use std::{
 
 use kith_room::{Event, EventNumber, Source, SourceError, StateKey, StateMap, Status};
 use kith_store::{
-    Snapshot,
-    tables::rooms::{EVENT_IDS, EVENTS, EventRow, EventStatus, GAPS_BY_EVENT, ROOMS},
+    Snapshot, StoreError,
+    tables::rooms::{EVENT_IDS, EVENTS, EventRow, EventStatus, GAPS_BY_EVENT, ROOMS, STRIPPED},
 };
 use ruma::{EventId, OwnedEventId, room_version_rules::RoomVersionRules};
 
@@ -85,6 +85,15 @@ impl Recent {
     /// Whether an event is on its way to the disk.
     pub(super) fn is_uncommitted(&self, id: &EventId) -> bool {
         self.uncommitted.contains_key(id)
+    }
+
+    /// Whether a stored event lacks its content, because the copy that came had another. Not while it is on its way to the disk.
+    pub(super) fn is_stripped(&self, id: &EventId, read: &Snapshot) -> Result<bool, StoreError> {
+        if self.is_uncommitted(id) {
+            return Ok(false);
+        }
+        let Some(number) = EVENT_IDS.get(read, &id.to_string())? else { return Ok(false) };
+        STRIPPED.contains(read, &number)
     }
 
     /// These events were not stored after all.

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use kith_store::Tx;
 use ruma::{
     OwnedDeviceId, UInt,
     api::federation::{
@@ -93,12 +94,12 @@ async fn claim(node: Arc<Node>, origin: Origin, request: Untyped<claim_keys::Req
         return Err(MatrixError::too_large(format!("at most {MOST_AT_ONCE} keys can be claimed at once")));
     }
     wanted.retain(|user, _| crate::e2ee::server_of(user) == node.server_name().as_str());
-    let take = async {
-        let claimed = node.store.write(move |tx| Ok::<_, MatrixError>(one_time_keys::claim_all(tx, &wanted)?)).await?;
+    let take = move |tx: &mut Tx| {
+        let claimed = one_time_keys::claim_all(tx, &wanted)?;
         Ok::<Value, MatrixError>(json!({ "one_time_keys": claimed }))
     };
     match name {
-        Some(name) => node.federation.answers.once(&node, &origin.server, &name, take).await.map(Reply),
-        None => take.await.map(Reply),
+        Some(name) => node.federation.answers.once_in_change(&node, &origin.server, &name, take).await.map(Reply),
+        None => node.store.write(take).await.map(Reply),
     }
 }

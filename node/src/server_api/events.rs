@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use kith_store::{Read, tables::rooms::EVENTS};
 use ruma::{
-    OwnedEventId, UInt,
+    EventId, OwnedEventId, UInt,
     api::federation::{
         authorization::get_event_authorization::v1 as event_auth,
         event::{get_event::v1 as get_event, get_room_state::v1 as get_state, get_room_state_ids::v1 as get_state_ids},
@@ -23,7 +23,7 @@ use crate::{
     federation::{pdus, rules},
     http::{Answer, MatrixError, Routes, endpoint::Origin},
     platform::SpawnerExt as _,
-    rooms::{read, timestamp},
+    rooms::{Room, read, timestamp},
 };
 
 /// The routes of this file.
@@ -57,7 +57,7 @@ async fn state(node: Arc<Node>, origin: Origin, request: get_state::Request) -> 
         .spawner
         .blocking("state", move || {
             reader.store.read(|snapshot| {
-                rules::check_in_room(snapshot, room.number(), &origin.server)?;
+                check_may_ask(snapshot, &room, &origin, &request.event_id)?;
                 state_numbers(snapshot, request.event_id.as_str(), Some(&request.room_id))?;
                 state_before(snapshot, request.event_id.as_str())
             })
@@ -74,11 +74,23 @@ async fn state_ids(
 ) -> Answer<get_state_ids::Response> {
     let room = joined_room(&node, &request.room_id, &origin.server)?;
     let (state, chain) = node.store.read(|snapshot| {
-        rules::check_in_room(snapshot, room.number(), &origin.server)?;
+        check_may_ask(snapshot, &room, &origin, &request.event_id)?;
         let (state, chain) = state_numbers(snapshot, request.event_id.as_str(), Some(&request.room_id))?;
         Ok::<_, MatrixError>((ids(snapshot, &state)?, ids(snapshot, &chain)?))
     })?;
     Ok(get_state_ids::Response::new(chain, state))
+}
+
+/// Servers in the room may ask for everything; those that were, for what belongs to an event that they may see.
+fn check_may_ask(snapshot: &dyn Read, room: &Room, origin: &Origin, event: &EventId) -> Answer<()> {
+    if rules::is_in_room(snapshot, room.number(), &origin.server)? {
+        return Ok(());
+    }
+    let eyes = visibility::Eyes::new(snapshot, room, &origin.server)?;
+    match read::event_by_id(snapshot, event.as_str())?.filter(|event| event.row.room == room.number()) {
+        Some(event) if visibility::may_see(&eyes, &event)? => Ok(()),
+        _ => Err(MatrixError::forbidden("your server has no user in this room")),
+    }
 }
 
 fn ids(snapshot: &dyn Read, numbers: &BTreeSet<u64>) -> Answer<Vec<OwnedEventId>> {
@@ -94,7 +106,7 @@ fn ids(snapshot: &dyn Read, numbers: &BTreeSet<u64>) -> Answer<Vec<OwnedEventId>
 async fn auth(node: Arc<Node>, origin: Origin, request: event_auth::Request) -> Answer<event_auth::Response> {
     let room = joined_room(&node, &request.room_id, &origin.server)?;
     let chain = node.store.read(|snapshot| {
-        rules::check_in_room(snapshot, room.number(), &origin.server)?;
+        check_may_ask(snapshot, &room, &origin, &request.event_id)?;
         let event = read::event_by_id(snapshot, request.event_id.as_str())?.ok_or_else(unknown)?;
         if event.row.room != room.number() {
             return Err(unknown());

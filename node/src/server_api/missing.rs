@@ -58,7 +58,7 @@ async fn missing(
         return Err(MatrixError::invalid_param("too many events are named"));
     }
     let events = node.store.read(|snapshot| {
-        rules::check_in_room(snapshot, room.number(), &origin.server)?;
+        let is_in = rules::is_in_room(snapshot, room.number(), &origin.server)?;
         let mut start = Vec::new();
         for id in &request.latest_events {
             if let Some(event) = in_graph(snapshot, &room, id)? {
@@ -69,7 +69,7 @@ async fn missing(
             request.earliest_events.iter().chain(&request.latest_events).cloned().collect();
         let walk = Walk { min_depth: request.min_depth.into(), known, most: count(request.limit, MOST_EVENTS) };
         let found = walk.run(snapshot, &room, start)?;
-        show(snapshot, &room, found, &origin)
+        show(snapshot, &room, found, &origin, is_in)
     })?;
     Ok(get_missing_events::Response::new(events))
 }
@@ -80,17 +80,33 @@ async fn back(node: Arc<Node>, origin: Origin, request: backfill::Request) -> An
         return Err(MatrixError::invalid_param("too many events are named"));
     }
     let pdus = node.store.read(|snapshot| {
-        rules::check_in_room(snapshot, room.number(), &origin.server)?;
+        let is_in = rules::is_in_room(snapshot, room.number(), &origin.server)?;
         let walk = Walk { min_depth: 0, known: BTreeSet::new(), most: count(request.limit, MOST_EVENTS) };
         let mut found = walk.run(snapshot, &room, request.v.clone())?;
         found.reverse();
-        show(snapshot, &room, found, &origin)
+        show(snapshot, &room, found, &origin, is_in)
     })?;
     Ok(backfill::Response::new(node.server_name().to_owned(), timestamp(node.clock.now_ms()), pdus))
 }
 
-fn show(snapshot: &dyn Read, room: &Room, events: Vec<StoredEvent>, origin: &Origin) -> Answer<Vec<Box<RawValue>>> {
+/// The events as the server may see them. One that is not in the room any more is not even told of those it may not see.
+fn show(
+    snapshot: &dyn Read,
+    room: &Room,
+    mut events: Vec<StoredEvent>,
+    origin: &Origin,
+    is_in: bool,
+) -> Answer<Vec<Box<RawValue>>> {
     let eyes = visibility::Eyes::new(snapshot, room, &origin.server)?;
+    if !is_in {
+        let mut seen = Vec::new();
+        for event in events {
+            if visibility::may_see(&eyes, &event)? {
+                seen.push(event);
+            }
+        }
+        events = seen;
+    }
     events.iter().map(|event| visibility::shown(&eyes, event)).collect()
 }
 

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use kith_room::{Event, graph::sort_by_prev_events, receive::event_id_of};
 use kith_store::{
     Read,
-    tables::rooms::{PARKED, ROOM_SERVERS, ROOMS, membership},
+    tables::rooms::{ROOM_SERVERS, ROOMS, membership},
 };
 use ruma::{
     OwnedEventId, OwnedRoomId, RoomId, ServerName,
@@ -28,7 +28,7 @@ use crate::{
         rules,
     },
     http::{Answer, MatrixError, Routes, endpoint::Origin},
-    rooms::{Received, Room},
+    rooms::{Received, Room, parking},
 };
 
 /// Events of one server that may wait in one room: of a server in the room, and of another.
@@ -172,11 +172,7 @@ fn standing(read: &dyn Read, room: &Room, origin: &ServerName) -> Answer<Standin
         true => PARKED_OF_MEMBER,
         false => PARKED_OF_STRANGER,
     };
-    let mut waiting = 0;
-    for row in PARKED.prefix(read, &number)? {
-        waiting += usize::from(row?.1.0.origin == origin.as_str());
-    }
-    if waiting >= quota {
+    if parking::parked_of(read, number, origin.as_str())? >= quota {
         return Ok(Standing::Denied("too many of your server's events wait for missing ones here".to_owned()));
     }
     Ok(Standing::Open)
@@ -203,12 +199,23 @@ async fn end_invite(
     match pending.part.membership {
         // We cannot judge who has power in that room. The inviter's server can be believed to have the say over its invite.
         membership::INVITE if sender == origin && (sender == inviter || event.sender() == user) => {}
-        membership::KNOCK if sender == origin => {}
+        // A knock is refused by somebody in the room; of these the answer to the knock named some.
+        membership::KNOCK if sender == origin && (event.sender() == user || is_in_stripped(&pending, sender)) => {}
         _ => return refused("this server cannot tell whether that event is allowed"),
     }
     let outside = Outside { room: room.clone(), event: event.clone(), stripped: Vec::new() };
     pending::note(node, outside).await?;
     Ok(Ok(()))
+}
+
+/// Whether a server sent some of the state that a knock or invite came with, or none is known.
+fn is_in_stripped(pending: &pending::Pending, server: &ServerName) -> bool {
+    let stripped = &pending.part.stripped;
+    stripped.is_empty()
+        || stripped.iter().any(|event| {
+            let sender = event.get("sender").and_then(Value::as_str);
+            sender.and_then(|sender| sender.split_once(':')).is_some_and(|(_, of)| of == server.as_str())
+        })
 }
 
 async fn take_edu(node: &Arc<Node>, origin: &ServerName, raw: &Raw<Edu>) -> Answer<()> {

@@ -160,6 +160,49 @@ async fn events_that_build_on_nothing_do_not_hold_up_what_others_said() {
     until("the messages come", || two.messages(&room) == expected).await;
 }
 
+/// The signature covers what redactions leave, so whoever passes an event on can change the rest: the content is dropped then. The
+/// copy that came first was kept for good, and the right one taken for a repetition.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_came_with_a_changed_content_is_mended_by_a_right_copy_and_a_redacted_one_is_not() {
+    let hub = MemoryHub::new();
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
+    let room = one.public_room().await.id().to_owned();
+    two.join(&room, &one).await.expect("joined");
+    hub.cut(one.key(), two.key());
+    let id = one.say(&room, "the truth").await;
+    let right = {
+        let snapshot = one.node().store.snapshot().expect("a snapshot");
+        read::event_by_id(&snapshot, id.as_str()).expect("readable").expect("stored").row.json
+    };
+    let forged = right.replace("the truth", "a lie");
+    let copy = |text: &str| kith_room::receive::receive(text, &RoomVersionId::V12, &Default::default()).expect("valid");
+    let take = |text: &str| {
+        let (room, event) = (two.room(&room), Arc::new(copy(text)));
+        async move { room.receive(name(MALLORY).as_str(), vec![event]).await.expect("received").remove(0).1 }
+    };
+    assert_eq!(copy(&forged).event_id(), id);
+    assert_eq!(take(&forged).await, Received::Accepted);
+    assert_eq!(two.messages(&room), [""], "the lie is not shown");
+    assert_eq!(take(&forged).await, Received::Known);
+    assert_eq!(two.messages(&room), [""]);
+    assert_eq!(take(&right).await, Received::Known);
+    assert_eq!(two.messages(&room), ["the truth"]);
+    // What is redacted stays so, whatever copies come.
+    let redaction = kith::rooms::Draft {
+        redacts: Some(id.clone()),
+        ..kith::rooms::Draft::message(
+            one.user.clone(),
+            "m.room.redaction",
+            crate::world::object(json!({"redacts": id})),
+        )
+    };
+    one.room(&room).send(redaction).await.expect("redacted");
+    hub.heal(one.key(), two.key());
+    until("the redaction comes", || two.messages(&room) == [""]).await;
+    assert_eq!(take(&right).await, Received::Known);
+    assert_eq!(two.messages(&room), [""]);
+}
+
 /// An invite as Mallory's server sends it, for a room of its own.
 fn invite(to: &Peer, number: u64) -> (String, Value) {
     let creator = UserId::parse(format!("@mallory:{}", name(MALLORY))).expect("a user");

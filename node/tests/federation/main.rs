@@ -1,10 +1,12 @@
 //! Federation between nodes in one process.
 
+mod absence;
 mod hostile;
 mod memberships;
 mod messages;
 mod profiles;
 mod queries;
 mod requests;
+mod sending;
 mod without;
 mod world;

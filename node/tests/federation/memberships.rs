@@ -6,7 +6,10 @@ use kith_transport::memory::{Fault, MemoryHub};
 use ruma::RoomVersionId;
 use serde_json::{Map, Value, json};
 
-use crate::world::{Peer, object, until};
+use crate::{
+    requests::Stranger,
+    world::{Peer, object, until},
+};
 
 async fn two() -> (MemoryHub, Peer, Peer) {
     let hub = MemoryHub::new();
@@ -103,11 +106,17 @@ async fn a_knock_is_let_in() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_knock_can_be_refused_and_taken_back() {
-    let (_hub, one, two) = two().await;
+    let (hub, one, two) = two().await;
     let room = one.create_room(RoomVersionId::V12, json!({"join_rule": "knock"})).await.id().to_owned();
     let via = [one.node().server_name().to_owned()];
     let knock = || async { two.node().federation.knock(&two.user, &room, &via, &Map::new()).await };
     knock().await.expect("knocked");
+    // Somebody else who knows of it cannot end it.
+    let mallory = Stranger::new(&hub, 9);
+    let forged = mallory.forged_leave(&room, &two);
+    let (status, answer) = mallory.send(&two, forged).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(two.membership(&room, &two.user), Some(KNOCK), "{answer}");
     one.set_member(&room, &two.user, "leave").await;
     until("the knock is refused", || two.membership(&room, &two.user) == Some(LEAVE)).await;
     knock().await.expect("knocked again");

@@ -1,9 +1,10 @@
 //! Requests that are forged, misdirected, oversized or malformed.
 
 use http::{Method, Request, StatusCode};
+use kith_room::{Builder, Signer, build::build};
 use kith_transport::{Class, Network as _, Router, full, memory::MemoryHub, read_body};
 use ruma::{
-    OwnedServerName, ServerName,
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomVersionId, ServerName, UInt, UserId,
     api::{
         auth_scheme::AuthScheme as _,
         federation::authentication::{ServerSignatures, XMatrixSigningInput},
@@ -61,6 +62,22 @@ impl Stranger {
             body: json!({"origin": name(self.seed), "origin_server_ts": 1, "pdus": []}),
             tamper: |_| {},
         }
+    }
+
+    /// A transaction with an event that makes the user of `of` leave a room.
+    pub fn forged_leave(&self, room: &ruma::RoomId, of: &Peer) -> Forged<'static> {
+        let sender = UserId::parse(format!("@mallory:{}", name(self.seed))).expect("a user");
+        let content = serde_json::from_value(json!({"membership": "leave"})).expect("canonical");
+        let builder =
+            Builder::new(&sender, "m.room.member", content).state_key(of.user.as_str()).room_id(room.to_owned());
+        let nobodys = OwnedEventId::try_from(format!("${:0>43}", 1)).expect("an event ID");
+        let (server_name, key) = (name(self.seed), key_pair(self.seed));
+        let signer = Signer { server_name: &server_name, key: &key };
+        let at = MilliSecondsSinceUnixEpoch(UInt::from(1_700_000_000u32));
+        let event = build(builder, &RoomVersionId::V12, &[nobodys], &[], 5, at, signer).expect("an event");
+        let pdu: Value = serde_json::from_str(event.text()).expect("JSON");
+        let body = json!({"origin": server_name, "origin_server_ts": 1, "pdus": [pdu]});
+        Forged { body, path: "/_matrix/federation/v1/send/leave", ..self.honest(of) }
     }
 
     pub async fn send(&self, to: &Peer, forged: Forged<'_>) -> (StatusCode, Value) {

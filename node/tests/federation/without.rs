@@ -7,17 +7,19 @@ use std::sync::{
 
 use futures::future::BoxFuture;
 use kith_transport::{Body, Class, Network, NetworkError, NetworkEvent, PeerInfo, ServerKey, full};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 /// What a node is told on some path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Lack {
     /// Whatever the others say.
     Nothing,
-    /// That there is no such endpoint.
-    Endpoint(&'static str),
+    /// That there are no such endpoints.
+    Endpoints(&'static [&'static str]),
     /// The first time, no missing events.
     FirstMissingEvents,
+    /// That it is let into a room only when there is a permit, though it is in before.
+    JoinUntil(&'static Semaphore),
 }
 
 /// A network on which the others' answers lack something.
@@ -39,13 +41,23 @@ impl Network for Without {
         request: http::Request<Body>,
     ) -> BoxFuture<'static, Result<http::Response<Body>, NetworkError>> {
         let path = request.uri().path();
-        if self.lack == Lack::FirstMissingEvents
+        if let Lack::JoinUntil(permits) = self.lack
+            && path.contains("send_join")
+        {
+            let answer = self.inner.request(peer, class, request);
+            return Box::pin(async move {
+                let answer = answer.await;
+                let _permit = permits.acquire().await;
+                answer
+            });
+        }
+        if matches!(self.lack, Lack::FirstMissingEvents)
             && path.contains("get_missing_events")
             && !self.asked.swap(true, Ordering::Relaxed)
         {
             return Box::pin(async { Ok(http::Response::new(full(r#"{"events":[]}"#))) });
         }
-        if matches!(self.lack, Lack::Endpoint(lacking) if path.contains(lacking)) {
+        if matches!(self.lack, Lack::Endpoints(lacking) if lacking.iter().any(|part| path.contains(part))) {
             let mut response = http::Response::new(full(r#"{"errcode":"M_UNRECOGNIZED","error":"no"}"#));
             *response.status_mut() = http::StatusCode::NOT_FOUND;
             return Box::pin(async { Ok(response) });

@@ -71,6 +71,10 @@ pub const REMOTE_LISTS: Table<String, Json<RemoteList>> = Table::new("remote_dev
 /// when the device syncs from a token behind them.
 pub const TO_DEVICE: Table<(String, String, u64), ToDeviceMessage> = Table::new("to_device");
 
+/// `(user, device, server)` to how many of the messages in [`TO_DEVICE`] come from users of that server, so that each has its
+/// share. Bound: that of [`TO_DEVICE`].
+pub const TO_DEVICE_OF: Table<(String, String, String), u64> = Table::new("to_device_of");
+
 /// `(user, device, transaction ID)` of sent to-device messages, to when (unix milliseconds), so that a repeated request
 /// sends nothing twice. Bound: about 1,000 per device; goes with the device.
 pub const SENT_TO_DEVICE: Table<(String, String, String), u64> = Table::new("sent_to_device");
@@ -127,20 +131,27 @@ pub struct Backup {
 pub struct ToDeviceMessage {
     /// Since when it waits, unix milliseconds.
     pub since: u64,
+    /// The server of the sender, at most 255 bytes.
+    pub origin: String,
     /// The event as sync gives it: JSON text of an object with `type`, `sender` and `content`.
     pub event: String,
 }
 
 impl Value for ToDeviceMessage {
     fn encode(&self) -> Vec<u8> {
+        let origin = self.origin.get(..255).unwrap_or(&self.origin);
         let mut bytes = self.since.to_be_bytes().to_vec();
+        bytes.push(u8::try_from(origin.len()).unwrap_or_default());
+        bytes.extend_from_slice(origin.as_bytes());
         bytes.extend_from_slice(self.event.as_bytes());
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
         let (since, event) = bytes.split_first_chunk().ok_or_else(|| Corrupt::new("a time"))?;
-        let event = std::str::from_utf8(event).map_err(|_| Corrupt::new("UTF-8"))?;
-        Ok(Self { since: u64::from_be_bytes(*since), event: event.to_owned() })
+        let (length, rest) = event.split_first().ok_or_else(|| Corrupt::new("a length"))?;
+        let (origin, event) = rest.split_at_checked((*length).into()).ok_or_else(|| Corrupt::new("a server name"))?;
+        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Corrupt::new("UTF-8"));
+        Ok(Self { since: u64::from_be_bytes(*since), origin: text(origin)?.to_owned(), event: text(event)?.to_owned() })
     }
 }

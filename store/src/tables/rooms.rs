@@ -49,10 +49,15 @@ pub const ROOM_SERVERS: Table<(u64, String), u64> = Table::new("room_servers");
 pub const OUTGOING: Table<(String, u64), (u64, u64)> = Table::new("outgoing");
 /// `(room, event ID)` of received events that wait for their missing prev or auth events, with the origin and the PDU.
 pub const PARKED: Table<(u64, String), Json<ParkedRow>> = Table::new("parked");
+/// `(room, origin, event ID)` of each of [`PARKED`] to since when it waits, so that counting an origin's share reads no PDU.
+pub const PARKED_OF: Table<(u64, String, String), u64> = Table::new("parked_of");
 /// `(room, target event ID, relation type, event number)` of events that relate to another: edits, reactions, threads, references.
 pub const RELATIONS: Table<(u64, String, String, u64), String> = Table::new("relations");
 /// Event number of a redacted event to the event that redacted it.
 pub const REDACTED_BY: Table<u64, String> = Table::new("redacted_by");
+/// Event number of an event that came with another content than the one its sender hashed, so that only what all redactions leave
+/// could be kept. It is mended when a copy comes whose content is right.
+pub const STRIPPED: Table<u64, ()> = Table::new("stripped");
 /// `(room, target event ID, redaction's event ID)` of redactions that wait for their target to arrive: one for each such event.
 pub const WAITING_REDACTIONS: Table<(u64, String, String), Json<WaitingRedaction>> = Table::new("waiting_redactions");
 /// `(user, device, transaction ID, room)` to the event a client's send made, so that a repeated request sends nothing twice.

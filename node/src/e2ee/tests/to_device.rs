@@ -1,9 +1,13 @@
 //! Messages to devices.
 
+use kith_store::StoreError;
 use serde_json::{Value, json};
 
 use super::{next, sync};
-use crate::testing::{Client, TestNode};
+use crate::{
+    e2ee::to_device::{self, Message},
+    testing::{Client, TestNode},
+};
 
 async fn send(from: &Client, transaction: &str, to: &Client, device: &str, body: Value) {
     let messages = json!({ "messages": { &to.user: { device: body } } });
@@ -95,4 +99,45 @@ async fn messages_that_are_too_long_or_misshapen_are_refused() {
     alice.put(path, json!({})).await.fails(400, "M_BAD_JSON");
     alice.put(path, to(json!({ "n": 1 }))).await.ok();
     assert_eq!(numbers(&sync(&alice, None).await), [1]);
+}
+
+/// Whoever knew a user's name could fill the inbox of a sleeping device, and the room keys that waited in it went.
+#[tokio::test]
+async fn messages_of_strangers_do_not_push_out_what_waits_for_a_sleeping_device() {
+    let node = TestNode::start().await;
+    let (alice, bob) = (node.register("alice").await, node.register("bob").await);
+    send(&alice, "first", &bob, "*", json!({ "n": 1 })).await;
+    let flood = async |count: u64| {
+        let (user, device) = (bob.user.clone(), bob.device.clone());
+        let write = node.node().store.write(move |tx| {
+            for number in 0..count {
+                let message = Message {
+                    sender: "@mallory:stranger.example".to_owned(),
+                    kind: "org.example.note".to_owned(),
+                    content: json!({ "n": 1_000 + number }),
+                };
+                to_device::deliver(tx, &user, &device, &message, 5)?;
+            }
+            Ok::<(), StoreError>(())
+        });
+        write.await.expect("delivered");
+    };
+    flood(300).await;
+    send(&alice, "last", &bob, "*", json!({ "n": 2 })).await;
+    let mut all = Vec::new();
+    let mut since: Option<String> = None;
+    loop {
+        let answer = sync(&bob, since.as_deref()).await;
+        let more = numbers(&answer);
+        since = Some(next(&answer).to_owned());
+        if more.is_empty() {
+            break;
+        }
+        all.extend(more);
+    }
+    assert_eq!(all.len(), 102, "a stranger has its share and no more");
+    assert_eq!((all.first(), all.last()), (Some(&1), Some(&2)));
+    // Once they are read there is room again.
+    flood(3).await;
+    assert_eq!(numbers(&sync(&bob, since.as_deref()).await), [1_000, 1_001, 1_002]);
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use kith_room::{Event, keys::may_share};
 use kith_transport::Class;
 use ruma::{
@@ -13,10 +14,13 @@ use serde_json::{Map, Value};
 use super::{Failures, STEP, WHOLE_ROOM, complete, known_versions, version_of};
 use crate::{
     Node,
-    federation::{Federation, FederationError, pdus, rules},
+    federation::{Federation, FederationError, heads, pdus, rules},
     http::{Answer, MatrixError},
-    rooms::Received,
+    rooms::{Received, Room},
 };
+
+/// Servers beside the one joined through that are asked what was said during a join.
+const MOST_ASKED: usize = 3;
 
 /// Why joining through one server failed.
 enum Failure {
@@ -89,13 +93,35 @@ impl Federation {
         let pdu = pdus::raw(join.text()).map_err(Failure::Answer)?;
         let request = send_join::Request::new(room_id.to_owned(), join.event_id().to_owned(), pdu);
         // The answer may be lost; the same request again gets the same answer.
-        let answer = match self.client().request(server, request.clone(), Class::Bulk, WHOLE_ROOM).await {
+        let answer = match self.client().request_large(server, request.clone(), WHOLE_ROOM).await {
             Err(FederationError::Transport(error)) if error.maybe_delivered() => {
-                self.client().request(server, request, Class::Bulk, WHOLE_ROOM).await?
+                self.client().request_large(server, request, WHOLE_ROOM).await?
             }
             answer => answer?,
         };
         self.enter(node, server, room_id, &version, join, answer.room_state).await
+    }
+
+    /// The others see this node in the room as soon as one of them has let it in, and may have sent events before the room was
+    /// here, which were refused then. Their heads tell of these.
+    fn ask_what_was_said_meanwhile(&self, node: &Arc<Node>, server: &ServerName, room: &Room) {
+        let (node, server, room) = (node.clone(), server.to_owned(), room.clone());
+        let spawner = node.spawner.clone();
+        let task = async move {
+            let others = node.store.read(|read| crate::rooms::read::servers(read, room.number())).unwrap_or_default();
+            let connected = heads::connected_keys(&node);
+            let others = others
+                .into_iter()
+                .filter_map(|name| OwnedServerName::try_from(name).ok())
+                .filter(|name| *name != server && heads::is_connected(&connected, name))
+                .take(MOST_ASKED);
+            for server in std::iter::once(server.clone()).chain(others) {
+                if let Err(error) = heads::compare(&node, &server, &[room.number()]).await {
+                    tracing::debug!(room = %room.id(), %server, %error, "what was said during the join is not asked for");
+                }
+            }
+        };
+        spawner.spawn("after a join", task.boxed());
     }
 
     /// Takes the room in as the other server gave it.
@@ -143,6 +169,7 @@ impl Federation {
             })
             .map_err(Failure::Final)?;
         if !in_room && room.import_join(auth_chain, state, join.clone()).await.map_err(Failure::Answer)? {
+            self.ask_what_was_said_meanwhile(node, server, &room);
             return Ok(());
         }
         // Another user of ours is there already: the join is one more event of a room that is here.

@@ -32,7 +32,7 @@ use super::{Federation, pdus};
 use crate::{
     Node,
     http::{Answer, MatrixError},
-    rooms::{Received, Room, read},
+    rooms::{Received, Room, parking, read},
 };
 
 /// Rooms that are worked on at a time.
@@ -330,7 +330,7 @@ async fn drop_parked(node: &Arc<Node>, room: &Room, ids: Vec<String>) -> Answer<
     node.store
         .write(move |tx| {
             for id in ids {
-                PARKED.delete(tx, &(number, id))?;
+                parking::unpark(tx, number, &id)?;
             }
             Ok::<(), StoreError>(())
         })

@@ -7,7 +7,7 @@ use kith_store::{
     Counter, Json, Read, StoreError, Touched, Tx,
     tables::{
         federation::{DESTINATIONS, DestinationRow, OUTGOING_EDUS, OUTGOING_UPDATES, OutgoingEdu, OutgoingUpdate},
-        rooms::{EVENTS, OUTGOING, STREAM},
+        rooms::{EVENTS, EventRow, MEMBERS, OUTGOING, ROOM_SERVERS, STREAM},
     },
 };
 use ruma::{ServerName, api::federation::transactions::edu::Edu};
@@ -20,8 +20,8 @@ pub const MOST_PDUS: usize = 50;
 pub const MOST_EDUS: usize = 100;
 /// A destination that was away and lacks more events than this is sent the latest event of each room, and fetches the rest.
 const CATCH_UP_ABOVE: usize = 50;
-/// A transaction is not filled beyond this many bytes.
-const MOST_BYTES: usize = 6 << 20;
+/// A transaction is not filled beyond this many bytes, so that with one more event it is well below what every node takes.
+const MOST_BYTES: usize = 2 << 20;
 /// To-device messages that wait for one destination; then the oldest go.
 const MOST_WAITING: usize = 10_000;
 /// How long a to-device message waits, in milliseconds: 30 days.
@@ -58,8 +58,8 @@ pub fn enqueue_edu(tx: &mut Tx, destination: &ServerName, edu: &Edu, now: u64) -
         _ => {
             let name = destination.to_string();
             OUTGOING_EDUS.put(tx, &(name.clone(), row), &Json(OutgoingEdu { kind, content, since: now }))?;
-            // Counting costs, so it is done now and then.
-            if row.is_multiple_of(64) {
+            // Counting costs, so it is done now and then: by chance, as the numbers of one table's rows may be all odd.
+            if kith_store::now_and_then(row) {
                 expire(tx, &name, now)?;
             }
         }
@@ -105,21 +105,30 @@ pub(super) struct Transaction {
     updates: Vec<(String, String, u64)>,
     /// Whether it carries only what may be lost.
     pub(super) droppable: bool,
-    /// Whether events were left out that the destination has to fetch.
-    pub(super) caught_up: bool,
+    /// Whether the destination still counts as away: events were left out that it has to fetch, or rooms come later.
+    pub(super) still_away: bool,
 }
 
-/// Makes the next transaction, if something waits. `ephemeral` is drained as far as there is room; `away` says that the
-/// destination was not reached lately.
+/// How a transaction is to be made.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct How {
+    /// The destination was not reached lately, and may have missed much.
+    pub(super) away: bool,
+    /// It refused what came together: one event or one EDU at a time, so that only what is wrong is given up.
+    pub(super) single: bool,
+}
+
+/// Makes the next transaction, if something waits. `ephemeral` is drained as far as there is room.
 pub(super) fn compose(
     read: &dyn Read,
     destination: &str,
     ephemeral: &mut VecDeque<Value>,
-    away: bool,
+    How { away, single }: How,
     nonce: impl FnOnce() -> u64,
 ) -> Result<Option<Transaction>, StoreError> {
     let mut bytes = 0;
-    let (numbers, rooms, caught_up) = next_events(read, destination, away)?;
+    let most_pdus = if single { 1 } else { MOST_PDUS };
+    let (numbers, rooms, still_away) = next_events(read, destination, away && !single, most_pdus)?;
     let mut pdus = Vec::new();
     for number in numbers {
         if let Some(row) = EVENTS.get(read, &number)? {
@@ -133,7 +142,7 @@ pub(super) fn compose(
     let mut rows = Vec::new();
     for row in OUTGOING_EDUS.prefix(read, &destination.to_owned())? {
         // Some places are left for updates and for what is ephemeral.
-        if edus.len() >= MOST_EDUS - 20 || bytes > MOST_BYTES {
+        if edus.len() >= MOST_EDUS - 20 || bytes > MOST_BYTES || (single && (!rooms.is_empty() || !edus.is_empty())) {
             break;
         }
         let ((_, number), Json(edu)) = row?;
@@ -142,7 +151,7 @@ pub(super) fn compose(
     }
     let mut updates = Vec::new();
     for row in OUTGOING_UPDATES.prefix(read, &destination.to_owned())? {
-        if edus.len() >= MOST_EDUS - 5 || bytes > MOST_BYTES {
+        if edus.len() >= MOST_EDUS - 5 || bytes > MOST_BYTES || (single && (!rooms.is_empty() || !edus.is_empty())) {
             break;
         }
         let ((_, kind, user), Json(update)) = row?;
@@ -151,6 +160,7 @@ pub(super) fn compose(
     }
     let durable = edus.len();
     while edus.len() < MOST_EDUS
+        && !single
         && bytes <= MOST_BYTES
         && let Some(edu) = ephemeral.pop_front()
     {
@@ -171,7 +181,7 @@ pub(super) fn compose(
         hash.update(nonce().to_be_bytes());
     }
     let id = URL_SAFE_NO_PAD.encode(&hash.finalize()[..18]);
-    Ok(Some(Transaction { id, pdus, edus, rooms, rows, updates, droppable, caught_up }))
+    Ok(Some(Transaction { id, pdus, edus, rooms, rows, updates, droppable, still_away }))
 }
 
 fn push(edus: &mut Vec<Box<RawValue>>, edu: &Value) -> usize {
@@ -192,13 +202,23 @@ fn next_events(
     read: &dyn Read,
     destination: &str,
     away: bool,
+    most: usize,
 ) -> Result<(Vec<u64>, BTreeMap<u64, u64>, bool), StoreError> {
     let mut waiting = Vec::new();
+    // Rooms that it was in when the events were made and is not in any more: there it can ask for nothing, so it is sent all
+    // that it is entitled to, up to the event by which it left.
+    let mut left = BTreeMap::new();
     for row in OUTGOING.prefix(read, &destination.to_owned())? {
         let ((_, room), (sent, latest)) = row?;
         if sent < latest {
             waiting.push((room, sent, latest));
+            if !ROOM_SERVERS.contains(read, &(room, destination.to_owned()))? {
+                left.insert(room, users_of(read, room, destination)?);
+            }
         }
+    }
+    if away && !left.is_empty() {
+        waiting.retain(|(room, ..)| left.contains_key(room));
     }
     // Position, number and room of the next events of each room.
     let mut events: Vec<(u64, u64, u64)> = Vec::new();
@@ -213,7 +233,12 @@ fn next_events(
             (std::ops::Bound::Excluded(&(room, sent)), std::ops::Bound::Included(&(room, latest))),
         )? {
             let ((_, position), number) = row?;
-            if EVENTS.get(read, &number)?.is_some_and(|event| event.ours) {
+            let Some(event) = EVENTS.get(read, &number)?.filter(|event| event.ours) else { continue };
+            let entitled = match left.get(&room) {
+                Some(users) => concerns(read, &event, users)?,
+                None => true,
+            };
+            if entitled {
                 events.push((position, number, room));
                 found += 1;
                 if found > CATCH_UP_ABOVE {
@@ -222,18 +247,18 @@ fn next_events(
                 }
             }
         }
-        if away && events.len() > CATCH_UP_ABOVE {
+        if away && left.is_empty() && events.len() > CATCH_UP_ABOVE {
             return latest_events(read, &waiting);
         }
         // Nothing may be passed over: what lies before the others' next events is sent first.
-        if events.len() > 4 * MOST_PDUS {
+        if events.len() > 4 * most {
             events.sort_unstable();
-            events.truncate(MOST_PDUS + 1);
+            events.truncate(most + 1);
         }
     }
     events.sort_unstable();
-    let more = events.len() > MOST_PDUS;
-    events.truncate(MOST_PDUS);
+    let more = events.len() > most;
+    events.truncate(most);
     let mut rooms: BTreeMap<u64, u64> = BTreeMap::new();
     for &(position, _, room) in &events {
         rooms.insert(room, position);
@@ -242,7 +267,36 @@ fn next_events(
         // All that waits is in.
         rooms.extend(looked);
     }
-    Ok((events.into_iter().map(|(_, number, _)| number).collect(), rooms, false))
+    // The rooms that it is in come after those that it left, and then it may have to catch up.
+    Ok((events.into_iter().map(|(_, number, _)| number).collect(), rooms, away && !left.is_empty()))
+}
+
+/// The users of a server with any part in a room.
+fn users_of(read: &dyn Read, room: u64, server: &str) -> Result<Vec<String>, StoreError> {
+    let mut users = Vec::new();
+    for row in MEMBERS.prefix(read, &room)? {
+        let ((_, _, user), _) = row?;
+        if user.split_once(':').is_some_and(|(_, of)| of == server) {
+            users.push(user);
+        }
+    }
+    Ok(users)
+}
+
+/// Whether an event was made while one of these users was in the room, or is about the membership of one.
+fn concerns(read: &dyn Read, event: &EventRow, users: &[String]) -> Result<bool, StoreError> {
+    let about = |user: &String| event.json.contains("m.room.member") && event.json.contains(user.as_str());
+    if users.iter().any(about) {
+        return Ok(true);
+    }
+    for user in users {
+        let member = crate::rooms::read::state_event_at(read, event.state_before, "m.room.member", user)?;
+        let membership = member.as_ref().and_then(|member| member.content().get("membership")?.as_str());
+        if membership == Some("join") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The latest event of each room that waits, of as many rooms as a transaction takes.
@@ -380,6 +434,7 @@ mod tests {
                 event_id: format!("${number}"),
                 json,
             };
+            ROOM_SERVERS.put(tx, &(room, AWAY.to_owned()), &1)?;
             EVENTS.put(tx, &number, &row)?;
             STREAM.put(tx, &(room, position), &number)?;
             if ours {
@@ -392,7 +447,7 @@ mod tests {
     }
 
     fn next(store: &Store, away: bool) -> Option<Transaction> {
-        store.read(|read| compose(read, AWAY, &mut VecDeque::new(), away, || 0)).unwrap()
+        store.read(|read| compose(read, AWAY, &mut VecDeque::new(), How { away, single: false }, || 0)).unwrap()
     }
 
     fn bodies(transaction: &Transaction) -> Vec<String> {
@@ -425,7 +480,7 @@ mod tests {
         }
         let mut sent = Vec::new();
         while let Some(transaction) = next(&store, false) {
-            assert!(transaction.pdus.len() <= MOST_PDUS && !transaction.caught_up);
+            assert!(transaction.pdus.len() <= MOST_PDUS && !transaction.still_away);
             sent.extend(bodies(&transaction));
             deliver(&store, transaction);
         }
@@ -453,7 +508,7 @@ mod tests {
             event(&store, 2, true, &format!("two {number}"));
         }
         let transaction = next(&store, true).unwrap();
-        assert!(transaction.caught_up);
+        assert!(transaction.still_away);
         assert_eq!(bodies(&transaction), ["two 39", "one 39"]);
         deliver(&store, transaction);
         assert!(next(&store, true).is_none());
@@ -519,11 +574,11 @@ mod tests {
     fn what_may_be_lost_fills_the_transaction_up_and_the_rest_waits() {
         let store = store();
         let mut ephemeral: VecDeque<Value> = (0..150).map(|n| json!({"edu_type": "m.typing", "n": n})).collect();
-        let first = store.read(|read| compose(read, AWAY, &mut ephemeral, false, || 1)).unwrap().unwrap();
+        let first = store.read(|read| compose(read, AWAY, &mut ephemeral, How::default(), || 1)).unwrap().unwrap();
         assert!(first.droppable);
         assert_eq!((first.edus.len(), ephemeral.len()), (MOST_EDUS, 50));
         let mut again: VecDeque<Value> = (0..100).map(|n| json!({"edu_type": "m.typing", "n": n})).collect();
-        let second = store.read(|read| compose(read, AWAY, &mut again, false, || 2)).unwrap().unwrap();
+        let second = store.read(|read| compose(read, AWAY, &mut again, How::default(), || 2)).unwrap().unwrap();
         assert_ne!(first.id, second.id, "typing again is not the same typing");
     }
 }

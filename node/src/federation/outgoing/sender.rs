@@ -11,14 +11,17 @@ use ruma::{
 
 use super::{
     Destination, backoff,
-    queue::{self, Transaction},
+    queue::{self, How, Transaction},
 };
 use crate::{Node, federation::FederationError};
 
 /// How long a destination may take to answer a transaction.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// How often a transaction is offered to a server that refuses it, before it is given up.
+/// How often a transaction is offered to a server that refuses it, before what is in it is offered piece by piece; and how often
+/// a piece is, before it is given up.
 const MOST_REFUSALS: u32 = 5;
+/// The longest pause that a server may ask for without counting as away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What comes after an attempt.
 enum Next {
@@ -65,15 +68,16 @@ fn rest(node: &Arc<Node>, name: &OwnedServerName) -> bool {
 }
 
 fn make(node: &Arc<Node>, name: &OwnedServerName) -> Result<Option<Transaction>, StoreError> {
-    let (mut ephemeral, away) = {
+    let (mut ephemeral, how) = {
         let mut state = node.federation.outgoing.lock();
         let destination = state.entry(name.clone()).or_default();
         destination.woken = false;
         destination.seen = false;
-        (std::mem::take(&mut destination.ephemeral), destination.away)
+        let single = destination.refusals >= MOST_REFUSALS;
+        (std::mem::take(&mut destination.ephemeral), How { away: destination.away, single })
     };
     let made = node.store.read(|read| {
-        queue::compose(read, name.as_str(), &mut ephemeral, away, || {
+        queue::compose(read, name.as_str(), &mut ephemeral, how, || {
             node.store.allocate(kith_store::Counter::Transaction) ^ node.clock.now_ms().rotate_left(32)
         })
     });
@@ -82,7 +86,7 @@ fn make(node: &Arc<Node>, name: &OwnedServerName) -> Result<Option<Transaction>,
     while let Some(edu) = ephemeral.pop_back() {
         destination.ephemeral.push_front(edu);
     }
-    if matches!(&made, Ok(Some(transaction)) if !transaction.caught_up) || matches!(&made, Ok(None)) {
+    if matches!(&made, Ok(Some(transaction)) if !transaction.still_away) || matches!(&made, Ok(None)) {
         destination.away = false;
     }
     made
@@ -113,22 +117,43 @@ async fn deliver(node: &Arc<Node>, name: &OwnedServerName, transaction: Transact
             let refusals = {
                 let mut state = node.federation.outgoing.lock();
                 let destination = state.entry(name.clone()).or_default();
-                destination.refusals += 1;
+                // What is merely too much needs no second try.
+                let step = if error.status() == Some(http::StatusCode::PAYLOAD_TOO_LARGE) { MOST_REFUSALS } else { 1 };
+                destination.refusals += step;
                 destination.refusals
             };
-            if refusals < MOST_REFUSALS {
+            if refusals < 2 * MOST_REFUSALS {
                 return failed(node, name, &error.to_string(), error.retry_after());
             }
-            // What is wrong with it will stay wrong; the rest must not wait behind it. Events it held are found when heads
-            // are compared.
-            tracing::warn!(server = %name, %error, "a transaction is given up: the server refuses it");
+            // What is wrong with this one event or EDU will stay wrong; the rest must not wait behind it. An event is found
+            // when heads are compared.
+            tracing::warn!(server = %name, %error, "what a server refuses is given up");
             settle(node, name, transaction, true).await
+        }
+        Err(error) if error.status() == Some(http::StatusCode::TOO_MANY_REQUESTS) => {
+            match error.retry_after().filter(|pause| *pause <= LONGEST_PAUSE) {
+                Some(pause) => paused(node, name, pause, transaction),
+                None => failed(node, name, &error.to_string(), error.retry_after()),
+            }
         }
         Err(error) => {
             let retry_after = FederationError::retry_after(&error);
             failed(node, name, &error.to_string(), retry_after)
         }
     }
+}
+
+/// The destination is there and asks for a pause: nothing is lost by it, and it lacks nothing.
+fn paused(node: &Arc<Node>, name: &OwnedServerName, pause: Duration, transaction: Transaction) -> Next {
+    {
+        let mut state = node.federation.outgoing.lock();
+        let destination = state.entry(name.clone()).or_default();
+        destination.running = false;
+        destination.away |= transaction.still_away;
+        destination.retry_at = Some(node.clock.monotonic() + pause.max(Duration::from_millis(1)));
+    }
+    node.federation.outgoing.timer.notify_one();
+    Next::Wait
 }
 
 /// The transaction is done with: it leaves the queues.
@@ -138,7 +163,8 @@ async fn settle(node: &Arc<Node>, name: &OwnedServerName, transaction: Transacti
         let destination = state.entry(name.clone()).or_default();
         let known_failure = destination.failing_since != 0;
         destination.failures = 0;
-        destination.refusals = 0;
+        // Piece by piece until all that waits is through.
+        destination.refusals = if destination.refusals >= MOST_REFUSALS { MOST_REFUSALS } else { 0 };
         destination.failing_since = 0;
         destination.last_error.clear();
         if known_failure {

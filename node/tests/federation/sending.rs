@@ -1,0 +1,94 @@
+//! Servers that take what they are sent in their own way: they ask for pauses, or take only so much at once.
+
+use std::sync::{Arc, Mutex};
+
+use http::StatusCode;
+use kith::federation::outgoing::enqueue_edu;
+use kith_transport::{Router, full, memory::MemoryHub, read_body};
+use ruma::api::federation::transactions::edu::{DirectDeviceContent, Edu};
+use serde_json::{Value, json};
+
+use crate::{
+    requests::name,
+    world::{Peer, key, until},
+};
+
+const OTHER: u8 = 9;
+
+/// A server that answers transactions as `judge` says, and keeps the EDUs of those that it takes.
+fn server(
+    hub: &MemoryHub,
+    judge: impl Fn(&Value) -> (StatusCode, Value) + Send + Sync + 'static,
+) -> (Arc<kith_transport::memory::MemoryNetwork>, Arc<Mutex<Vec<String>>>) {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let judge = Arc::new(judge);
+    let keep = taken.clone();
+    let router = Router::new(move |request: http::Request<kith_transport::Body>| {
+        let (judge, keep) = (judge.clone(), keep.clone());
+        async move {
+            let is_transaction = request.uri().path().contains("/send/");
+            let body = read_body(request.into_body(), 1 << 20).await.unwrap_or_default();
+            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let (status, answer) = if is_transaction { judge(&body) } else { (StatusCode::NOT_FOUND, json!({})) };
+            if status.is_success() {
+                let edus = body["edus"].as_array().cloned().unwrap_or_default();
+                let ids = edus.iter().filter_map(|edu| edu["content"]["message_id"].as_str().map(str::to_owned));
+                keep.lock().expect("no panic").extend(ids);
+            }
+            let mut response = http::Response::new(full(answer.to_string()));
+            *response.status_mut() = status;
+            response
+        }
+    });
+    (hub.join(key(OTHER), router), taken)
+}
+
+async fn queue(peer: &Peer, ids: &[&str]) {
+    for id in ids {
+        let sender = peer.user.clone();
+        let now = peer.node().clock.now_ms();
+        let content = DirectDeviceContent::new(sender, "org.example.note".into(), (*id).into());
+        peer.node()
+            .store
+            .write(move |tx| enqueue_edu(tx, &name(OTHER), &Edu::DirectToDevice(content), now))
+            .await
+            .expect("queued");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_asks_for_a_pause_gets_it_and_does_not_count_as_away() {
+    let hub = MemoryHub::new();
+    let refusals = Mutex::new(3);
+    let (_network, taken) = server(&hub, move |_| {
+        let mut left = refusals.lock().expect("no panic");
+        if *left == 0 {
+            return (StatusCode::OK, json!({"pdus": {}}));
+        }
+        *left -= 1;
+        (StatusCode::TOO_MANY_REQUESTS, json!({"errcode": "M_LIMIT_EXCEEDED", "error": "slowly", "retry_after_ms": 20}))
+    });
+    let one = Peer::new(&hub, 1).await;
+    queue(&one, &["a", "b", "c"]).await;
+    let clock = kith::platform::SystemClock::new();
+    let begin = kith::platform::Clock::monotonic(&clock);
+    until("all come", || *taken.lock().expect("no panic") == ["a", "b", "c"]).await;
+    // As one that cannot be reached it would be tried again after 1, 2 and 4 seconds.
+    let took = kith::platform::Clock::monotonic(&clock) - begin;
+    assert!(took < std::time::Duration::from_secs(3), "{took:?}");
+    assert!(one.node().federation.status().expect("readable").iter().all(|status| status.away_since.is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_much_at_once_for_a_server_is_sent_piece_by_piece_and_nothing_is_thrown_away() {
+    let hub = MemoryHub::new();
+    let (_network, taken) = server(&hub, |body| match body["edus"].as_array().map_or(0, Vec::len) {
+        0 | 1 => (StatusCode::OK, json!({"pdus": {}})),
+        _ => (StatusCode::PAYLOAD_TOO_LARGE, json!({"errcode": "M_TOO_LARGE", "error": "too much"})),
+    });
+    let one = Peer::new(&hub, 1).await;
+    hub.cut(one.key(), key(OTHER));
+    queue(&one, &["a", "b", "c", "d"]).await;
+    hub.heal(one.key(), key(OTHER));
+    until("all come in order", || *taken.lock().expect("no panic") == ["a", "b", "c", "d"]).await;
+}
