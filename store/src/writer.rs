@@ -88,7 +88,8 @@ impl Shared {
     }
 
     fn run_batch(&self, waiting: &mut VecDeque<Box<dyn Job>>) {
-        let (snapshot, transaction) = match self.enough_space().and_then(|()| self.begin()) {
+        // First the database, then the space: one that has to be reopened is, or reads would fail until there is space again.
+        let (snapshot, transaction) = match self.begin().and_then(|begun| self.enough_space().map(|()| begun)) {
             Ok(begun) => begun,
             Err(error) => {
                 // Whatever builds on these changes waits behind them or asserts that they happened.

@@ -261,6 +261,29 @@ fn a_read_that_hits_a_bad_sector_does_not_stop_the_store() {
 }
 
 #[test]
+fn a_read_error_is_mended_although_the_disk_is_too_full_to_write() {
+    let disk = MemoryBackend::new();
+    let free = Arc::new(AtomicU64::new(u64::MAX));
+    let told = free.clone();
+    let options = Options {
+        cache_bytes: 0,
+        free_space: Some(Box::new(move || Some(told.load(Ordering::SeqCst)))),
+        reserve_bytes: 64 << 20,
+        ..inline()
+    };
+    let store = Store::open(disk.clone(), options).unwrap();
+    change(&store, 0).wait().unwrap();
+    free.store(1 << 20, Ordering::SeqCst);
+    disk.fail_once_after(0);
+    assert!(store.read(|snapshot| TOTALS.get(snapshot, &0)).is_err());
+    assert_eq!(store.read(|snapshot| TOTALS.get(snapshot, &0)).unwrap(), Some(1), "reads go on");
+    assert!(change(&store, 1).wait().unwrap_err().is_disk_full(), "and still nothing is written");
+    assert_eq!(check(&store), 1);
+    free.store(u64::MAX, Ordering::SeqCst);
+    change(&store, 1).wait().unwrap();
+}
+
+#[test]
 fn a_database_that_cannot_be_reopened_says_so_to_all() {
     let disk = MemoryBackend::new();
     let store = open(&disk);
