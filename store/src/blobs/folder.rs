@@ -169,8 +169,13 @@ impl BlobStore for FolderBlobs {
         let young = std::mem::take(&mut self.live.lock().unwrap_or_else(PoisonError::into_inner).young);
         for first in 0..=u8::MAX {
             for (name, path) in self.list_folder(first)? {
-                let live = || self.live.lock().unwrap_or_else(PoisonError::into_inner);
-                if young.contains(&name) || keep(&name)? || live().young.contains(&name) {
+                // `keep` may ask anything, so nothing is locked here.
+                if young.contains(&name) || keep(&name)? {
+                    continue;
+                }
+                // Held until the file is gone: a blob of this name may be finished in this very moment.
+                let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+                if live.young.contains(&name) {
                     continue;
                 }
                 let size = found(fs::metadata(&path))?.map_or(0, |metadata| metadata.len());
@@ -209,9 +214,12 @@ impl BlobWriter for Writer {
         let path = path(&self.root, name);
         let folder = path.parent().unwrap_or(&self.root);
         make_folder(folder)?;
-        // Young before it has its name: a sweep that meets it spares it.
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).young.insert(*name);
-        fs::rename(&self.path, &path)?;
+        {
+            // Under one lock, or a sweep that met an older blob of this name could take this one with it.
+            let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+            fs::rename(&self.path, &path)?;
+            live.young.insert(*name);
+        }
         self.done = true;
         sync_folder(folder)
     }
@@ -232,6 +240,37 @@ impl Drop for Writer {
 mod tests {
     use super::super::tests::{behaves, put, read};
     use super::*;
+
+    /// A sweep once looked whether a blob is young, let go of the lock, and removed it: when the same content was finished
+    /// between, an upload that was answered was gone.
+    #[test]
+    fn a_blob_that_is_finished_while_a_sweep_meets_an_orphan_of_its_name_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = FolderBlobs::open(dir.path(), 0).unwrap();
+        for round in 0..300u64 {
+            let name = put(&blobs, 1, b"content");
+            // No longer young.
+            blobs.sweep(&mut |_| Ok(true)).unwrap();
+            let (go, wait) = std::sync::mpsc::channel();
+            let blobs = &blobs;
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    let mut writer = blobs.begin().unwrap();
+                    writer.write_all(b"content").unwrap();
+                    wait.recv().unwrap();
+                    writer.finish(&name).unwrap();
+                });
+                let swept = blobs.sweep(&mut |_| {
+                    go.send(()).unwrap();
+                    // Another moment in each round, about as long as finishing takes.
+                    (0..round * 400).for_each(|n| drop(std::hint::black_box(n)));
+                    Ok(false)
+                });
+                swept.unwrap();
+            });
+            assert_eq!(read(blobs, &name, 0..99).unwrap(), b"content", "round {round}");
+        }
+    }
 
     #[test]
     fn a_folder_keeps_blobs() {
