@@ -28,8 +28,12 @@ pub struct Libp2pConfig {
     pub max_connections_per_peer: u32,
     /// Above this resident memory of the process, in bytes, new connections are refused.
     pub max_memory: usize,
-    /// Most requests of all peers together that are being handled at once; beyond it they are answered 503.
+    /// Most requests of all peers together that are being handled, or whose answers are being sent, at once; beyond it they
+    /// are answered 503. One peer may have an eighth of them. A quarter of them may be downloads, of which again one peer
+    /// may have an eighth.
     pub max_inbound_requests: usize,
+    /// A request's body of which nothing comes, and a response's of which nothing is taken, for this long is given up.
+    pub stalled_after: Duration,
 }
 
 impl Default for Libp2pConfig {
@@ -51,6 +55,7 @@ impl Default for Libp2pConfig {
             max_connections_per_peer: 4,
             max_memory: 1 << 30,
             max_inbound_requests: 1024,
+            stalled_after: Duration::from_secs(60),
         }
     }
 }

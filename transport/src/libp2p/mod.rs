@@ -2,7 +2,7 @@
 //!
 //! - [`config`]: what it is started with.
 //! - `driver` owns the swarm; `behaviour` hands every connection's streams to tasks; `link` and `serve` are what runs on
-//!   them; `table` holds what is known and decides; `mdns` finds peers on the local network.
+//!   them, `bodies` what passes through; `table` holds what is known and decides; `mdns` finds peers on the local network.
 //!
 //! Threats (DESIGN section 8) met here: a peer is known by the key it proved in the TLS or Noise handshake, and its greeting must
 //! show a node record of that key; connections, streams, requests, headers, windows and everything remembered are bounded; a
@@ -11,12 +11,14 @@
 
 mod addresses;
 mod behaviour;
+mod bodies;
 pub mod config;
 mod driver;
 mod io;
 mod link;
 mod mdns;
 mod paced;
+mod places;
 mod serve;
 mod setup;
 mod shared;

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use libp2p::Multiaddr;
 use libp2p::swarm::ConnectionId;
-use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use super::config::{Libp2pConfig, RecordParts, StartError};
 use super::link::{Channel, SendFailure};
+use super::places::Places;
 use super::table::Table;
 use super::table::dialing::REQUEST_RETRY;
 use crate::record::{NodeRecord, RecordError, SignedRecord};
@@ -28,8 +29,10 @@ pub(super) struct Shared {
     pub(super) events: broadcast::Sender<NetworkEvent>,
     /// Wakes the driver: there may be work in the table.
     pub(super) wake: Notify,
-    /// One permit for each request of any peer being handled.
-    pub(super) handlers: Arc<Semaphore>,
+    /// A place for each request of any peer that is handled, or whose answer is being sent.
+    pub(super) handlers: Arc<Places>,
+    /// A place for each download of any peer.
+    pub(super) downloads: Arc<Places>,
     /// Becomes true when the driver has ended.
     pub(super) ended: watch::Sender<bool>,
     parts: RecordParts,
@@ -62,7 +65,8 @@ impl Shared {
             next: parts.sequence.next(),
         };
         Ok(Self {
-            handlers: Arc::new(Semaphore::new(config.max_inbound_requests)),
+            handlers: Places::new(config.max_inbound_requests),
+            downloads: Places::new(config.max_inbound_requests / 4),
             config,
             secret,
             local,
