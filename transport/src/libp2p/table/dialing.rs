@@ -121,7 +121,7 @@ impl Table {
         let wanted = self.contacts.contains(&key);
         let peer = self.peer_mut(key, now);
         let was_nearby = peer.is_nearby();
-        let fresh = peer.seen_nearby(service, addresses, now);
+        let fresh = peer.seen_nearby(key, service, addresses, now);
         let again =
             !peer.connected && peer.announced.is_none_or(|at| now.saturating_duration_since(at) >= ANNOUNCE_AGAIN);
         if fresh || again {
@@ -141,7 +141,7 @@ impl Table {
     /// Discovery lost a service of a peer.
     pub(crate) fn gone_nearby(&mut self, key: ServerKey, service: &str, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&key)
-            && peer.gone_nearby(service, now)
+            && peer.gone_nearby(key, service, now)
         {
             self.tell(NetworkEvent::Lost { peer: key });
         }
