@@ -1,7 +1,7 @@
 //! Builds the swarm and its listeners.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use libp2p::{
     Multiaddr, PeerId, Transport, connection_limits, dns, identify, memory_connection_limits, noise, ping, quic, tcp,
     yamux,
 };
+use socket2::{Domain, Socket, Type};
 
 use super::behaviour::Behaviour;
 use super::config::{Libp2pConfig, MdnsMode, StartError};
@@ -148,7 +149,7 @@ fn listen(driver: &mut Driver) -> Result<Vec<ListenerId>, StartError> {
             Ok(())
         } else {
             // libp2p shares TCP ports between sockets, so a second node would not notice the first: ask the system plainly.
-            TcpListener::bind(SocketAddr::new(ip, port)).map(drop)
+            probe(SocketAddr::new(ip, port))
         };
         let result = result.and_then(|()| {
             driver.swarm.listen_on(address).map_err(|error| match error {
@@ -177,6 +178,20 @@ fn listen(driver: &mut Driver) -> Result<Vec<ListenerId>, StartError> {
         return Err(StartError::NoListener { reason: refusal });
     }
     Ok(listeners)
+}
+
+/// Whether nobody listens on this TCP address, asked in the way libp2p listens: on `[::]` for IPv6 alone, or it would meet our
+/// own listener on the same port of IPv4.
+fn probe(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // As std does it: connections of an earlier run that linger are nobody who listens.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)
 }
 
 /// The system's "in use" may be wrapped by libp2p.

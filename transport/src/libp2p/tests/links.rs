@@ -102,6 +102,25 @@ async fn a_port_in_use_is_named_with_the_way_out() {
     }
 }
 
+/// The probe for TCP once took both families, so a fixed port on all addresses of both was "in use" by the node itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_fixed_port_can_be_listened_on_for_both_families_and_both_transports() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        assert!(std::env::var_os("CI").is_none(), "there is no IPv6 here");
+        eprintln!("SKIPPED: no IPv6 on this machine");
+        return;
+    }
+    let port = free_port();
+    let listen = ["/ip4/0.0.0.0/udp/P/quic-v1", "/ip6/::/udp/P/quic-v1", "/ip4/0.0.0.0/tcp/P", "/ip6/::/tcp/P"]
+        .map(|address| address.replace('P', &port.to_string()));
+    let a = start(1, Libp2pConfig { listen: listen.to_vec(), ..config() }).await;
+    let router = Router::new(|_| async { http::Response::new(crate::empty()) });
+    let second = Libp2pConfig { listen: vec![listen[3].clone()], ..config() };
+    let error = Libp2pNetwork::start(second, secret(2), parts(2, 0), router).await.err().expect("the port is taken");
+    assert!(matches!(error, StartError::PortInUse { .. }), "{error}");
+    a.network.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unusable_addresses_in_the_configuration_are_named() {
     let router = || Router::new(|_| async { http::Response::new(crate::empty()) });
