@@ -104,6 +104,38 @@ async fn a_reserved_file_can_be_uploaded_once_by_its_owner() {
     assert_eq!(json(again).await["errcode"], "M_CANNOT_OVERWRITE_MEDIA");
 }
 
+/// A body whose end is still to come, and what ends it.
+fn unfinished(text: &'static str) -> (Body, tokio::sync::oneshot::Sender<()>) {
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let frames = futures::stream::unfold((Some(text), Some(ended)), |(text, ended)| async move {
+        if let Some(text) = text {
+            return Some((Ok::<_, std::io::Error>(text), (None, ended)));
+        }
+        let _ = ended?.await;
+        None
+    });
+    (Body::from_stream(frames), end)
+}
+
+#[tokio::test]
+async fn of_two_uploads_at_once_to_one_reservation_the_first_to_end_stays() {
+    let node = TestNode::start().await;
+    let alice = node.register("alice").await;
+    let reserved = alice.post("/_matrix/media/v1/create", json!({})).await.ok();
+    let place = reserved["content_uri"].as_str().unwrap().strip_prefix("mxc://").unwrap().to_owned();
+    let path = format!("/_matrix/media/v3/upload/{place}");
+    let (slow_body, end) = unfinished("slow");
+    let mut slow = Box::pin(call(&node, &alice, "PUT", &path, "text/plain", slow_body));
+    // It is under way: its reservation was looked at.
+    assert!(futures::poll!(&mut slow).is_pending());
+    assert_eq!(call(&node, &alice, "PUT", &path, "text/plain", "quick").await.status(), StatusCode::OK);
+    end.send(()).unwrap();
+    let late = slow.await;
+    assert_eq!(late.status(), StatusCode::CONFLICT);
+    assert_eq!(json(late).await["errcode"], "M_CANNOT_OVERWRITE_MEDIA");
+    assert_eq!(bytes(download(&node, &alice, &place).await).await, b"quick");
+}
+
 #[tokio::test]
 async fn a_thumbnail_is_smaller_and_what_is_no_image_has_none() {
     let node = TestNode::start().await;
