@@ -116,7 +116,7 @@ impl Node {
     /// Starts a node.
     pub async fn start(config: Config, platform: Platform) -> Result<Handle, StartError> {
         let Platform { clock, rng, spawner, storage, network, listeners, secret } = platform;
-        let identity = match secret {
+        let mut identity = match secret {
             Some(secret) => Identity::new(secret, &config)?,
             None => Identity::open(&config, &rng)?,
         };
@@ -141,6 +141,7 @@ impl Node {
         if let Some(floor) = store.read(|read| FACTS.get(read, &CLOCK_FLOOR.to_owned()))? {
             clock.floor(floor);
         }
+        identity::begin(&store, &mut identity, clock.now_ms()).await?;
 
         let notifier = Arc::new(Notifier::default());
         let activity = Arc::new(Activity::new(store.position()));
