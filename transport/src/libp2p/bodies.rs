@@ -127,7 +127,7 @@ impl Departures {
     /// Gives up what was not taken for so long. Runs for ever.
     pub(super) async fn watch(&self, patience: Duration) {
         loop {
-            tokio::time::sleep(patience / 4).await;
+            tokio::time::sleep((patience / 4).max(Duration::from_millis(10))).await;
             let now = Instant::now();
             let mut given_up = vec![];
             for leaver in self.open().bodies.values_mut() {

@@ -1,17 +1,20 @@
 //! What a libp2p network is started with, and why a start fails.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Sequence, ServerKey};
+use crate::{RecordStore, Sequence, ServerKey};
 
 /// Settings of [`super::Libp2pNetwork`]. `Default` suits a device on a home network.
 #[derive(Clone, Debug)]
 pub struct Libp2pConfig {
     /// Multiaddrs to listen on, for example `/ip4/0.0.0.0/udp/0/quic-v1` or `/ip6/::/tcp/4001`.
     pub listen: Vec<String>,
-    /// Multiaddrs, each ending in `/p2p/<peer id>`, of peers to know from the start. They are not contacted before
-    /// something is to be sent to them.
+    /// Multiaddrs, each ending in `/p2p/<peer id>`, of peers to connect to from the start on. They are dialled again, ever more
+    /// seldom, while they are away.
     pub known_peers: Vec<String>,
+    /// Where records of peers outlast this run; nowhere if there is none.
+    pub records: Option<Arc<dyn RecordStore>>,
     /// Discovery on the local network.
     pub mdns: MdnsConfig,
     /// How long a request waits for a connection.
@@ -46,6 +49,7 @@ impl Default for Libp2pConfig {
                 "/ip6/::/tcp/0".to_owned(),
             ],
             known_peers: vec![],
+            records: None,
             mdns: MdnsConfig::default(),
             connect_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(3),

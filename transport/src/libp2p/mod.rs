@@ -41,6 +41,8 @@ use shared::Shared;
 
 /// How long [`Network::shutdown`] waits at most.
 const SHUTDOWN: Duration = Duration::from_secs(6);
+/// How long [`Network::suspend`] waits at most for requests under way.
+const SUSPEND: Duration = Duration::from_secs(3);
 
 /// Peers over QUIC and TCP. Stops when dropped; [`Network::shutdown`] stops it in good order.
 pub struct Libp2pNetwork {
@@ -147,6 +149,22 @@ impl Network for Libp2pNetwork {
         self.shared.change(|table, now| table.redial_all(now));
     }
 
+    fn suspend(&self) -> BoxFuture<'static, ()> {
+        let shared = self.shared.clone();
+        async move {
+            shared.change(|table, now| table.suspend(now));
+            let deadline = tokio::time::Instant::now() + SUSPEND;
+            while !shared.table().connection_ids().is_empty() && tokio::time::Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        .boxed()
+    }
+
+    fn resume(&self) {
+        self.shared.change(|table, now| table.resume(now));
+    }
+
     fn set_contacts(&self, contacts: Vec<ServerKey>) {
         let local = self.shared.local;
         self.shared.change(|table, _| {
@@ -160,6 +178,14 @@ impl Network for Libp2pNetwork {
             }
             table.todo.contacts = true;
         });
+        let known: Vec<(SignedRecord, bool)> = {
+            let table = self.shared.table();
+            let of = |key| Some((table.records.latest(key)?.clone(), table.has_loopback(*key)));
+            table.contacts.iter().filter_map(of).collect()
+        };
+        for (record, within_device) in known {
+            self.shared.save_record(record.record().key, &record, within_device);
+        }
     }
 
     fn own_record(&self) -> Option<SignedRecord> {

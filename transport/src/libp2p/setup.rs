@@ -23,7 +23,7 @@ use super::driver::{Behaviours, Driver};
 use super::mdns::Mdns;
 use super::shared::Shared;
 use super::{addresses, link};
-use crate::{Class, ServerKey};
+use crate::{Class, ServerKey, SignedRecord};
 
 /// How long an attempt to connect may take on one address.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -36,6 +36,7 @@ const MAX_PENDING: u32 = 64;
 
 /// Builds and listens; the driver is to be run.
 pub(super) async fn start(shared: Arc<Shared>) -> Result<Driver, StartError> {
+    know_saved_records(&shared);
     know_configured_peers(&shared)?;
     let keypair = shared.secret.to_libp2p();
     let transport = transport(&keypair, &shared.config)?;
@@ -131,9 +132,26 @@ fn know_configured_peers(shared: &Shared) -> Result<(), StartError> {
         };
         let key = ServerKey::from_peer_id(&id).ok_or_else(|| invalid("its peer id is not of an ed25519 key".into()))?;
         let address = addresses::parse_for(key, text).map_err(|error| invalid(error.to_string()))?;
-        shared.change(|table, now| table.told(key, address, now));
+        shared.change(|table, now| {
+            table.told(key, address, now);
+            table.keep(key, now);
+        });
     }
     Ok(())
+}
+
+/// What earlier runs learned of where peers are.
+fn know_saved_records(shared: &Shared) {
+    for saved in shared.config.records.iter().flat_map(|records| records.load()) {
+        match SignedRecord::verify(&saved.record) {
+            Ok(record) if record.record().key != shared.local => {
+                let now_ms = shared.now_ms();
+                shared.change(|table, now| table.take_record(record, saved.within_device, now_ms, now));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "a record that was kept is left out"),
+        }
+    }
 }
 
 fn listen(driver: &mut Driver) -> Result<Vec<ListenerId>, StartError> {

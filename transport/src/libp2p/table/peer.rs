@@ -246,11 +246,7 @@ impl Table {
     /// What is known of a peer; room is made for it when it is new.
     pub(crate) fn peer_mut(&mut self, key: ServerKey, now: Instant) -> &mut Peer {
         if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&key) {
-            let victim = self
-                .peers
-                .iter()
-                .filter_map(|(key, peer)| Some((peer.worth(self.contacts.contains(key))?, *key)))
-                .min();
+            let victim = self.peers.iter().filter_map(|(key, peer)| Some((peer.worth(self.is_kept(key))?, *key))).min();
             if let Some((_, victim)) = victim {
                 self.peers.remove(&victim);
                 self.todo.dial.remove(&victim);
