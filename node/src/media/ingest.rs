@@ -145,6 +145,7 @@ where
         filename: about.filename.map(|text| text.chars().take(255).collect()),
         uploader: Some(user.to_string()),
         created: node.clock.now_ms(),
+        used: 0,
     };
     let key = (node.server_name().to_string(), id.clone());
     let is_reserved = reserved.is_some();
