@@ -1,5 +1,7 @@
 //! Starts the libp2p network as the section `[p2p]` of the configuration says (DESIGN section 5).
 
+mod records;
+
 use std::sync::Arc;
 
 use kith_store::{
@@ -15,13 +17,16 @@ use crate::{
     config::{self, Config},
     identity::{self, Identity},
     node::StartError,
+    platform::Clock,
 };
+use records::StoredRecords;
 
 /// Joins the network of peers.
 pub(crate) async fn start(
     config: &Config,
     identity: &Identity,
     store: &Store,
+    clock: &Arc<dyn Clock>,
     router: Router,
 ) -> Result<Arc<dyn Network>, StartError> {
     let sequence = next_sequence(store).await?;
@@ -29,6 +34,7 @@ pub(crate) async fn start(
     let settings = Libp2pConfig {
         listen: with_tcp(&config.p2p.listen),
         known_peers: config.p2p.bootstrap.clone(),
+        records: Some(Arc::new(StoredRecords { store: store.clone(), clock: clock.clone() })),
         mdns: MdnsConfig {
             mode: match config.p2p.mdns {
                 config::MdnsMode::Everyone => MdnsMode::Everyone,

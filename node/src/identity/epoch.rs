@@ -31,7 +31,8 @@ pub fn epoch(read: &dyn Read) -> Result<u64, StoreError> {
 /// The store's.
 pub(crate) async fn begin(store: &Store, identity: &mut Identity, now_ms: u64) -> Result<(), StoreError> {
     // Tables that were ever in use know when, and how often.
-    let is_new = store.position() == 0 && store.read(|read| FACTS.range(read, ..).map(|mut rows| rows.next().is_none()))?;
+    let is_new =
+        store.position() == 0 && store.read(|read| FACTS.range(read, ..).map(|mut rows| rows.next().is_none()))?;
     if !is_new || !identity.from_file {
         return Ok(());
     }
