@@ -7,12 +7,16 @@
 //! Threats met (DESIGN section 8): another user of the device, by permissions (folder 0700, file 0600, and a key that
 //! others can read is refused); an accident, by the name beside the key, which must belong to it.
 
+mod epoch;
 mod file;
 
 use std::path::{Path, PathBuf};
 
 use kith_transport::{KithName, SecretKey, ServerKey};
 use ruma::{OwnedServerName, ServerName};
+
+pub(crate) use epoch::begin;
+pub use epoch::epoch;
 
 use crate::config::Config;
 use crate::platform::Rng;
@@ -28,6 +32,10 @@ pub struct Identity {
     kith_name: Option<KithName>,
     /// Whether the key was made by this very call: the first start.
     pub created: bool,
+    /// Whether the key was there but the tables were not, so that the server begins anew under its old name.
+    pub began_anew: bool,
+    /// Whether the key is in the data folder, and not kept by the platform.
+    from_file: bool,
 }
 
 /// Why there is no identity. Each says what to do.
@@ -147,6 +155,7 @@ impl Identity {
         let mut identity = Self::new(SecretKey::from_seed(seed), config)?;
         if file::write_new(&path, &identity, rng)? {
             identity.created = true;
+            identity.from_file = true;
             return Ok(identity);
         }
         // Another process was quicker; its key counts.
@@ -185,7 +194,7 @@ impl Identity {
             return Err("the name does not belong to the key");
         }
         let server_name = ServerName::parse(name).map_err(|_| "the name is no server name")?;
-        Ok(Self { secret, server_name, kith_name, created: false })
+        Ok(Self { secret, server_name, kith_name, created: false, began_anew: false, from_file: false })
     }
 
     fn read(path: &Path) -> Result<Option<Self>, IdentityError> {
@@ -195,7 +204,8 @@ impl Identity {
         if secret.public() != stored.key {
             return Err(damaged("the secret and the public key do not belong together"));
         }
-        Self::from_parts(secret, &stored.server_name).map(Some).map_err(damaged)
+        let identity = Self::from_parts(secret, &stored.server_name).map_err(damaged)?;
+        Ok(Some(Self { from_file: true, ..identity }))
     }
 
     /// Whether the configuration leads to this very name.
@@ -252,6 +262,19 @@ pub fn beside(data_dir: &Path) -> Vec<String> {
     let listed = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
     let names = listed.map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|name| name == KEY_FILE || file::may_lie_there(name)).collect()
+}
+
+/// What it means that the key was there and the tables were not, and what to do, for the terminal.
+#[must_use]
+pub fn began_anew_warning(data_dir: &Path) -> String {
+    format!(
+        "The key of this server was found in {}, but none of its data. It starts EMPTY under its old name: accounts, rooms, \
+         messages and encryption keys are not here.\n\
+         If you have the rest of the data folder (`kith.redb` and `media`), stop now, before anything is done, and put it back.\n\
+         If not: make your accounts again. Other servers still count the former users as members of their rooms, and take this \
+         for a new beginning.",
+        data_dir.display()
+    )
 }
 
 /// What the owner should know about keeping the key, in one sentence.

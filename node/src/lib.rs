@@ -8,6 +8,7 @@ pub mod admin;
 pub mod cli;
 pub mod client_api;
 pub mod config;
+pub(crate) mod contacts;
 pub mod e2ee;
 pub mod ephemeral;
 pub mod federation;

@@ -27,6 +27,7 @@ use crate::{
     accounts::{self, Accounts},
     client_api,
     config::Config,
+    contacts::{self, Contacts},
     e2ee::{self, E2ee},
     ephemeral::{self, Ephemeral},
     federation::Federation,
@@ -81,6 +82,8 @@ pub struct Node {
     pub transport: Transport,
     /// What goes to and comes from other servers.
     pub federation: Federation,
+    /// Whom discovery shows us to.
+    pub(crate) contacts: Contacts,
     /// What is to do for end-to-end encryption.
     pub e2ee: E2ee,
     stop: watch::Sender<bool>,
@@ -116,7 +119,7 @@ impl Node {
     /// Starts a node.
     pub async fn start(config: Config, platform: Platform) -> Result<Handle, StartError> {
         let Platform { clock, rng, spawner, storage, network, listeners, secret } = platform;
-        let identity = match secret {
+        let mut identity = match secret {
             Some(secret) => Identity::new(secret, &config)?,
             None => Identity::open(&config, &rng)?,
         };
@@ -141,6 +144,7 @@ impl Node {
         if let Some(floor) = store.read(|read| FACTS.get(read, &CLOCK_FLOOR.to_owned()))? {
             clock.floor(floor);
         }
+        identity::begin(&store, &mut identity, clock.now_ms()).await?;
 
         let notifier = Arc::new(Notifier::default());
         let activity = Arc::new(Activity::new(store.position()));
@@ -156,7 +160,7 @@ impl Node {
             Rooms::new(store.clone(), clock.clone(), rng.fork(), identity.server_name().to_owned(), key.clone());
         let ephemeral = Ephemeral::new(&rng);
         let inbound = Arc::new(OnceLock::new());
-        let network = start_network(network, &config, &identity, &store, late(inbound.clone())).await?;
+        let network = start_network(network, &config, &identity, &store, &clock, late(inbound.clone())).await?;
         let timer = Arc::new(ClockTimer(clock.clone()));
         let transport = Transport::new(identity.server_name().as_str(), network, timer);
         let (stop, stopped) = watch::channel(false);
@@ -185,6 +189,7 @@ impl Node {
             rooms,
             sending: Default::default(),
             transport,
+            contacts: Contacts::default(),
             e2ee: E2ee::default(),
             stop,
         });
@@ -193,6 +198,7 @@ impl Node {
         node.store.on_commit(Box::new(move |committed| {
             if let Some(node) = listener.upgrade() {
                 node.federation.committed(committed);
+                node.contacts.committed(committed);
             }
         }));
         // What was noted before the last stop goes on.
@@ -208,6 +214,7 @@ impl Node {
         let client_router = crate::http::layers::around(client_router);
         let _ = inbound.set(Router::from_service(server_router.clone()));
         node.federation.start()?;
+        node.spawner.spawn("contacts", Box::pin(contacts::watch(node.clone())));
         e2ee::start(&node);
         let guarded = setup::host::guard(client_router.clone(), &node.config, &addresses);
         for listener in bound {
@@ -280,18 +287,19 @@ impl Handle {
         &self.addresses
     }
 
-    /// The device is about to sleep, or the app goes to the background: peers are left in good order. What is committed
-    /// stays; requests still work.
+    /// The device is about to sleep, or the app goes to the background: requests under way end, connections to peers are closed
+    /// so that they know at once, and nobody is dialled until [`Handle::resume`]. Takes a few seconds at most. What is committed
+    /// stays; requests of clients still work.
     pub async fn suspend(&self) {
         if let Some(network) = self.node.transport.network() {
-            network.network_changed();
+            network.suspend().await;
         }
     }
 
     /// The device woke up or its network changed: peers are dialled anew at once.
     pub async fn resume(&self) {
         if let Some(network) = self.node.transport.network() {
-            network.network_changed();
+            network.resume();
         }
     }
 
@@ -345,13 +353,14 @@ async fn start_network(
     config: &Config,
     identity: &Identity,
     store: &Store,
+    clock: &Arc<dyn Clock>,
     router: Router,
 ) -> Result<Option<Arc<dyn Network>>, StartError> {
     match choice {
         NetworkChoice::None => Ok(None),
         NetworkChoice::Given(join) => Ok(Some(join(identity.secret(), router))),
         NetworkChoice::Libp2p if !config.p2p.enabled => Ok(None),
-        NetworkChoice::Libp2p => crate::p2p::start(config, identity, store, router).await.map(Some),
+        NetworkChoice::Libp2p => crate::p2p::start(config, identity, store, clock, router).await.map(Some),
     }
 }
 

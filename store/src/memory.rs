@@ -3,7 +3,7 @@
 //! It behaves as a disk with a write cache: what was synced survives, and of what was written since the last sync any
 //! part may. Only pages that were written take memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -36,6 +36,8 @@ struct Disk {
     log: Vec<Write>,
     /// Operations until they fail, and whether only one does.
     fail: Option<(u64, bool)>,
+    /// Numbers of single operations that fail.
+    fail_at: BTreeSet<u64>,
     /// Most bytes of pages.
     capacity: Option<u64>,
     operations: u64,
@@ -93,10 +95,18 @@ impl MemoryBackend {
         self.disk().fail = Some((operations, true));
     }
 
-    /// Ends [`MemoryBackend::fail_after`] and [`MemoryBackend::full_after`].
+    /// Lets single operations fail, each named by how many others, failing ones included, come before it from now on.
+    pub fn fail_at(&self, operations: &[u64]) {
+        let mut disk = self.disk();
+        let now = disk.operations;
+        disk.fail_at = operations.iter().map(|operation| now.saturating_add(*operation)).collect();
+    }
+
+    /// Ends all that was told to fail, and [`MemoryBackend::full_after`].
     pub fn heal(&self) {
         let mut disk = self.disk();
         disk.fail = None;
+        disk.fail_at.clear();
         disk.capacity = None;
     }
 
@@ -208,7 +218,11 @@ impl Disk {
     /// Counts an operation; fails it if it is to fail.
     fn step(&mut self) -> io::Result<()> {
         self.check()?;
+        let number = self.operations;
         self.operations += 1;
+        if self.fail_at.remove(&number) {
+            return Err(io::Error::other("injected I/O error"));
+        }
         match &mut self.fail {
             Some((0, once)) => {
                 if *once {

@@ -88,7 +88,8 @@ impl Shared {
     }
 
     fn run_batch(&self, waiting: &mut VecDeque<Box<dyn Job>>) {
-        let (snapshot, transaction) = match self.enough_space().and_then(|()| self.begin()) {
+        // First the database, then the space: one that has to be reopened is, or reads would fail until there is space again.
+        let (snapshot, transaction) = match self.begin().and_then(|begun| self.enough_space().map(|()| begun)) {
             Ok(begun) => begun,
             Err(error) => {
                 // Whatever builds on these changes waits behind them or asserts that they happened.
@@ -240,13 +241,20 @@ impl Shared {
     /// The commit that failed may have reached the disk, or only the system's cache: redb writes the pages, syncs, then
     /// the header, syncs. So after reopening, one small commit is made: it writes the header anew, and when it succeeds,
     /// what is seen is durable.
+    ///
+    /// That confirming commit can fail as the first one did, having landed or not, and then the database is looked at
+    /// again. So that no look takes it for commit `number`, it is numbered above: a look that shows `number` or less tells
+    /// whether the commit landed; one that shows more shows a confirming commit, which was made on what the look before found.
     fn recover(&self, number: Option<u64>) -> Result<bool, StoreError> {
         let mut cause = String::new();
+        let mut landed = false;
         for _ in 0..REOPEN_ATTEMPTS {
-            match self.reopen(true) {
-                Ok(progress) => return Ok(number == Some(progress.commit)),
+            match self.reopen(true, number, &mut landed) {
+                Ok(()) => return Ok(landed),
                 // No space even for that. Reads shall go on, and the batch counts as failed.
-                Err(StoreError::DiskFull { .. }) if self.reopen(false).is_ok() => return Ok(false),
+                Err(StoreError::DiskFull { .. }) if self.reopen(false, number, &mut landed).is_ok() => {
+                    return Ok(false);
+                }
                 Err(error) => cause = error.to_string(),
             }
         }
@@ -260,8 +268,8 @@ impl Shared {
         Err(error)
     }
 
-    /// Gives what was found, before the confirming commit.
-    fn reopen(&self, confirm: bool) -> Result<meta::Progress, StoreError> {
+    /// Reopens once, notes in `landed` what is seen of commit `number`, and makes the confirming commit if told to.
+    fn reopen(&self, confirm: bool, number: Option<u64>, landed: &mut bool) -> Result<(), StoreError> {
         let progress;
         {
             let mut state = self.database.write().unwrap_or_else(PoisonError::into_inner);
@@ -272,7 +280,11 @@ impl Shared {
             let snapshot = Snapshot::new(database.begin_read()?);
             progress = meta::progress(&snapshot)?;
             self.counters.reload_marks(&snapshot)?;
-            self.commit.store(progress.commit, Ordering::Release);
+            if number.is_some_and(|number| progress.commit <= number) {
+                *landed = number == Some(progress.commit);
+            }
+            // Never lower than the number that failed: no later commit may be taken for it.
+            self.commit.store(progress.commit.max(number.unwrap_or(0)), Ordering::Release);
             self.position.store(progress.position, Ordering::Release);
             drop(snapshot);
             *state = State::Open(database);
@@ -282,7 +294,7 @@ impl Shared {
             let transaction = self.with_database(|database| Ok(database.begin_write()?))?;
             self.commit(transaction, &mut Overlay::default(), progress.position)?;
         }
-        Ok(progress)
+        Ok(())
     }
 
     /// The last commit: counters without holes. Failing it costs nothing but holes.

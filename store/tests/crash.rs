@@ -183,6 +183,44 @@ fn after_a_failed_commit_the_database_is_reopened_and_goes_on() {
     assert!(landed > 0, "no fault came after the point of no return");
 }
 
+/// The confirming commit of a recovery once had the number of the commit that had failed. When it failed in turn after it had
+/// reached the disk, the next look took it for the lost one, and a change that was nowhere was answered as durable; and a
+/// change that was there as failed, when the confirming commit covered its number.
+#[test]
+fn an_answer_is_true_when_the_disk_fails_a_second_time_while_the_database_is_reopened() {
+    // Operations of a commit, and of all that follows when it fails.
+    let operations = {
+        let disk = MemoryBackend::new();
+        let store = open(&disk);
+        change(&store, 0).wait().unwrap();
+        let before = disk.operations();
+        disk.fail_once_after(0);
+        assert!(change(&store, 1).wait().is_err());
+        let failing = disk.operations() - before;
+        let before = disk.operations();
+        change(&store, 1).wait().unwrap();
+        (disk.operations() - before, failing)
+    };
+    let (mut landed, mut lost) = (0, 0);
+    for first in 0..operations.0 {
+        for second in first + 1..first + operations.1 + 8 {
+            let disk = MemoryBackend::new();
+            let store = open(&disk);
+            change(&store, 0).wait().unwrap();
+            disk.fail_at(&[first, second]);
+            let answer = change(&store, 1).wait();
+            disk.heal();
+            let twice = store.stats().reopened > 1;
+            let total = check(&store);
+            assert_eq!(total, if answer.is_ok() { 2 } else { 1 }, "faults at {first} and {second}: {answer:?}");
+            landed += u64::from(twice && answer.is_ok());
+            lost += u64::from(twice && answer.is_err());
+            assert_eq!(check(&open(&disk.crash(first + second))), total, "faults at {first} and {second}");
+        }
+    }
+    assert!(landed > 0 && lost > 0, "{landed} landed and {lost} were lost, then the disk failed again");
+}
+
 #[test]
 fn all_that_waits_is_answered_when_a_commit_fails() {
     let disk = MemoryBackend::new();
@@ -220,6 +258,29 @@ fn a_read_that_hits_a_bad_sector_does_not_stop_the_store() {
     assert_eq!(store.read(|snapshot| TOTALS.get(snapshot, &0)).unwrap(), Some(20));
     assert_eq!(check(&store), 20);
     change(&store, 20).wait().unwrap();
+}
+
+#[test]
+fn a_read_error_is_mended_although_the_disk_is_too_full_to_write() {
+    let disk = MemoryBackend::new();
+    let free = Arc::new(AtomicU64::new(u64::MAX));
+    let told = free.clone();
+    let options = Options {
+        cache_bytes: 0,
+        free_space: Some(Box::new(move || Some(told.load(Ordering::SeqCst)))),
+        reserve_bytes: 64 << 20,
+        ..inline()
+    };
+    let store = Store::open(disk.clone(), options).unwrap();
+    change(&store, 0).wait().unwrap();
+    free.store(1 << 20, Ordering::SeqCst);
+    disk.fail_once_after(0);
+    assert!(store.read(|snapshot| TOTALS.get(snapshot, &0)).is_err());
+    assert_eq!(store.read(|snapshot| TOTALS.get(snapshot, &0)).unwrap(), Some(1), "reads go on");
+    assert!(change(&store, 1).wait().unwrap_err().is_disk_full(), "and still nothing is written");
+    assert_eq!(check(&store), 1);
+    free.store(u64::MAX, Ordering::SeqCst);
+    change(&store, 1).wait().unwrap();
 }
 
 #[test]

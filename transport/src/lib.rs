@@ -24,7 +24,7 @@ pub use network::{
     Body, BodyError, BoxError, Class, Network, NetworkError, NetworkEvent, PeerInfo, RemotePeer, Router,
     TransportError, boxed, empty, full, read_body,
 };
-pub use record::{NodeRecord, RecordBook, RecordError, Sequence, SignedRecord};
+pub use record::{NodeRecord, RecordBook, RecordError, RecordStore, SavedRecord, Sequence, SignedRecord};
 pub use secret::SecretKey;
 pub use stats::{Stats, StatsSnapshot};
 pub use transport::{Timer, TokioTimer, Transport};

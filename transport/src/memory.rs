@@ -54,6 +54,7 @@ struct Node {
     router: Router,
     events: broadcast::Sender<NetworkEvent>,
     record: Option<SignedRecord>,
+    contacts: Vec<ServerKey>,
 }
 
 impl MemoryHub {
@@ -70,7 +71,7 @@ impl MemoryHub {
         let network =
             Arc::new(MemoryNetwork { key, hub: self.0.clone(), events: events.clone(), alive: Mutex::new(true) });
         let before = state.links();
-        let node = Node { router, events, record: None };
+        let node = Node { router, events, record: None, contacts: vec![] };
         state.nodes.insert(key, node);
         state.announce(&before);
         network
@@ -113,6 +114,11 @@ impl MemoryHub {
     pub fn fail(&self, from: ServerKey, to: ServerKey, passing: u64, fault: Fault) {
         let mut state = self.lock();
         state.faults.entry((from, to)).or_default().push((passing, fault));
+    }
+
+    /// The contacts that a node told last; none if it is not there.
+    pub fn contacts(&self, key: ServerKey) -> Vec<ServerKey> {
+        self.lock().nodes.get(&key).map(|node| node.contacts.clone()).unwrap_or_default()
     }
 
     /// How many requests were tried in all.
@@ -359,6 +365,14 @@ impl Network for MemoryNetwork {
     fn dial(&self, _peer: ServerKey) {}
 
     fn network_changed(&self) {}
+
+    fn set_contacts(&self, contacts: Vec<ServerKey>) {
+        if let Some(hub) = self.hub()
+            && let Some(node) = lock(&hub).nodes.get_mut(&self.key)
+        {
+            node.contacts = contacts;
+        }
+    }
 
     fn own_record(&self) -> Option<SignedRecord> {
         let hub = self.hub()?;

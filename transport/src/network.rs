@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 
 use crate::record::{RecordError, SignedRecord};
 use crate::stats::StatsSnapshot;
-use crate::{NameError, ServerKey};
+use crate::{KithName, NameError, ServerKey};
 
 /// Any error, as bodies carry it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -202,7 +202,7 @@ impl NetworkEvent {
 pub struct PeerInfo {
     /// Its key.
     pub key: ServerKey,
-    /// Its full server name, from its own signed record.
+    /// Its full server name as its own signed record says: see [`PeerInfo::proven_name`] for what that proves.
     pub server_name: Option<String>,
     /// Whether requests reach it now.
     pub connected: bool,
@@ -216,6 +216,22 @@ pub struct PeerInfo {
     pub last_seen: Option<Duration>,
     /// The last measured round trip.
     pub rtt: Option<Duration>,
+}
+
+impl PeerInfo {
+    /// The server name of its record, if the name itself proves that it is this peer's: it is made of the peer's key.
+    pub fn proven_name(&self) -> Option<&str> {
+        self.server_name.as_deref().filter(|name| is_made_of(name, self.key))
+    }
+
+    /// The DNS name that its record claims. Anybody can claim any: nothing here proves it.
+    pub fn claimed_name(&self) -> Option<&str> {
+        self.server_name.as_deref().filter(|name| !is_made_of(name, self.key))
+    }
+}
+
+fn is_made_of(name: &str, key: ServerKey) -> bool {
+    matches!(KithName::parse(name), Ok(Some(name)) if name.key == key)
 }
 
 /// Requests between adjacent authenticated peers. Object-safe; held as `Arc<dyn Network>`.
@@ -251,6 +267,17 @@ pub trait Network: Send + Sync + 'static {
 
     /// The platform's network changed: connections that no longer work are replaced at once.
     fn network_changed(&self);
+
+    /// The device is about to sleep: requests under way end, connections are closed so that peers know at once, and none is made
+    /// until [`Network::resume`]. Waits until that is done (bounded by a few seconds). Peers may still connect.
+    fn suspend(&self) -> BoxFuture<'static, ()> {
+        futures::future::ready(()).boxed()
+    }
+
+    /// The device is awake: who was connected or is wanted is dialled at once.
+    fn resume(&self) {
+        self.network_changed();
+    }
 
     /// Those whom we recognise, and who recognise us, where discovery shows itself to contacts only.
     fn set_contacts(&self, _contacts: Vec<ServerKey>) {}

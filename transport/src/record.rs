@@ -7,12 +7,14 @@
 
 mod book;
 mod canonical;
+mod store;
 
 use bytes::Bytes;
 use data_encoding::BASE64_NOPAD;
 use serde_json::{Map, Value};
 
 pub use book::{Insert, RecordBook, RecordCounts};
+pub use store::{RecordStore, SavedRecord};
 
 use crate::{KithName, SecretKey, ServerKey};
 

@@ -162,7 +162,8 @@ impl NodeAdmin {
 
 fn peer(info: PeerInfo) -> Peer {
     Peer {
-        server_name: info.server_name.unwrap_or_else(|| info.key.to_string()),
+        server_name: info.proven_name().map_or_else(|| info.key.to_string(), str::to_owned),
+        unverified_name: info.claimed_name().map(str::to_owned),
         peer_id: info.key.peer_id().to_string(),
         connected: info.connected,
         direct: info.direct,

@@ -88,8 +88,11 @@ pub struct StoreStatus {
 /// A peer on the network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Peer {
-    /// Its server name; without its record yet, its key.
+    /// Its server name, if it is made of the peer's key; else, and without its record yet, its key.
     pub server_name: String,
+    /// The DNS name that it says it has. Nothing proves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unverified_name: Option<String>,
     /// Its peer id.
     pub peer_id: String,
     /// Whether requests reach it now.

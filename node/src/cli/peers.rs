@@ -25,6 +25,14 @@ pub(super) async fn peers(config: &Config, options: &Output) -> Result<(), Failu
     Ok(())
 }
 
+/// A peer's name for people: what its key proves, and beside it what it merely says.
+pub(super) fn shown_name(proven: &str, claimed: Option<&str>) -> String {
+    match claimed {
+        Some(claimed) => format!("{} (says it is {}: unverified)", clean(proven), clean(claimed)),
+        None => clean(proven),
+    }
+}
+
 fn row(peer: &Peer) -> Vec<String> {
     let state = match (peer.connected, peer.direct, peer.nearby) {
         (true, _, true) => "near, connected",
@@ -34,7 +42,7 @@ fn row(peer: &Peer) -> Vec<String> {
         (false, _, false) => "away",
     };
     vec![
-        clean(&peer.server_name),
+        shown_name(&peer.server_name, peer.unverified_name.as_deref()),
         state.to_owned(),
         peer.rtt_ms.map_or_else(|| "-".to_owned(), |rtt| format!("{rtt:.1} ms")),
         peer.last_seen_s.map_or_else(
@@ -100,4 +108,15 @@ fn queue_row(queue: &Queue, now_ms: u64) -> Vec<String> {
 
 fn list(items: &[String]) -> String {
     if items.is_empty() { "nothing".to_owned() } else { items.join(", ") }
+}
+
+#[cfg(test)]
+mod names {
+    use super::shown_name;
+
+    #[test]
+    fn a_name_that_a_peer_merely_claims_is_shown_as_unverified_beside_its_key() {
+        assert_eq!(shown_name("key", None), "key");
+        assert_eq!(shown_name("key", Some("matrix.org")), "key (says it is matrix.org: unverified)");
+    }
 }

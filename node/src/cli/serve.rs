@@ -13,7 +13,8 @@ use tokio::sync::{broadcast, mpsc};
 use super::args::Serve;
 use super::browser::{self, Opened};
 use super::exit::Failure;
-use super::text::{bold, clean, duration, line};
+use super::peers::shown_name;
+use super::text::{bold, duration, line};
 use crate::admin::{self, NodeAdmin};
 use crate::config::Config;
 use crate::identity;
@@ -96,6 +97,10 @@ async fn welcome(handle: &Handle, owner: &NodeAdmin, options: &Serve) -> Option<
         line(format!("\nThis is the first start. {}", identity::backup_hint(&node.config.data_dir)));
         line("The server name stands in every account and room, and cannot be changed later.");
     }
+    if node.identity.began_anew {
+        line(format!("\n{}", bold(&identity::began_anew_warning(&node.config.data_dir))));
+        tracing::warn!("the key is there, but its data are not: this server begins anew under its old name");
+    }
     let opened = match owner.setup_link().await {
         Ok(Some(link)) => {
             line(format!("\nMake your account here (the link works once, for an hour):\n  {}", bold(&link)));
@@ -154,8 +159,13 @@ async fn tell_peers(network: Arc<dyn kith_transport::Network>, mut events: broad
 }
 
 fn name_of(network: &dyn kith_transport::Network, key: ServerKey) -> String {
-    let record = network.peers().into_iter().find(|peer| peer.key == key).and_then(|peer| peer.server_name);
-    record.map_or_else(|| key.to_string(), |name| clean(&name))
+    match network.peers().into_iter().find(|peer| peer.key == key) {
+        Some(peer) => {
+            let proven = peer.proven_name().map_or_else(|| key.to_string(), str::to_owned);
+            shown_name(&proven, peer.claimed_name())
+        }
+        None => key.to_string(),
+    }
 }
 
 /// Tells systemd (`Type=notify`) that the node is up, by the datagram of sd_notify(3).

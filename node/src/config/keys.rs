@@ -196,6 +196,8 @@ section! {
         upload_size: u64 = 100 << 20, Kind::Size, default "\"100 MiB\"";
         /// The largest file that is fetched from another server.
         remote_media_size: u64 = 100 << 20, Kind::Size, default "\"100 MiB\"";
+        /// How much is kept of files of other servers. Beyond it, those not asked for longest are dropped, to be fetched again.
+        remote_media_cache: u64 = 1 << 30, Kind::Size, default "\"1 GiB\"";
         /// The largest body of any other client request.
         client_body_size: u64 = 8 << 20, Kind::Size, default "\"8 MiB\"";
         /// The largest body of a federation request.

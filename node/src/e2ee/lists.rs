@@ -14,13 +14,12 @@ use kith_store::{
             DEVICE_LIST_CHANGED_AT, DEVICE_LIST_CHANGES, DEVICE_STREAM_IDS, MEMBER_CHANGED_AT, MEMBER_CHANGES,
             NEWCOMERS, SIGNED_USERS, UNANNOUNCED,
         },
-        node::{EPOCH, FACTS},
         rooms::{CURRENT_STATE, EVENTS, MEMBERS, USER_ROOMS, UserRoomRow, membership},
     },
 };
 
 use super::server_of;
-use crate::rooms::read;
+use crate::{identity::epoch, rooms::read};
 
 /// What [`Touched::Other`] says when a change waits to be queued for other servers.
 pub const UNANNOUNCED_CHANGE: &str = "unannounced device change";
@@ -89,11 +88,6 @@ pub fn note_server(tx: &mut Tx, server: &str, room: u64) -> Result<(), StoreErro
     NEWCOMERS.put(tx, &(server.to_owned(), room), &())?;
     tx.touch(Touched::Other(UNANNOUNCED_CHANGE));
     Ok(())
-}
-
-/// How often a backup of this node was restored.
-fn epoch(read: &dyn Read) -> Result<u64, StoreError> {
-    Ok(FACTS.get(read, &EPOCH.to_owned())?.unwrap_or(1))
 }
 
 /// A stream ID as other servers compare it: after a restored backup it is higher than all before. It stays an exact

@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use kith_store::{
     Json, StoreError,
     blobs::{BlobName, BlobWriter},
-    tables::media::{MEDIA, MediaRow, RESERVED, ReservedRow},
+    tables::media::{BLOB_USES, MEDIA, MediaRow, RESERVED, ReservedRow},
 };
 use kith_transport::BoxError;
 use ruma::UserId;
@@ -145,12 +145,31 @@ where
         filename: about.filename.map(|text| text.chars().take(255).collect()),
         uploader: Some(user.to_string()),
         created: node.clock.now_ms(),
+        used: 0,
     };
-    if let Some(id) = reserved {
-        node.store.write(move |tx| RESERVED.delete(tx, &id)).await?;
-    }
-    super::note(node, node.server_name(), &id, None, row).await?;
+    let key = (node.server_name().to_string(), id.clone());
+    let is_reserved = reserved.is_some();
+    // One change: a crash leaves the reservation or the file, and of two uploads to one reservation the first wins.
+    node.store
+        .write(move |tx| {
+            if is_reserved {
+                if MEDIA.contains(tx, &key)? {
+                    return Err(overwrite());
+                }
+                if !RESERVED.delete(tx, &key.1)? {
+                    return Err(MatrixError::not_found("the reservation of this media ID has expired"));
+                }
+            }
+            BLOB_USES.put(tx, &(row.blob.clone(), key.0.clone(), key.1.clone()), &())?;
+            MEDIA.put(tx, &key, &Json(row))?;
+            Ok(())
+        })
+        .await?;
     Ok(id)
+}
+
+fn overwrite() -> MatrixError {
+    MatrixError::new(http::StatusCode::CONFLICT, "M_CANNOT_OVERWRITE_MEDIA", "this file is uploaded already")
 }
 
 /// Reserves a media ID for an upload to come. Gives it and when the reservation ends.
@@ -190,14 +209,11 @@ pub(super) fn is_reserved(node: &Arc<Node>, id: &str) -> Answer<bool> {
     Ok(row.is_some_and(|Json(row)| row.expires >= node.clock.now_ms()))
 }
 
+/// Whether an upload may begin; whether it counts is decided when it is stored.
 fn check_reserved(node: &Arc<Node>, user: &UserId, id: &str) -> Answer<()> {
     let key = (node.server_name().to_string(), id.to_owned());
     if node.store.read(|read| MEDIA.contains(read, &key))? {
-        return Err(MatrixError::new(
-            http::StatusCode::CONFLICT,
-            "M_CANNOT_OVERWRITE_MEDIA",
-            "this file is uploaded already",
-        ));
+        return Err(overwrite());
     }
     match node.store.read(|read| RESERVED.get(read, &id.to_owned()))? {
         Some(Json(row)) if row.expires < node.clock.now_ms() => {

@@ -64,6 +64,9 @@ pub async fn find(node: &Arc<Node>, server: &ServerName, id: &str, fetch: bool) 
     }
     let key = (server.to_string(), id.to_owned());
     if let Some(Json(row)) = node.store.read(|read| MEDIA.get(read, &key))? {
+        if server != node.server_name() {
+            remote::note_use(node, key, &row);
+        }
         return Ok(row);
     }
     if server == node.server_name() {

@@ -1,5 +1,5 @@
 //! Clearing away: blobs that no row names (a crash came between file and row, or the row was deleted), unfinished files,
-//! reservations nobody used.
+//! reservations nobody used, files of other servers beyond what is kept of them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,6 +9,7 @@ use kith_store::{
     tables::media::{BLOB_USES, RESERVED},
 };
 
+use super::remote;
 use crate::{
     Node,
     http::{Answer, MatrixError},
@@ -18,7 +19,7 @@ use crate::{
 /// How long after the start the first sweep waits, so that it does not slow the start down.
 const FIRST: Duration = Duration::from_secs(120);
 /// How often is swept.
-const EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+const EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Sweeps once in a while, for as long as the node runs.
 pub(crate) async fn run(node: Arc<Node>) {
@@ -57,6 +58,10 @@ pub(super) async fn once(node: &Arc<Node>) -> Answer<Swept> {
             Ok::<_, StoreError>(())
         })
         .await?;
+    let dropped = remote::trim(node, node.config.limits.remote_media_cache).await?;
+    if dropped > 0 {
+        tracing::info!(files = dropped, "files of other servers that were not asked for lately were dropped");
+    }
     let (blobs, store) = (node.blobs.clone(), node.store.clone());
     node.spawner
         .blocking("sweep media", move || {

@@ -104,6 +104,38 @@ async fn a_reserved_file_can_be_uploaded_once_by_its_owner() {
     assert_eq!(json(again).await["errcode"], "M_CANNOT_OVERWRITE_MEDIA");
 }
 
+/// A body whose end is still to come, and what ends it.
+fn unfinished(text: &'static str) -> (Body, tokio::sync::oneshot::Sender<()>) {
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let frames = futures::stream::unfold((Some(text), Some(ended)), |(text, ended)| async move {
+        if let Some(text) = text {
+            return Some((Ok::<_, std::io::Error>(text), (None, ended)));
+        }
+        let _ = ended?.await;
+        None
+    });
+    (Body::from_stream(frames), end)
+}
+
+#[tokio::test]
+async fn of_two_uploads_at_once_to_one_reservation_the_first_to_end_stays() {
+    let node = TestNode::start().await;
+    let alice = node.register("alice").await;
+    let reserved = alice.post("/_matrix/media/v1/create", json!({})).await.ok();
+    let place = reserved["content_uri"].as_str().unwrap().strip_prefix("mxc://").unwrap().to_owned();
+    let path = format!("/_matrix/media/v3/upload/{place}");
+    let (slow_body, end) = unfinished("slow");
+    let mut slow = Box::pin(call(&node, &alice, "PUT", &path, "text/plain", slow_body));
+    // It is under way: its reservation was looked at.
+    assert!(futures::poll!(&mut slow).is_pending());
+    assert_eq!(call(&node, &alice, "PUT", &path, "text/plain", "quick").await.status(), StatusCode::OK);
+    end.send(()).unwrap();
+    let late = slow.await;
+    assert_eq!(late.status(), StatusCode::CONFLICT);
+    assert_eq!(json(late).await["errcode"], "M_CANNOT_OVERWRITE_MEDIA");
+    assert_eq!(bytes(download(&node, &alice, &place).await).await, b"quick");
+}
+
 #[tokio::test]
 async fn a_thumbnail_is_smaller_and_what_is_no_image_has_none() {
     let node = TestNode::start().await;
@@ -119,6 +151,46 @@ async fn a_thumbnail_is_smaller_and_what_is_no_image_has_none() {
     let text = upload(&node, &alice, "image/png", b"text").await;
     let path = format!("/_matrix/client/v1/media/thumbnail/{text}?width=96&height=96&method=crop");
     assert_eq!(call(&node, &alice, "GET", &path, "", Body::empty()).await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn files_of_other_servers_are_kept_within_the_bound_and_those_asked_for_longest_ago_go() {
+    use kith_store::{
+        Json, StoreError,
+        tables::media::{BLOB_USES, MEDIA, MediaRow},
+    };
+
+    let node = TestNode::start_with(|config| config.limits.remote_media_cache = 2500).await;
+    let alice = node.register("alice").await;
+    let own = upload(&node, &alice, "text/plain", &[7; 5000]).await;
+    let mut blobs = vec![];
+    for n in 0..3u8 {
+        let mut intake = super::ingest::Intake::begin(node.node(), 10_000).await.unwrap();
+        intake.add(&[n; 1000]).await.unwrap();
+        let (blob, size) = intake.finish().await.unwrap();
+        let created = node.node().clock.now_ms() - 3 * 60 * 60 * 1000 + u64::from(n);
+        let row =
+            MediaRow { blob: blob.clone(), size, content_type: None, filename: None, uploader: None, created, used: 0 };
+        let (server, id) = ("example.org".to_owned(), format!("file{n}"));
+        blobs.push(blob.clone());
+        let put = node.node().store.write(move |tx| {
+            BLOB_USES.put(tx, &(blob, server.clone(), id.clone()), &())?;
+            MEDIA.put(tx, &(server, id), &Json(row))
+        });
+        put.await.map_err(|error: StoreError| error).unwrap();
+    }
+    // The oldest is asked for again: the second is the one not asked for longest.
+    assert_eq!(download(&node, &alice, "example.org/file0").await.status(), StatusCode::OK);
+    super::sweep::once(node.node()).await.unwrap();
+    super::sweep::once(node.node()).await.unwrap();
+    let kept = |n: u8| {
+        let key = ("example.org".to_owned(), format!("file{n}"));
+        node.node().store.read(|read| MEDIA.contains(read, &key)).unwrap()
+    };
+    assert_eq!([kept(0), kept(1), kept(2)], [true, false, true]);
+    let size = |blob: &String| node.node().blobs.size(&blob.parse().unwrap()).unwrap();
+    assert_eq!([size(&blobs[0]), size(&blobs[1])], [Some(1000), None], "its bytes are gone, too");
+    assert_eq!(bytes(download(&node, &alice, &own).await).await.len(), 5000, "our own files are not counted");
 }
 
 #[tokio::test]

@@ -98,6 +98,7 @@ pub async fn thumbnail(node: &Arc<Node>, server: &ServerName, id: &str, form: Fo
         filename: None,
         uploader: None,
         created: node.clock.now_ms(),
+        used: 0,
     };
     super::note(node, server, id, Some(form.name()), row.clone()).await?;
     Ok(row)

@@ -13,7 +13,7 @@ use kith_store::{
 use serde_json::{Map, Value};
 
 use super::{parking, read, redaction, states};
-use crate::e2ee;
+use crate::{contacts::ROOM_SERVERS_CHANGED, e2ee};
 
 /// For how many of the latest events the transaction IDs of their requests are kept.
 const KEPT_TRANSACTIONS: u64 = 100_000;
@@ -345,9 +345,13 @@ fn change_membership(
         let server = (room, server_of(user).to_owned());
         let count = ROOM_SERVERS.get(tx, &server)?.unwrap_or_default();
         let comes_back = is_joined && count == 0;
+        if comes_back {
+            tx.touch(Touched::Other(ROOM_SERVERS_CHANGED));
+        }
         match if is_joined { count + 1 } else { count.saturating_sub(1) } {
             0 => {
                 ROOM_SERVERS.delete(tx, &server)?;
+                tx.touch(Touched::Other(ROOM_SERVERS_CHANGED));
             }
             count => ROOM_SERVERS.put(tx, &server, &count)?,
         }

@@ -61,7 +61,7 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
 
 /// Verifies who signed a request: the destination is our full name, byte for byte; the origin's name is canonical; the key is
 /// the origin's; the signature covers method, path, both names and the body; and the peer that brought the request over the
-/// mesh, if one did, is the origin.
+/// mesh, if one did, is the origin, by the full name that its own record says.
 ///
 /// # Errors
 /// 401 `M_UNAUTHORIZED` with what is wrong; 403 `M_FORBIDDEN` when another server's peer brought it.
@@ -107,6 +107,17 @@ fn check(node: &Arc<Node>, header: &XMatrix, request: &Request<Bytes>) -> Answer
         && *peer != key
     {
         return Err(MatrixError::forbidden(format!("the peer {peer} brings a request of {}", header.origin)));
+    }
+    // A key has exactly one full server name (DESIGN section 2): with another zone the same key could act as many servers.
+    if let Some(RemotePeer(peer)) = request.extensions().get::<RemotePeer>()
+        && let Some(record) = node.transport.network().and_then(|network| network.record(peer))
+        && record.record().server_name != header.origin.as_str()
+    {
+        return Err(MatrixError::forbidden(format!(
+            "the peer {peer} is {}, and brings a request of {}",
+            record.record().server_name,
+            header.origin
+        )));
     }
     header
         .verify_http_request(request, own, &key_map(header.origin.as_str(), &key))

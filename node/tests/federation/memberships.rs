@@ -207,6 +207,21 @@ async fn a_server_denied_by_the_rooms_access_list_can_neither_join_nor_write() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_share_a_room_are_contacts_until_they_do_not_and_after_a_restart() {
+    let (hub, one, mut two) = two().await;
+    let contacts = |of: &Peer| hub.contacts(of.key());
+    let room = one.public_room().await.id().to_owned();
+    assert_eq!((contacts(&one), contacts(&two)), (vec![], vec![]), "strangers");
+    two.join(&room, &one).await.expect("joined");
+    until("both are contacts", || contacts(&one) == [two.key()] && contacts(&two) == [one.key()]).await;
+    two.crash().await;
+    until("a restart finds them", || contacts(&two) == [one.key()]).await;
+    let user = two.user.clone();
+    one.set_member(&room, &user, "leave").await;
+    until("they are strangers again", || contacts(&one).is_empty() && contacts(&two).is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn history_from_before_the_join_can_be_fetched() {
     let (_hub, one, two) = two().await;
     let room = one.public_room().await.id().to_owned();

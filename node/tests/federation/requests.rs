@@ -2,7 +2,7 @@
 
 use http::{Method, Request, StatusCode};
 use kith_room::{Builder, Signer, build::build};
-use kith_transport::{Class, Network as _, Router, full, memory::MemoryHub, read_body};
+use kith_transport::{Class, Network as _, NodeRecord, Router, Sequence, full, memory::MemoryHub, read_body};
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomVersionId, ServerName, UInt, UserId,
     api::{
@@ -134,6 +134,38 @@ async fn an_honest_request_is_answered_and_forged_ones_are_refused() {
     let stats = &one.node().federation.stats;
     assert_eq!(stats.wrong_peers.get(), 1);
     assert_eq!(stats.unsigned_requests.get(), 8);
+}
+
+/// With any zone behind it, one key could once act as any number of servers.
+#[tokio::test]
+async fn a_peer_acts_under_the_one_full_name_of_its_record() {
+    let hub = MemoryHub::new();
+    let one = Peer::new(&hub, 1).await;
+    let stranger = Stranger::new(&hub, 9);
+    let zoned = ServerName::parse(format!("{}.mesh.example.org", key(9))).expect("a name");
+    let record = |server_name: &ServerName| {
+        let record = NodeRecord {
+            sequence: Sequence::new(1, 1),
+            key: key(9),
+            server_name: server_name.to_string(),
+            addresses: vec![],
+            mailboxes: vec![],
+            gateway: None,
+        };
+        record.sign(&secret(9)).expect("a record")
+    };
+    let status = |origin: &OwnedServerName| {
+        let forged = Forged {
+            origin: origin.clone(),
+            body: json!({"origin": origin, "origin_server_ts": 1, "pdus": []}),
+            ..stranger.honest(&one)
+        };
+        async { stranger.send(&one, forged).await.0.as_u16() }
+    };
+    stranger.network.set_record(record(&name(9)));
+    assert_eq!((status(&name(9)).await, status(&zoned).await), (200, 403));
+    stranger.network.set_record(record(&zoned));
+    assert_eq!((status(&name(9)).await, status(&zoned).await), (403, 200));
 }
 
 #[tokio::test]

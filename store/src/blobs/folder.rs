@@ -5,20 +5,47 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+#[cfg(test)]
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Blob, BlobName, BlobStore, BlobWriter, Swept};
 use crate::backend::{free_space, private_options, sync_folder};
 
 const TEMPORARY: &str = "tmp";
+/// A blob being written looks at the free space again after so many bytes. Those of all writers together can go into the
+/// reserve, which is far larger.
+const LOOK_BYTES: u64 = 4 << 20;
+
+/// Asks for the free bytes of the disk that a path is on.
+type Free = fn(&Path) -> Option<u64>;
 
 /// Blobs in a folder of their own. The process must hold the data folder's lock (an open
 /// [`Store`](crate::Store) does): two processes would sweep each other's files.
 #[derive(Debug)]
 pub struct FolderBlobs {
     root: PathBuf,
-    reserve_bytes: u64,
+    space: Space,
     live: Arc<Mutex<Live>>,
+    /// Told when a sweep is about to remove a blob, which then waits a moment for the answer.
+    #[cfg(test)]
+    removing: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+}
+
+/// The reserve, and how it is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Space {
+    reserve_bytes: u64,
+    free: Free,
+}
+
+impl Space {
+    fn check(&self, root: &Path) -> io::Result<()> {
+        if self.reserve_bytes > 0 && (self.free)(root).is_some_and(|free| free < self.reserve_bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
 }
 
 /// What must not be swept.
@@ -33,8 +60,8 @@ struct Live {
 }
 
 impl FolderBlobs {
-    /// Keeps blobs in `root` (the data folder's `media`), which is made if it is not there. New ones are refused as
-    /// [`io::ErrorKind::StorageFull`] when less than `reserve_bytes` are free on the disk.
+    /// Keeps blobs in `root` (the data folder's `media`), which is made if it is not there. New ones are refused, and those
+    /// being written cut off, as [`io::ErrorKind::StorageFull`] when less than `reserve_bytes` are free on the disk.
     ///
     /// # Errors
     /// What the operating system says.
@@ -42,7 +69,13 @@ impl FolderBlobs {
         let root = root.into();
         make_folder(&root)?;
         make_folder(&root.join(TEMPORARY))?;
-        Ok(Self { root, reserve_bytes, live: Arc::default() })
+        Ok(Self {
+            root,
+            space: Space { reserve_bytes, free: free_space },
+            live: Arc::default(),
+            #[cfg(test)]
+            removing: Mutex::default(),
+        })
     }
 
     fn path(&self, name: &BlobName) -> PathBuf {
@@ -100,9 +133,7 @@ fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 impl BlobStore for FolderBlobs {
     fn begin(&self) -> io::Result<Box<dyn BlobWriter>> {
-        if self.reserve_bytes > 0 && free_space(&self.root).is_some_and(|free| free < self.reserve_bytes) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        self.space.check(&self.root)?;
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let number = live.next;
@@ -111,8 +142,9 @@ impl BlobStore for FolderBlobs {
             match private_options().write(true).create_new(true).open(&path) {
                 Ok(file) => {
                     live.writing.insert(number);
-                    let (root, live) = (self.root.clone(), self.live.clone());
-                    return Ok(Box::new(Writer { file, path, number, root, live, done: false }));
+                    let (root, space, live) = (self.root.clone(), self.space, self.live.clone());
+                    let unlooked = 0;
+                    return Ok(Box::new(Writer { file, path, number, root, space, unlooked, live, done: false }));
                 }
                 // Left by a process before us, not swept yet.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -169,9 +201,19 @@ impl BlobStore for FolderBlobs {
         let young = std::mem::take(&mut self.live.lock().unwrap_or_else(PoisonError::into_inner).young);
         for first in 0..=u8::MAX {
             for (name, path) in self.list_folder(first)? {
-                let live = || self.live.lock().unwrap_or_else(PoisonError::into_inner);
-                if young.contains(&name) || keep(&name)? || live().young.contains(&name) {
+                // `keep` may ask anything, so nothing is locked here.
+                if young.contains(&name) || keep(&name)? {
                     continue;
+                }
+                // Held until the file is gone: a blob of this name may be finished in this very moment.
+                let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+                if live.young.contains(&name) {
+                    continue;
+                }
+                #[cfg(test)]
+                if let Some((removing, answer)) = self.removing.lock().unwrap().take() {
+                    removing.send(()).unwrap();
+                    let _ = answer.recv_timeout(std::time::Duration::from_millis(300));
                 }
                 let size = found(fs::metadata(&path))?.map_or(0, |metadata| metadata.len());
                 if found(fs::remove_file(&path))?.is_some() {
@@ -189,13 +231,22 @@ struct Writer {
     path: PathBuf,
     number: u64,
     root: PathBuf,
+    space: Space,
+    /// Bytes written since the free space was looked at.
+    unlooked: u64,
     live: Arc<Mutex<Live>>,
     done: bool,
 }
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        if self.unlooked >= LOOK_BYTES {
+            self.space.check(&self.root)?;
+            self.unlooked = 0;
+        }
+        let written = self.file.write(bytes)?;
+        self.unlooked += written as u64;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -209,9 +260,12 @@ impl BlobWriter for Writer {
         let path = path(&self.root, name);
         let folder = path.parent().unwrap_or(&self.root);
         make_folder(folder)?;
-        // Young before it has its name: a sweep that meets it spares it.
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).young.insert(*name);
-        fs::rename(&self.path, &path)?;
+        {
+            // Under one lock, or a sweep that met an older blob of this name could take this one with it.
+            let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+            fs::rename(&self.path, &path)?;
+            live.young.insert(*name);
+        }
         self.done = true;
         sync_folder(folder)
     }
@@ -232,6 +286,56 @@ impl Drop for Writer {
 mod tests {
     use super::super::tests::{behaves, put, read};
     use super::*;
+
+    #[test]
+    fn a_large_blob_is_cut_off_when_the_space_runs_out_while_it_is_written() {
+        // Each test process has its own; nobody else asks here.
+        static LEFT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(20 << 20);
+        let dir = tempfile::tempdir().unwrap();
+        let mut blobs = FolderBlobs::open(dir.path(), 10 << 20).unwrap();
+        blobs.space.free = |_| Some(LEFT.load(std::sync::atomic::Ordering::SeqCst));
+        let piece = vec![7; 1 << 20];
+        let mut writer = blobs.begin().unwrap();
+        let mut written = 0;
+        let error = loop {
+            match writer.write_all(&piece) {
+                Ok(()) => written += 1,
+                Err(error) => break error,
+            }
+            LEFT.fetch_sub(1 << 20, std::sync::atomic::Ordering::SeqCst);
+            assert!(written < 20, "nothing stopped it");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!((10..15).contains(&written), "{written} MiB");
+        drop(writer);
+        assert_eq!(fs::read_dir(dir.path().join(TEMPORARY)).unwrap().count(), 0, "nothing of it is left");
+    }
+
+    /// A sweep once looked whether a blob is young, let go of the lock, and removed it: when the same content was finished
+    /// between, an upload that was answered was gone.
+    #[test]
+    fn a_blob_that_is_finished_while_a_sweep_meets_an_orphan_of_its_name_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = FolderBlobs::open(dir.path(), 0).unwrap();
+        let name = put(&blobs, 1, b"content");
+        // No longer young.
+        blobs.sweep(&mut |_| Ok(true)).unwrap();
+        let (removing, wait) = mpsc::channel();
+        let (answer, answered) = mpsc::channel();
+        *blobs.removing.lock().unwrap() = Some((removing, answered));
+        let mut writer = blobs.begin().unwrap();
+        writer.write_all(b"content").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                wait.recv().unwrap();
+                writer.finish(&name).unwrap();
+                // Nobody listens any more if the sweep came first.
+                let _ = answer.send(());
+            });
+            assert_eq!(blobs.sweep(&mut |_| Ok(false)).unwrap().orphans, 1);
+        });
+        assert_eq!(read(&blobs, &name, 0..99).unwrap(), b"content");
+    }
 
     #[test]
     fn a_folder_keeps_blobs() {

@@ -60,6 +60,16 @@ impl MemoryBlobs {
     }
 }
 
+impl State {
+    /// Gives the size of what was deleted.
+    fn delete(&mut self, name: &BlobName) -> Option<u64> {
+        let content = self.blobs.remove(name)?;
+        let size = content.len() as u64;
+        self.deleted.insert(*name, content);
+        Some(size)
+    }
+}
+
 impl BlobStore for MemoryBlobs {
     fn begin(&self) -> io::Result<Box<dyn BlobWriter>> {
         let mut state = self.alive()?;
@@ -84,11 +94,7 @@ impl BlobStore for MemoryBlobs {
     }
 
     fn delete(&self, name: &BlobName) -> io::Result<bool> {
-        let mut state = self.alive()?;
-        let deleted = state.blobs.remove(name);
-        let was_there = deleted.is_some();
-        state.deleted.extend(deleted.map(|content| (*name, content)));
-        Ok(was_there)
+        Ok(self.alive()?.delete(name).is_some())
     }
 
     fn list(&self, after: Option<&BlobName>, limit: usize) -> io::Result<Vec<BlobName>> {
@@ -110,13 +116,17 @@ impl BlobStore for MemoryBlobs {
         };
         for name in names {
             // `keep` may ask anything, so nothing is locked here.
-            if keep(&name)? || self.alive()?.young.contains(&name) {
+            if keep(&name)? {
                 continue;
             }
-            let size = self.size(&name)?.unwrap_or(0);
-            if self.delete(&name)? {
+            // Held until it is deleted: a blob of this name may be finished in this very moment.
+            let mut state = self.alive()?;
+            if state.young.contains(&name) {
+                continue;
+            }
+            if let Some(content) = state.delete(&name) {
                 swept.orphans += 1;
-                swept.bytes += size;
+                swept.bytes += content;
             }
         }
         Ok(swept)

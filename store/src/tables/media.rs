@@ -3,7 +3,7 @@
 use crate::{Json, Table};
 
 /// `(server name, media ID)` to a file: uploaded here, or fetched from another server. Uploads stay until they are
-/// purged; fetched ones can be fetched again.
+/// purged; fetched ones can be fetched again, so beyond the configured size those not asked for longest are dropped.
 pub const MEDIA: Table<(String, String), Json<MediaRow>> = Table::new("media");
 /// `(server name, media ID, thumbnail form)` to a thumbnail that was made once.
 pub const THUMBNAILS: Table<(String, String, String), Json<MediaRow>> = Table::new("thumbnails");
@@ -30,6 +30,13 @@ pub struct MediaRow {
     pub uploader: Option<String>,
     /// When it came, unix milliseconds.
     pub created: u64,
+    /// When a file of another server was last asked for, unix milliseconds, about an hour exact; 0: not since it came.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub used: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A media ID whose upload is still to come.

@@ -1,17 +1,20 @@
 //! What a libp2p network is started with, and why a start fails.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Sequence, ServerKey};
+use crate::{RecordStore, Sequence, ServerKey};
 
 /// Settings of [`super::Libp2pNetwork`]. `Default` suits a device on a home network.
 #[derive(Clone, Debug)]
 pub struct Libp2pConfig {
     /// Multiaddrs to listen on, for example `/ip4/0.0.0.0/udp/0/quic-v1` or `/ip6/::/tcp/4001`.
     pub listen: Vec<String>,
-    /// Multiaddrs, each ending in `/p2p/<peer id>`, of peers to know from the start. They are not contacted before
-    /// something is to be sent to them.
+    /// Multiaddrs, each ending in `/p2p/<peer id>`, of peers to connect to from the start on. They are dialled again, ever more
+    /// seldom, while they are away.
     pub known_peers: Vec<String>,
+    /// Where records of peers outlast this run; nowhere if there is none.
+    pub records: Option<Arc<dyn RecordStore>>,
     /// Discovery on the local network.
     pub mdns: MdnsConfig,
     /// How long a request waits for a connection.
@@ -28,8 +31,12 @@ pub struct Libp2pConfig {
     pub max_connections_per_peer: u32,
     /// Above this resident memory of the process, in bytes, new connections are refused.
     pub max_memory: usize,
-    /// Most requests of all peers together that are being handled at once; beyond it they are answered 503.
+    /// Most requests of all peers together that are being handled, or whose answers are being sent, at once; beyond it they
+    /// are answered 503. One peer may have an eighth of them. A quarter of them may be downloads, of which again one peer
+    /// may have an eighth.
     pub max_inbound_requests: usize,
+    /// A request's body of which nothing comes, and a response's of which nothing is taken, for this long is given up.
+    pub stalled_after: Duration,
 }
 
 impl Default for Libp2pConfig {
@@ -42,6 +49,7 @@ impl Default for Libp2pConfig {
                 "/ip6/::/tcp/0".to_owned(),
             ],
             known_peers: vec![],
+            records: None,
             mdns: MdnsConfig::default(),
             connect_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(3),
@@ -51,6 +59,7 @@ impl Default for Libp2pConfig {
             max_connections_per_peer: 4,
             max_memory: 1 << 30,
             max_inbound_requests: 1024,
+            stalled_after: Duration::from_secs(60),
         }
     }
 }

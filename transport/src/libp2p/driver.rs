@@ -16,8 +16,8 @@ use super::mdns::Mdns;
 use super::shared::Shared;
 use crate::{Class, NetworkEvent, ServerKey, full};
 
-/// Addresses of one peer dialled at once.
-const PARALLEL_DIALS: std::num::NonZeroU8 = std::num::NonZeroU8::new(32).expect("not zero");
+/// Addresses of one peer dialled at once: all that are kept, so that wrong ones do not hold up right ones.
+const PARALLEL_DIALS: std::num::NonZeroU8 = std::num::NonZeroU8::new(52).expect("not zero");
 /// Changes of our addresses within this time count as one (several interfaces come up together).
 const ADDRESSES_SETTLE: Duration = Duration::from_millis(300);
 /// How long a stop waits for requests of peers that are being handled.

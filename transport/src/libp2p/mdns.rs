@@ -4,6 +4,7 @@
 //! key as in a name, in mode "everyone", or the [`tags`] in mode "contacts". Nothing announced is believed: it leads to an
 //! attempt to connect, in which the peer must prove the key.
 
+mod seen;
 mod tags;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,18 +26,23 @@ use super::addresses::{is_dialable, quic, socket, tcp};
 use super::config::MdnsMode;
 use super::shared::Shared;
 use crate::ServerKey;
+use seen::Seen;
 use tags::Tags;
 
 const SERVICE: &str = "_kith._udp.local.";
 const VERSION: &str = "1";
 /// How often, in seconds, the interfaces' addresses are looked up.
 const INTERFACES: u32 = 3;
-/// Services remembered at once; a flood of announcements ends here.
-const MAX_SERVICES: usize = 2048;
+/// Names of our own that are remembered.
+const MAX_OWN_NAMES: usize = 1024;
 /// Addresses taken from one service.
 const MAX_SERVICE_ADDRESSES: usize = 16;
 /// Before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// Before a daemon that was flooded is replaced.
+const FLOODED: Duration = Duration::from_secs(1);
+/// How long after the start of a session those it has not heard of, but the one before had, count as there.
+const INHERITED: Duration = Duration::from_secs(15);
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -69,22 +75,37 @@ impl Mdns {
 
 async fn run(shared: Arc<Shared>, renew: Arc<Notify>, mut stopped: oneshot::Receiver<()>) {
     let mut complained = false;
+    let mut seen = Seen::new();
     loop {
-        match Session::open(&shared) {
-            Ok(mut session) => {
-                if session.run(&renew, &mut stopped).await {
-                    return;
-                }
+        let pause = match Session::open(&shared, &mut seen) {
+            Ok(mut session) => match session.run(&renew, &mut stopped).await {
+                End::Stopped => return,
+                End::Flooded => FLOODED,
+                End::Failed => RETRY,
+            },
+            Err(error) => {
+                complain(&mut complained, &error.to_string());
+                RETRY
             }
-            Err(error) => complain(&mut complained, &error.to_string()),
-        }
+        };
+        seen.next_session();
         tokio::select! {
             biased;
             _ = &mut stopped => return,
             () = renew.notified() => {}
-            () = tokio::time::sleep(RETRY) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Stopped,
+    /// More is announced than can be listened to.
+    Flooded,
+    /// The daemon ended.
+    Failed,
 }
 
 /// Says once, clearly, that discovery does not work; later only for those who debug.
@@ -101,7 +122,7 @@ fn complain(complained: &mut bool, error: &str) {
 }
 
 /// One life of the mDNS daemon.
-struct Session {
+struct Session<'a> {
     shared: Arc<Shared>,
     daemon: ServiceDaemon,
     browse: Receiver<ServiceEvent>,
@@ -112,15 +133,13 @@ struct Session {
     /// All names we have used since the start: echoes of them are not peers.
     own_names: BTreeSet<String>,
     rotation: usize,
-    /// Whose the services are that we see.
-    services: BTreeMap<String, ServerKey>,
-    /// Announcements of nobody we know, kept so that a new contact is recognised at once.
-    unknown: BTreeMap<String, ResolvedService>,
+    /// What outlasts the session.
+    seen: &'a mut Seen<ResolvedService>,
     complained: bool,
 }
 
-impl Session {
-    fn open(shared: &Arc<Shared>) -> Result<Self, mdns_sd::Error> {
+impl<'a> Session<'a> {
+    fn open(shared: &Arc<Shared>, seen: &'a mut Seen<ResolvedService>) -> Result<Self, mdns_sd::Error> {
         let config = &shared.config.mdns;
         let daemon = ServiceDaemon::new_with_port(config.port)?;
         daemon.set_ip_check_interval(INTERFACES)?;
@@ -140,41 +159,42 @@ impl Session {
             own: None,
             own_names: BTreeSet::new(),
             rotation: 0,
-            services: BTreeMap::new(),
-            unknown: BTreeMap::new(),
+            seen,
             complained: false,
         })
     }
 
-    /// `true`: stopped; `false`: the daemon ended.
-    async fn run(&mut self, renew: &Notify, stopped: &mut oneshot::Receiver<()>) -> bool {
+    async fn run(&mut self, renew: &Notify, stopped: &mut oneshot::Receiver<()>) -> End {
         self.contacts_changed();
         self.register();
         let contacts_mode = self.shared.config.mdns.mode == MdnsMode::Contacts;
         let mut rotate = tokio::time::interval(self.shared.config.mdns.rotation);
         rotate.reset();
-        loop {
+        let mut settled = std::pin::pin!(tokio::time::sleep(INHERITED));
+        let mut is_settled = false;
+        let end = loop {
+            if self.seen.is_flooded() {
+                break End::Flooded;
+            }
             tokio::select! {
                 biased;
-                _ = &mut *stopped => {
-                    self.close().await;
-                    return true;
-                }
+                _ = &mut *stopped => break End::Stopped,
                 () = renew.notified() => {
                     self.contacts_changed();
                     self.register();
                 }
                 _ = rotate.tick(), if contacts_mode => self.register(),
+                () = &mut settled, if !is_settled => {
+                    is_settled = true;
+                    for (name, peer) in self.seen.take_inherited() {
+                        self.shared.change(|table, now| table.gone_nearby(peer, &name, now));
+                    }
+                }
                 event = self.browse.recv_async() => match event {
                     Ok(event) => self.on_service(event),
-                    // The daemon drops a listener that lags behind a flood: listen anew.
-                    Err(_) => match self.daemon.browse(SERVICE) {
-                        Ok(browse) => {
-                            self.browse = browse;
-                            tokio::time::sleep(Duration::from_millis(200)).await;
-                        }
-                        Err(_) => return false,
-                    },
+                    // The daemon drops a listener that lags behind a flood. To a new one it would tell all that it remembers at
+                    // once, which is more than a listener takes: only a new daemon has forgotten.
+                    Err(_) => break End::Flooded,
                 },
                 event = self.monitor.recv_async() => match event {
                     Ok(DaemonEvent::Error(error)) => {
@@ -183,11 +203,17 @@ impl Session {
                     Ok(_) => {}
                     Err(_) => match self.daemon.monitor() {
                         Ok(monitor) => self.monitor = monitor,
-                        Err(_) => return false,
+                        Err(_) => break End::Failed,
                     },
                 },
             }
+        };
+        self.close().await;
+        if end == End::Flooded {
+            self.shared.stats.bad_announcements.add();
+            tracing::debug!("a flood of announcements: local discovery begins anew");
         }
+        end
     }
 
     async fn close(&mut self) {
@@ -203,7 +229,7 @@ impl Session {
     fn contacts_changed(&mut self) {
         let contacts = self.shared.table().contacts.clone();
         self.tags.set_contacts(&contacts);
-        for (_, service) in std::mem::take(&mut self.unknown) {
+        for service in self.seen.take_unknown() {
             self.on_resolved(service);
         }
     }
@@ -220,7 +246,7 @@ impl Session {
             // The goodbye goes out by itself; nobody needs to wait for its report.
             drop::<Receiver<UnregisterStatus>>(goodbye);
         }
-        if self.own_names.len() >= MAX_SERVICES {
+        if self.own_names.len() >= MAX_OWN_NAMES {
             self.own_names.clear();
         }
         self.own_names.insert(name.to_ascii_lowercase());
@@ -290,8 +316,7 @@ impl Session {
         match event {
             ServiceEvent::ServiceResolved(service) => self.on_resolved(*service),
             ServiceEvent::ServiceRemoved(_, name) => {
-                self.unknown.remove(&name);
-                if let Some(peer) = self.services.remove(&name) {
+                if let Some(peer) = self.seen.forget(&name) {
                     self.shared.change(|table, now| table.gone_nearby(peer, &name, now));
                 }
             }
@@ -316,21 +341,27 @@ impl Session {
             },
             None => self.tags.recognise(get),
         };
-        let known = self.services.contains_key(&name) || self.unknown.contains_key(&name);
-        if !known && self.services.len() + self.unknown.len() >= MAX_SERVICES {
+        if peer == Some(self.shared.local) {
             return bad();
+        }
+        let is_used = |key| {
+            let table = self.shared.table();
+            let used = |peer: &super::table::Peer| peer.connected || peer.is_wanted(Instant::now());
+            table.contacts.contains(&key) || table.peers.get(&key).is_some_and(used)
+        };
+        match self.seen.make_room(&name, is_used) {
+            None => return bad(),
+            Some(None) => {}
+            Some(Some((gone, peer))) => self.shared.change(|table, now| table.gone_nearby(peer, &gone, now)),
         }
         let Some(peer) = peer else {
-            self.unknown.insert(name, service);
+            if let Some(former) = self.seen.put_unknown(name.clone(), service) {
+                self.shared.change(|table, now| table.gone_nearby(former, &name, now));
+            }
             return;
         };
-        if peer == self.shared.local {
-            return bad();
-        }
         let addresses = self.addresses(&service);
-        if let Some(former) = self.services.insert(name.clone(), peer)
-            && former != peer
-        {
+        if let Some(former) = self.seen.put(name.clone(), peer) {
             self.shared.change(|table, now| table.gone_nearby(former, &name, now));
         }
         if !addresses.is_empty() {

@@ -2,7 +2,7 @@
 //!
 //! - [`config`]: what it is started with.
 //! - `driver` owns the swarm; `behaviour` hands every connection's streams to tasks; `link` and `serve` are what runs on
-//!   them; `table` holds what is known and decides; `mdns` finds peers on the local network.
+//!   them, `bodies` what passes through; `table` holds what is known and decides; `mdns` finds peers on the local network.
 //!
 //! Threats (DESIGN section 8) met here: a peer is known by the key it proved in the TLS or Noise handshake, and its greeting must
 //! show a node record of that key; connections, streams, requests, headers, windows and everything remembered are bounded; a
@@ -11,12 +11,14 @@
 
 mod addresses;
 mod behaviour;
+mod bodies;
 pub mod config;
 mod driver;
 mod io;
 mod link;
 mod mdns;
 mod paced;
+mod places;
 mod serve;
 mod setup;
 mod shared;
@@ -39,6 +41,8 @@ use shared::Shared;
 
 /// How long [`Network::shutdown`] waits at most.
 const SHUTDOWN: Duration = Duration::from_secs(6);
+/// How long [`Network::suspend`] waits at most for requests under way.
+const SUSPEND: Duration = Duration::from_secs(3);
 
 /// Peers over QUIC and TCP. Stops when dropped; [`Network::shutdown`] stops it in good order.
 pub struct Libp2pNetwork {
@@ -145,6 +149,22 @@ impl Network for Libp2pNetwork {
         self.shared.change(|table, now| table.redial_all(now));
     }
 
+    fn suspend(&self) -> BoxFuture<'static, ()> {
+        let shared = self.shared.clone();
+        async move {
+            shared.change(|table, now| table.suspend(now));
+            let deadline = tokio::time::Instant::now() + SUSPEND;
+            while !shared.table().connection_ids().is_empty() && tokio::time::Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        .boxed()
+    }
+
+    fn resume(&self) {
+        self.shared.change(|table, now| table.resume(now));
+    }
+
     fn set_contacts(&self, contacts: Vec<ServerKey>) {
         let local = self.shared.local;
         self.shared.change(|table, _| {
@@ -158,6 +178,14 @@ impl Network for Libp2pNetwork {
             }
             table.todo.contacts = true;
         });
+        let known: Vec<(SignedRecord, bool)> = {
+            let table = self.shared.table();
+            let of = |key| Some((table.records.latest(key)?.clone(), table.has_loopback(*key)));
+            table.contacts.iter().filter_map(of).collect()
+        };
+        for (record, within_device) in known {
+            self.shared.save_record(record.record().key, &record, within_device);
+        }
     }
 
     fn own_record(&self) -> Option<SignedRecord> {

@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use libp2p::swarm::ConnectionId;
 use tokio::sync::Semaphore;
 
+use super::bodies::{Arriving, Departures, is_download};
 use super::link::{Io, MAX_HEADERS, bounds, describe};
 use super::shared::Shared;
 use crate::record::MAX_RECORD_LEN;
@@ -26,9 +27,11 @@ struct Inbound {
     connection: ConnectionId,
     peer: ServerKey,
     class: Class,
-    /// One permit for each request of this stream being handled. HTTP/2's own limit counts streams, which a peer can reset
-    /// while their handlers still run.
+    /// One permit for each request of this stream being handled or answered. HTTP/2's own limit counts streams, which a peer
+    /// can reset while their handlers still run.
     slots: Arc<Semaphore>,
+    /// The responses under way.
+    departures: Departures,
 }
 
 /// Serves a stream to its end. `Err`: it broke.
@@ -46,12 +49,14 @@ pub(super) async fn serve(
         peer,
         class,
         slots: Arc::new(Semaphore::new(bounds.requests as usize)),
+        departures: Departures::default(),
     };
+    let departures = inbound.departures.clone();
     let service = service_fn(move |request| {
         let inbound = inbound.clone();
         async move { Ok::<_, Infallible>(inbound.answer(request).await) }
     });
-    Builder::new(TokioExecutor::new())
+    let connection = Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(bounds.body_window)
         .initial_connection_window_size(bounds.window)
@@ -59,33 +64,42 @@ pub(super) async fn serve(
         .max_send_buf_size(bounds.body_window as usize)
         .max_header_list_size(MAX_HEADERS)
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(io), service)
-        .await
-        .map_err(|error| describe(&error))
+        .serve_connection(TokioIo::new(io), service);
+    tokio::select! {
+        biased;
+        ended = connection => ended.map_err(|error| describe(&error)),
+        () = departures.watch(shared.config.stalled_after) => Ok(()),
+    }
 }
 
 impl Inbound {
     async fn answer(self, request: http::Request<Incoming>) -> http::Response<Body> {
         let shared = self.shared.clone();
         shared.stats.requests_in.add();
-        let permits = (self.slots.clone().try_acquire_owned(), shared.handlers.clone().try_acquire_owned());
-        let (Ok(slot), Ok(handler)) = permits else {
-            return refusal(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "M_LIMIT_EXCEEDED",
-                "Too many requests are being handled: try again later",
-            );
+        let places = (self.slots.clone().try_acquire_owned(), shared.handlers.take(self.peer));
+        let (Ok(slot), Some(place)) = places else {
+            return busy();
         };
         let running = Running::new(shared.clone(), self.connection);
+        let (peer, departures) = (self.peer, self.departures.clone());
         let request = self.inward(request);
         // In a task of its own: what a peer asked for is carried out whole even when the peer goes away meanwhile.
         let task = tokio::spawn(async move {
-            let _held = (slot, handler, running);
-            if request.uri().path() == RECORD_PATH {
+            let held = (slot, place, running);
+            let response = if request.uri().path() == RECORD_PATH {
                 self.take_record(request).await
             } else {
                 shared.router.call(request).await
+            };
+            if http_body::Body::is_end_stream(response.body()) {
+                return response;
             }
+            // What a request takes it keeps until its answer has left: an answer that nobody reads costs memory and open files.
+            let download = is_download(response.body()).then(|| shared.downloads.take(peer));
+            if matches!(download, Some(None)) {
+                return busy();
+            }
+            response.map(|body| boxed(departures.add(body, (held, download))))
         });
         task.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a request handler ended early");
@@ -95,7 +109,7 @@ impl Inbound {
 
     /// The request as the router expects it: origin form, and whose it is.
     fn inward(&self, request: http::Request<Incoming>) -> http::Request<Body> {
-        let mut request = request.map(boxed);
+        let mut request = request.map(|body| boxed(Arriving::new(body, self.shared.config.stalled_after)));
         let path =
             request.uri_mut().path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
         *request.uri_mut() = path.into();
@@ -122,7 +136,7 @@ impl Inbound {
     }
 }
 
-/// Counts a request of a peer while it is handled.
+/// Counts a request of a peer until its answer has left.
 struct Running(Arc<Shared>, ConnectionId);
 
 impl Running {
@@ -137,6 +151,11 @@ impl Drop for Running {
         let id = self.1;
         self.0.table().inbound_request(id, false, std::time::Instant::now());
     }
+}
+
+/// The answer to a peer that has as many requests or downloads under way as it may.
+fn busy() -> http::Response<Body> {
+    refusal(StatusCode::SERVICE_UNAVAILABLE, "M_LIMIT_EXCEEDED", "Too many requests are being handled: try again later")
 }
 
 /// A Matrix error response.

@@ -1,7 +1,7 @@
 //! Builds the swarm and its listeners.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use libp2p::{
     Multiaddr, PeerId, Transport, connection_limits, dns, identify, memory_connection_limits, noise, ping, quic, tcp,
     yamux,
 };
+use socket2::{Domain, Socket, Type};
 
 use super::behaviour::Behaviour;
 use super::config::{Libp2pConfig, MdnsMode, StartError};
@@ -22,7 +23,7 @@ use super::driver::{Behaviours, Driver};
 use super::mdns::Mdns;
 use super::shared::Shared;
 use super::{addresses, link};
-use crate::{Class, ServerKey};
+use crate::{Class, ServerKey, SignedRecord};
 
 /// How long an attempt to connect may take on one address.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -35,6 +36,7 @@ const MAX_PENDING: u32 = 64;
 
 /// Builds and listens; the driver is to be run.
 pub(super) async fn start(shared: Arc<Shared>) -> Result<Driver, StartError> {
+    know_saved_records(&shared);
     know_configured_peers(&shared)?;
     let keypair = shared.secret.to_libp2p();
     let transport = transport(&keypair, &shared.config)?;
@@ -130,9 +132,26 @@ fn know_configured_peers(shared: &Shared) -> Result<(), StartError> {
         };
         let key = ServerKey::from_peer_id(&id).ok_or_else(|| invalid("its peer id is not of an ed25519 key".into()))?;
         let address = addresses::parse_for(key, text).map_err(|error| invalid(error.to_string()))?;
-        shared.change(|table, now| table.told(key, address, now));
+        shared.change(|table, now| {
+            table.told(key, address, now);
+            table.keep(key, now);
+        });
     }
     Ok(())
+}
+
+/// What earlier runs learned of where peers are.
+fn know_saved_records(shared: &Shared) {
+    for saved in shared.config.records.iter().flat_map(|records| records.load()) {
+        match SignedRecord::verify(&saved.record) {
+            Ok(record) if record.record().key != shared.local => {
+                let now_ms = shared.now_ms();
+                shared.change(|table, now| table.take_record(record, saved.within_device, now_ms, now));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "a record that was kept is left out"),
+        }
+    }
 }
 
 fn listen(driver: &mut Driver) -> Result<Vec<ListenerId>, StartError> {
@@ -148,7 +167,7 @@ fn listen(driver: &mut Driver) -> Result<Vec<ListenerId>, StartError> {
             Ok(())
         } else {
             // libp2p shares TCP ports between sockets, so a second node would not notice the first: ask the system plainly.
-            TcpListener::bind(SocketAddr::new(ip, port)).map(drop)
+            probe(SocketAddr::new(ip, port))
         };
         let result = result.and_then(|()| {
             driver.swarm.listen_on(address).map_err(|error| match error {
@@ -177,6 +196,20 @@ fn listen(driver: &mut Driver) -> Result<Vec<ListenerId>, StartError> {
         return Err(StartError::NoListener { reason: refusal });
     }
     Ok(listeners)
+}
+
+/// Whether nobody listens on this TCP address, asked in the way libp2p listens: on `[::]` for IPv6 alone, or it would meet our
+/// own listener on the same port of IPv4.
+fn probe(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // As std does it: connections of an earlier run that linger are nobody who listens.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)
 }
 
 /// The system's "in use" may be wrapped by libp2p.

@@ -1,23 +1,27 @@
 //! What the driver, the streams' tasks and the callers of the network share.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use libp2p::Multiaddr;
 use libp2p::swarm::ConnectionId;
-use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use super::config::{Libp2pConfig, RecordParts, StartError};
 use super::link::{Channel, SendFailure};
+use super::places::Places;
 use super::table::Table;
 use super::table::dialing::REQUEST_RETRY;
-use crate::record::{NodeRecord, RecordError, SignedRecord};
+use crate::record::{NodeRecord, RecordError, SavedRecord, SignedRecord};
 use crate::{Body, Class, NetworkError, NetworkEvent, Router, SecretKey, Sequence, ServerKey, Stats};
 
 /// News kept for a receiver that lags.
 const EVENTS: usize = 1024;
 /// How often a request that surely was not delivered is tried on another connection.
 const ATTEMPTS: usize = 3;
+/// Most peers of whom it is remembered what was saved.
+const MAX_SAVED: usize = 4096;
 
 pub(super) struct Shared {
     pub(super) config: Libp2pConfig,
@@ -28,12 +32,16 @@ pub(super) struct Shared {
     pub(super) events: broadcast::Sender<NetworkEvent>,
     /// Wakes the driver: there may be work in the table.
     pub(super) wake: Notify,
-    /// One permit for each request of any peer being handled.
-    pub(super) handlers: Arc<Semaphore>,
+    /// A place for each request of any peer that is handled, or whose answer is being sent.
+    pub(super) handlers: Arc<Places>,
+    /// A place for each download of any peer.
+    pub(super) downloads: Arc<Places>,
     /// Becomes true when the driver has ended.
     pub(super) ended: watch::Sender<bool>,
     parts: RecordParts,
     own: Mutex<Own>,
+    /// What was saved of each peer's records last, and whether as a contact's.
+    saved: Mutex<BTreeMap<ServerKey, (Sequence, bool)>>,
     table: Mutex<Table>,
     started: Instant,
 }
@@ -62,7 +70,8 @@ impl Shared {
             next: parts.sequence.next(),
         };
         Ok(Self {
-            handlers: Arc::new(Semaphore::new(config.max_inbound_requests)),
+            handlers: Places::new(config.max_inbound_requests),
+            downloads: Places::new(config.max_inbound_requests / 4),
             config,
             secret,
             local,
@@ -73,6 +82,7 @@ impl Shared {
             ended: watch::Sender::new(false),
             parts,
             own: Mutex::new(own),
+            saved: Mutex::default(),
             table: Mutex::new(table),
             started: Instant::now(),
         })
@@ -142,7 +152,8 @@ impl Shared {
         let key = record.record().key;
         if key != self.local {
             let now_ms = self.now_ms();
-            self.change(|table, now| table.take_record(record, loopback, now_ms, now));
+            self.change(|table, now| table.take_record(record.clone(), loopback, now_ms, now));
+            self.save_record(key, &record, loopback);
         }
         Ok(key)
     }
@@ -161,12 +172,40 @@ impl Shared {
             return Err(format!("it claims to be {}, which its key is not", record.record().server_name));
         }
         let now_ms = self.now_ms();
-        self.change(|table, now| {
+        let loopback = self.change(|table, now| {
             let loopback = table.is_loopback(id);
-            table.take_record(record, loopback, now_ms, now);
+            table.take_record(record.clone(), loopback, now_ms, now);
             table.verified(id, now);
+            loopback
         });
+        self.save_record(peer, &record, loopback);
         Ok(())
+    }
+
+    /// Keeps a record beyond this run, if it is the newest and of a peer that matters: what strangers show must not fill the disk.
+    pub(super) fn save_record(&self, key: ServerKey, record: &SignedRecord, within_device: bool) {
+        let Some(records) = &self.config.records else { return };
+        let contact = {
+            let table = self.table();
+            let wanted = table.peers.get(&key).is_some_and(|peer| peer.is_wanted(Instant::now()));
+            let contact = table.is_kept(&key);
+            if table.records.latest(&key) != Some(record) || !(wanted || contact) {
+                return;
+            }
+            contact
+        };
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = (record.record().sequence, contact);
+        // Each greeting shows it again.
+        if saved.get(&key) == Some(&now) {
+            return;
+        }
+        if saved.len() >= MAX_SAVED {
+            saved.clear();
+        }
+        saved.insert(key, now);
+        drop(saved);
+        records.save(key, SavedRecord { record: record.bytes().clone(), within_device, contact });
     }
 
     /// Sends a request, connecting where needed.
@@ -217,6 +256,9 @@ impl Shared {
                     return Ok(channel);
                 }
                 let failed = *failures_before.get_or_insert(failures) != failures;
+                if table.suspended && !table.has_connection(peer) {
+                    return Err(unreachable("this node is suspended: it connects to nobody until it resumes".into()));
+                }
                 if !table.has_connection(peer) && !dialing {
                     if failed || just_failed {
                         let reason = error.unwrap_or_else(|| "the connection was refused".into());

@@ -42,6 +42,12 @@ pub(super) struct Table {
     pub(super) peers: BTreeMap<ServerKey, Peer>,
     connections: BTreeMap<ConnectionId, Connection>,
     pub(super) contacts: BTreeSet<ServerKey>,
+    /// Peers that the configuration wants connected.
+    configured: BTreeSet<ServerKey>,
+    /// Nobody is dialled for the time being.
+    pub(super) suspended: bool,
+    /// Whom to dial when that ends.
+    resuming: BTreeSet<ServerKey>,
     pub(super) records: RecordBook,
     pub(super) todo: Todo,
     pub(super) closed: bool,
@@ -87,6 +93,8 @@ struct Connection {
     left_by_peer: Option<Instant>,
     /// Since when we send no new requests here.
     draining: Option<Instant>,
+    /// It is closed as soon as nothing runs on it.
+    leaving: bool,
     /// The driver was told to close it.
     closing: bool,
 }
@@ -141,6 +149,9 @@ impl Table {
             peers: BTreeMap::new(),
             connections: BTreeMap::new(),
             contacts: BTreeSet::new(),
+            configured: BTreeSet::new(),
+            suspended: false,
+            resuming: BTreeSet::new(),
             records,
             todo: Todo::default(),
             closed: false,
@@ -181,6 +192,7 @@ impl Table {
             running: 0,
             left_by_peer: None,
             draining: None,
+            leaving: false,
             closing: false,
         };
         self.connections.insert(id, connection);
@@ -388,6 +400,11 @@ impl Table {
         self.connections.iter().filter(move |(_, connection)| connection.peer == key)
     }
 
+    /// Whether a connection to this peer runs within this device.
+    pub(super) fn has_loopback(&self, key: ServerKey) -> bool {
+        self.of_peer(key).any(|(_, connection)| connection.loopback)
+    }
+
     /// Closes what is drained, overdue, or left; drains what is idle.
     pub(super) fn tend_connections(&mut self, now: Instant) {
         self.tended = now;
@@ -402,7 +419,8 @@ impl Table {
             if let Some(draining) = since(connection.draining) {
                 let ours_ended = connection.is_answered();
                 let theirs_ended = connection.inbound == [false; 2];
-                let enough = ours_ended && (theirs_ended || (draining >= DRAIN && connection.running == 0));
+                let enough = ours_ended
+                    && (theirs_ended || ((connection.leaving || draining >= DRAIN) && connection.running == 0));
                 if enough || draining >= DRAIN_LIMIT {
                     self.todo.close.insert(*id);
                 }
@@ -414,7 +432,7 @@ impl Table {
                 let left = since(connection.left_by_peer).is_some_and(|left| left >= LEAVE);
                 let idle = now.saturating_duration_since(connection.last_used) >= self.idle_timeout
                     && connection.running == 0
-                    && !self.contacts.contains(&connection.peer);
+                    && !self.is_kept(&connection.peer);
                 if left || idle {
                     drain.push(*id);
                 }
@@ -445,7 +463,7 @@ impl Table {
                 connection.since + HANDSHAKE
             } else if let Some(left) = connection.left_by_peer {
                 left + LEAVE
-            } else if self.contacts.contains(&connection.peer) {
+            } else if self.is_kept(&connection.peer) {
                 return None;
             } else {
                 connection.last_used + self.idle_timeout

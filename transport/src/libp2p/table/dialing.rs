@@ -24,7 +24,7 @@ const ANNOUNCE_AGAIN: Duration = Duration::from_secs(10);
 impl Table {
     /// Asks the driver to dial. `force`: even if connected.
     pub(crate) fn dial(&mut self, key: ServerKey, force: bool, now: Instant) {
-        if self.closed || key == self.local {
+        if self.closed || self.suspended || key == self.local {
             return;
         }
         if force || !self.has_connection(key) {
@@ -35,12 +35,55 @@ impl Table {
         }
     }
 
+    /// The configuration wants this peer connected, from now on.
+    pub(crate) fn keep(&mut self, key: ServerKey, now: Instant) {
+        self.configured.insert(key);
+        self.dial(key, false, now);
+    }
+
+    /// Whether a peer is to be kept connected whether anything is to be sent or not.
+    pub(crate) fn is_kept(&self, key: &ServerKey) -> bool {
+        self.contacts.contains(key) || self.configured.contains(key)
+    }
+
+    /// Lets go of all connections, and dials nobody until [`Table::resume`].
+    pub(crate) fn suspend(&mut self, now: Instant) {
+        self.suspended = true;
+        self.todo.dial.clear();
+        let ids = self.connection_ids();
+        for id in ids {
+            self.drain(id, now);
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.leaving = true;
+                let key = connection.peer;
+                // Who was connected is dialled when this ends, however long it takes.
+                if self.peers.get(&key).is_some_and(|peer| peer.connected) {
+                    self.resuming.insert(key);
+                }
+                self.settle(key, now);
+            }
+        }
+        self.tend_connections(now);
+    }
+
+    /// Ends [`Table::suspend`]: dials who was connected, and who is wanted.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        self.suspended = false;
+        for key in std::mem::take(&mut self.resuming) {
+            self.peer_mut(key, now).want(now);
+        }
+        self.redial_all(now);
+    }
+
     /// The network changed: every peer that is connected or wanted is dialled, whatever its backoff.
     pub(crate) fn redial_all(&mut self, now: Instant) {
+        if self.suspended {
+            return;
+        }
         let keys: Vec<ServerKey> = self
             .peers
             .iter()
-            .filter(|(key, peer)| peer.connected || peer.is_wanted(now) || self.contacts.contains(*key))
+            .filter(|(key, peer)| peer.connected || peer.is_wanted(now) || self.is_kept(key))
             .map(|(key, _)| *key)
             .collect();
         for key in keys {
@@ -78,10 +121,11 @@ impl Table {
 
     /// When a peer that is to be kept connected is dialled next. `None`: not by itself.
     fn retry_at(&self, key: &ServerKey, peer: &Peer, now: Instant) -> Option<Instant> {
-        let kept = peer.is_wanted(now) || self.contacts.contains(key);
+        let kept = peer.is_wanted(now) || self.is_kept(key);
         // Who was never reached in this run is dialled when something is to be sent, not for its own sake.
         let last = peer.failed_at.or(peer.connected_until)?;
         if self.closed
+            || self.suspended
             || !kept
             || peer.connected
             || peer.dialing.is_some()
@@ -118,10 +162,10 @@ impl Table {
         if key == self.local || self.closed {
             return;
         }
-        let wanted = self.contacts.contains(&key);
+        let wanted = self.is_kept(&key);
         let peer = self.peer_mut(key, now);
         let was_nearby = peer.is_nearby();
-        let fresh = peer.seen_nearby(service, addresses, now);
+        let fresh = peer.seen_nearby(key, service, addresses, now);
         let again =
             !peer.connected && peer.announced.is_none_or(|at| now.saturating_duration_since(at) >= ANNOUNCE_AGAIN);
         if fresh || again {
@@ -141,7 +185,7 @@ impl Table {
     /// Discovery lost a service of a peer.
     pub(crate) fn gone_nearby(&mut self, key: ServerKey, service: &str, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&key)
-            && peer.gone_nearby(service, now)
+            && peer.gone_nearby(key, service, now)
         {
             self.tell(NetworkEvent::Lost { peer: key });
         }

@@ -10,8 +10,6 @@ use tokio::sync::watch;
 use super::{MAX_PEERS, Table};
 use crate::ServerKey;
 
-/// Most addresses kept of one peer.
-const MAX_PEER_ADDRESSES: usize = 32;
 /// Most places where one peer may be seen nearby at once (a service for each of its network interfaces is common).
 const MAX_NEARBY: usize = 8;
 /// A peer is kept connected for this long after the last request.
@@ -30,11 +28,28 @@ pub(crate) enum Source {
     Record,
 }
 
+impl Source {
+    /// Most addresses kept of one peer from this source. Anybody can announce anything on the local network, so what comes from
+    /// one source never displaces what comes from another. Together no more than are dialled at once.
+    fn most(self) -> usize {
+        match self {
+            Self::Reached => 4,
+            Self::Nearby | Self::Told | Self::Record => 16,
+        }
+    }
+}
+
+/// One service under which discovery sees a peer.
+struct Sighting {
+    addresses: Vec<Multiaddr>,
+    at: Instant,
+}
+
 pub(crate) struct Peer {
     /// With who told it and when.
     addresses: Vec<(Multiaddr, Source, Instant)>,
-    /// The services under which discovery sees it, with their addresses.
-    nearby: BTreeMap<String, Vec<Multiaddr>>,
+    /// The services under which discovery sees it, by name.
+    nearby: BTreeMap<String, Sighting>,
     /// When its discovery was last told.
     pub(crate) announced: Option<Instant>,
     pub(crate) last_seen: Option<Instant>,
@@ -112,43 +127,70 @@ impl Peer {
         !self.addresses.is_empty()
     }
 
-    /// Adds an address. Of too many the one told longest ago goes.
+    /// Adds an address. Of too many of one source the one told longest ago goes.
     pub(crate) fn add_address(&mut self, address: Multiaddr, source: Source, now: Instant) {
         self.addresses.retain(|(known, from, _)| (known, from) != (&address, &source));
         self.addresses.push((address, source, now));
-        while self.addresses.len() > MAX_PEER_ADDRESSES {
-            self.addresses.remove(0);
+        while self.addresses.iter().filter(|(_, from, _)| *from == source).count() > source.most() {
+            if let Some(oldest) = self.addresses.iter().position(|(_, from, _)| *from == source) {
+                self.addresses.remove(oldest);
+            }
         }
     }
 
     /// Replaces all addresses of one source.
     pub(crate) fn set_addresses(&mut self, source: Source, addresses: Vec<Multiaddr>, now: Instant) {
         self.addresses.retain(|(_, from, _)| *from != source);
-        for address in addresses {
+        // The first ones are the best.
+        for address in addresses.into_iter().take(source.most()) {
             self.add_address(address, source, now);
         }
     }
 
     /// Discovery sees it under this service name. `true` if that is new, or its addresses are.
-    pub(crate) fn seen_nearby(&mut self, service: &str, addresses: Vec<Multiaddr>, now: Instant) -> bool {
+    ///
+    /// Of too many names the one heard longest ago goes, but never for another the one named by the peer's key, which is what
+    /// it announces itself; others are made by somebody else, or in contacts mode by an earlier rotation.
+    pub(crate) fn seen_nearby(
+        &mut self,
+        key: ServerKey,
+        service: &str,
+        addresses: Vec<Multiaddr>,
+        now: Instant,
+    ) -> bool {
         self.last_seen = Some(now);
-        let fresh = self.nearby.get(service) != Some(&addresses);
-        if self.nearby.len() < MAX_NEARBY || self.nearby.contains_key(service) {
-            self.nearby.insert(service.to_owned(), addresses);
+        let fresh = self.nearby.get(service).is_none_or(|sighting| sighting.addresses != addresses);
+        self.nearby.insert(service.to_owned(), Sighting { addresses, at: now });
+        if self.nearby.len() > MAX_NEARBY {
+            let others = self.nearby.iter().filter(|(name, _)| *name != service && !is_named_by(name, key));
+            let oldest = others.min_by_key(|(_, sighting)| sighting.at).map(|(name, _)| name.clone());
+            self.nearby.remove(oldest.as_deref().unwrap_or(service));
         }
-        self.refresh_nearby(now);
+        self.refresh_nearby(key, now);
         fresh
     }
 
     /// Discovery lost this service. `true` if it was the last.
-    pub(crate) fn gone_nearby(&mut self, service: &str, now: Instant) -> bool {
+    pub(crate) fn gone_nearby(&mut self, key: ServerKey, service: &str, now: Instant) -> bool {
         let known = self.nearby.remove(service).is_some();
-        self.refresh_nearby(now);
+        self.refresh_nearby(key, now);
         known && self.nearby.is_empty()
     }
 
-    fn refresh_nearby(&mut self, now: Instant) {
-        let addresses = self.nearby.values().flatten().cloned().collect();
+    /// Takes the addresses in turns, so that no service leaves no room for the others: first that named by the key, then the
+    /// one heard last.
+    fn refresh_nearby(&mut self, key: ServerKey, now: Instant) {
+        let mut services: Vec<_> = self.nearby.iter().collect();
+        services.sort_by_key(|(name, sighting)| (!is_named_by(name, key), std::cmp::Reverse(sighting.at)));
+        let most = services.iter().map(|(_, sighting)| sighting.addresses.len()).max().unwrap_or(0);
+        let mut addresses = vec![];
+        for turn in 0..most {
+            for address in services.iter().filter_map(|(_, sighting)| sighting.addresses.get(turn)) {
+                if !addresses.contains(address) {
+                    addresses.push(address.clone());
+                }
+            }
+        }
         self.set_addresses(Source::Nearby, addresses, now);
     }
 
@@ -184,21 +226,27 @@ impl Peer {
     }
 
     /// How little is lost when it is forgotten: lower goes first. `None`: it must stay.
-    fn worth(&self, contact: bool) -> Option<(bool, bool, Instant)> {
+    ///
+    /// Anybody can make up keys and announce them, so what only discovery knows of goes before what the application told
+    /// or what was reached.
+    fn worth(&self, contact: bool) -> Option<(bool, bool, bool, Instant)> {
         let held = self.connected || self.dialing.is_some() || self.changed.receiver_count() > 0;
-        (!held).then_some((contact, self.is_nearby(), self.last_seen.unwrap_or(self.known_since)))
+        let proven = self.addresses.iter().any(|(_, source, _)| matches!(source, Source::Reached | Source::Told));
+        (!held).then_some((contact, proven, self.is_nearby(), self.last_seen.unwrap_or(self.known_since)))
     }
+}
+
+/// Whether a service is named as the node of this key names itself.
+fn is_named_by(service: &str, key: ServerKey) -> bool {
+    let label = service.split('.').next().unwrap_or_default();
+    label.eq_ignore_ascii_case(&key.to_string())
 }
 
 impl Table {
     /// What is known of a peer; room is made for it when it is new.
     pub(crate) fn peer_mut(&mut self, key: ServerKey, now: Instant) -> &mut Peer {
         if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&key) {
-            let victim = self
-                .peers
-                .iter()
-                .filter_map(|(key, peer)| Some((peer.worth(self.contacts.contains(key))?, *key)))
-                .min();
+            let victim = self.peers.iter().filter_map(|(key, peer)| Some((peer.worth(self.is_kept(key))?, *key))).min();
             if let Some((_, victim)) = victim {
                 self.peers.remove(&victim);
                 self.todo.dial.remove(&victim);

@@ -165,3 +165,55 @@ fn a_connection_that_never_greets_is_closed_and_who_waits_is_told() {
     table.connection_gone(id, due);
     assert!(events.try_recv().is_err(), "it was never connected");
 }
+
+/// Anybody on the network can announce any key.
+#[test]
+fn announcements_that_lie_leave_room_for_all_that_is_known_otherwise() {
+    let (mut table, _events, now) = table();
+    let peer = key(2);
+    table.reached_at(peer, address(1), now);
+    table.told(peer, address(2), now);
+    let record = NodeRecord {
+        sequence: Sequence::new(0, 1),
+        key: peer,
+        server_name: peer.to_string(),
+        addresses: vec![address(3).to_string()],
+        mailboxes: vec![],
+        gateway: None,
+    };
+    table.take_record(record.sign(&secret(2)).unwrap(), false, 0, now);
+    let lies = |n: u16| (0..16).map(|m| address(1000 + n * 16 + m)).collect::<Vec<_>>();
+    let lie = |table: &mut Table, n: u16, seconds| {
+        table.seen_nearby(peer, &format!("lie{n}._kith._udp.local."), lies(n), now + Duration::from_secs(seconds));
+    };
+    for n in 0..20 {
+        lie(&mut table, n, u64::from(n));
+    }
+    let addresses = table.peers[&peer].addresses();
+    for port in [1, 2, 3] {
+        assert!(addresses.contains(&address(port)), "{port}: {addresses:?}");
+    }
+    assert!(addresses.len() <= 19, "{addresses:?}");
+    // Its own announcement comes late, and stays however many lies follow.
+    table.seen_nearby(peer, &format!("{peer}._kith._udp.local."), vec![address(4)], now + Duration::from_secs(30));
+    for n in 20..60 {
+        lie(&mut table, n, u64::from(n) + 20);
+    }
+    assert_eq!(table.peers[&peer].addresses()[..2], [address(1), address(4)], "and comes first");
+}
+
+#[test]
+fn peers_that_are_merely_announced_push_out_none_that_the_application_told() {
+    let (mut table, _events, now) = table();
+    let (told, reached) = (key(2), key(3));
+    table.told(told, address(1), now);
+    table.reached_at(reached, address(2), now);
+    for n in 0..MAX_PEERS as u32 + 50 {
+        let mut seed = [9; 32];
+        seed[..4].copy_from_slice(&n.to_be_bytes());
+        let stranger = SecretKey::from_seed(seed).public();
+        table.seen_nearby(stranger, &n.to_string(), vec![address(3)], now + Duration::from_millis(u64::from(n)));
+    }
+    assert_eq!(table.peers.len(), MAX_PEERS);
+    assert!(table.peers.contains_key(&told) && table.peers.contains_key(&reached));
+}

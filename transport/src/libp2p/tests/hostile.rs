@@ -119,3 +119,28 @@ async fn a_connection_of_a_program_that_is_not_kith_is_closed() {
     tokio::time::timeout(DEADLINE, closed).await.expect("it is closed");
     until("it is forgotten", || target.connections() == 0).await;
 }
+
+/// Any key may sign a record with any DNS name: it must not be taken for proof.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dns_name_that_a_peer_claims_is_told_apart_from_a_name_that_is_its_key() {
+    let a = start(1, config()).await;
+    let liar = Libp2pNetwork::start(
+        config(),
+        secret(2),
+        RecordParts::new("matrix.org", Sequence::for_run(0, 0)),
+        router(Arc::new(AtomicUsize::new(0))),
+    )
+    .await
+    .unwrap();
+    let honest = start(3, config()).await;
+    for address in liar.own_addresses() {
+        a.network.add_address(secret(2).public(), address).unwrap();
+    }
+    a.knows(&honest);
+    a.ask(secret(2).public(), "/echo").await.unwrap();
+    a.ask(honest.key, "/echo").await.unwrap();
+    let claims = a.info(secret(2).public()).unwrap();
+    assert_eq!((claims.proven_name(), claims.claimed_name()), (None, Some("matrix.org")));
+    let proven = a.info(honest.key).unwrap();
+    assert_eq!((proven.proven_name(), proven.claimed_name()), (Some(honest.key.to_string().as_str()), None));
+}

@@ -102,6 +102,25 @@ async fn a_port_in_use_is_named_with_the_way_out() {
     }
 }
 
+/// The probe for TCP once took both families, so a fixed port on all addresses of both was "in use" by the node itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_fixed_port_can_be_listened_on_for_both_families_and_both_transports() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        assert!(std::env::var_os("CI").is_none(), "there is no IPv6 here");
+        eprintln!("SKIPPED: no IPv6 on this machine");
+        return;
+    }
+    let port = free_port();
+    let listen = ["/ip4/0.0.0.0/udp/P/quic-v1", "/ip6/::/udp/P/quic-v1", "/ip4/0.0.0.0/tcp/P", "/ip6/::/tcp/P"]
+        .map(|address| address.replace('P', &port.to_string()));
+    let a = start(1, Libp2pConfig { listen: listen.to_vec(), ..config() }).await;
+    let router = Router::new(|_| async { http::Response::new(crate::empty()) });
+    let second = Libp2pConfig { listen: vec![listen[3].clone()], ..config() };
+    let error = Libp2pNetwork::start(second, secret(2), parts(2, 0), router).await.err().expect("the port is taken");
+    assert!(matches!(error, StartError::PortInUse { .. }), "{error}");
+    a.network.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unusable_addresses_in_the_configuration_are_named() {
     let router = || Router::new(|_| async { http::Response::new(crate::empty()) });
@@ -121,6 +140,91 @@ async fn unusable_addresses_in_the_configuration_are_named() {
         let error = Libp2pNetwork::start(bad, secret(1), parts(1, 0), router()).await.err().expect("refused");
         let named = known.as_deref().unwrap_or(listen);
         assert!(error.to_string().contains(named), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn configured_peers_are_connected_from_the_start_on_and_as_soon_as_they_are_there() {
+    let port = free_port();
+    let there = start(2, config()).await;
+    let late = secret(3).public();
+    let known_peers = vec![
+        there.network.own_addresses()[0].clone(),
+        format!("/ip4/127.0.0.1/udp/{port}/quic-v1/p2p/{}", late.peer_id()),
+    ];
+    let a = start(1, Libp2pConfig { known_peers, ..config() }).await;
+    until("the one that is there is connected", || a.is_connected(there.key)).await;
+    until("the other was tried", || a.network.stats().dial_failures > 0).await;
+    let listen = vec![format!("/ip4/127.0.0.1/udp/{port}/quic-v1")];
+    let late = start(3, Libp2pConfig { listen, ..config() }).await;
+    until("it is connected when it comes", || a.is_connected(late.key)).await;
+    assert_eq!(a.network.stats().requests_out, 0, "nobody asked for anything");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspended_node_lets_go_of_its_peers_and_dials_nobody_until_it_resumes() {
+    let (a, b, c) = (start(1, config()).await, start(2, config()).await, start(3, config()).await);
+    a.knows(&b);
+    a.knows(&c);
+    a.ask(b.key, "/echo").await.unwrap();
+    // As if A were behind a firewall: nobody comes to it by itself.
+    until("B has its record", || b.network.record(&a.key).is_some()).await;
+    b.network.shared.change(|table, now| {
+        table.peer_mut(a.key, now).set_addresses(table::Source::Record, vec![], now);
+    });
+    let dials = a.network.stats().dials;
+    a.network.suspend().await;
+    until("the other end knows at once", || !b.is_connected(a.key)).await;
+    assert!(!a.is_connected(b.key));
+    let error = a.ask(c.key, "/echo").await.unwrap_err();
+    assert!(error.to_string().contains("suspended"), "{error}");
+    a.network.dial(c.key);
+    assert_eq!(a.network.stats().dials, dials);
+    a.network.resume();
+    until("it is back with whom it was connected", || a.is_connected(b.key)).await;
+    assert_eq!(a.ask(c.key, "/echo").await.unwrap(), "hello");
+}
+
+/// Keeps records in memory.
+#[derive(Debug, Default)]
+struct Kept(std::sync::Mutex<std::collections::BTreeMap<ServerKey, crate::SavedRecord>>);
+
+impl crate::RecordStore for Kept {
+    fn load(&self) -> Vec<crate::SavedRecord> {
+        self.0.lock().unwrap().values().cloned().collect()
+    }
+
+    fn save(&self, node: ServerKey, record: crate::SavedRecord) {
+        self.0.lock().unwrap().insert(node, record);
+    }
+}
+
+/// Records were once kept in memory only: after a restart of both, without discovery, neither knew where the other is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_of_both_peers_know_each_other_by_their_records_without_discovery() {
+    for kind in ["udp/P/quic-v1", "tcp/P"] {
+        let kept = [Arc::new(Kept::default()), Arc::new(Kept::default())];
+        let configs = [0, 1].map(|n: usize| Libp2pConfig {
+            listen: vec![format!("/ip4/127.0.0.1/{kind}").replace('P', &free_port().to_string())],
+            records: Some(kept[n].clone()),
+            ..config()
+        });
+        let (a, b) = (start(1, configs[0].clone()).await, start(2, configs[1].clone()).await);
+        a.knows(&b);
+        a.ask(b.key, "/echo").await.unwrap();
+        // A wanted B, and keeps its record; B has no reason to keep a stranger's, until it becomes a contact.
+        until("A keeps the record", || kept[0].0.lock().unwrap().contains_key(&b.key)).await;
+        assert!(kept[1].0.lock().unwrap().is_empty());
+        b.network.set_contacts(vec![a.key]);
+        assert!(kept[1].0.lock().unwrap().get(&a.key).is_some_and(|saved| saved.contact));
+        a.network.shutdown().await;
+        b.network.shutdown().await;
+        drop((a, b));
+        let (a, b) = (start_run(1, 1, configs[0].clone()).await, start_run(2, 1, configs[1].clone()).await);
+        let (there, back) = futures::join!(a.ask(b.key, "/echo"), b.ask(a.key, "/echo"));
+        assert_eq!((there.unwrap(), back.unwrap()), ("hello".to_owned(), "hello".to_owned()), "{kind}");
+        let newest = b.network.own_record().unwrap();
+        until("A keeps the newer record", || kept[0].0.lock().unwrap()[&b.key].record == *newest.bytes()).await;
     }
 }
 

@@ -138,24 +138,104 @@ async fn what_a_peer_asked_for_is_carried_out_though_it_does_not_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_that_hang_do_not_use_up_what_others_need() {
-    let limited = Libp2pConfig { max_inbound_requests: 4, ..config() };
-    let (a, b) = (start(1, config()).await, start(2, limited).await);
+async fn requests_of_one_peer_that_hang_do_not_use_up_what_others_need() {
+    let limited = Libp2pConfig { max_inbound_requests: 16, ..config() };
+    let (a, b, c) = (start(1, config()).await, start(2, limited).await, start(3, config()).await);
     a.knows(&b);
+    c.knows(&b);
     a.ask(b.key, "/echo").await.unwrap();
-    let stuck: Vec<_> = (0..4)
+    let stuck: Vec<_> = (0..2)
         .map(|_| {
             let request = http::Request::builder().uri("/stuck").body(crate::empty()).unwrap();
             tokio::spawn(a.network.request(b.key, Class::Bulk, request))
         })
         .collect();
-    until("all four run", || b.network.shared.table().running() == 4).await;
+    until("both run", || b.network.shared.table().running() == 2).await;
     let refused = a.call(b.key, Class::Control, "/echo", full("x")).await.unwrap();
-    assert_eq!(refused.status(), http::StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(b.network.shared.table().running(), 4, "nothing more was started");
+    assert_eq!(refused.status(), http::StatusCode::SERVICE_UNAVAILABLE, "it has its share");
+    assert_eq!(b.network.shared.table().running(), 2, "nothing more was started");
+    assert_eq!(c.ask(b.key, "/echo").await.unwrap(), "hello", "others have theirs");
     for stuck in stuck {
         stuck.abort();
     }
+}
+
+/// Peers could once take all places for ever: they announced bodies that they never sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_whose_body_never_comes_ends_and_gives_its_place_back() {
+    let impatient = Libp2pConfig { stalled_after: Duration::from_millis(400), ..config() };
+    let (a, b) = (start(1, config()).await, start(2, impatient).await);
+    a.knows(&b);
+    a.ask(b.key, "/echo").await.unwrap();
+    until("that was it", || b.network.shared.table().running() == 0).await;
+    for path in ["/take", serve::RECORD_PATH] {
+        let never = http_body_util::StreamBody::new(futures::stream::pending::<Result<_, crate::BoxError>>());
+        let call = a.call(b.key, Class::Control, path, crate::boxed::<http_body_util::StreamBody<_>>(never));
+        let mut call = std::pin::pin!(call);
+        tokio::select! {
+            biased;
+            answer = &mut call => panic!("{path}: answered too early: {answer:?}"),
+            () = until("it runs", || b.network.shared.table().running() == 1) => {}
+        }
+        let answer = tokio::time::timeout(DEADLINE, call).await.expect("it ends");
+        let taken = path == "/take";
+        assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status().is_success() == taken), "{path}");
+        until("its place is free", || b.network.shared.table().running() == 0).await;
+    }
+    assert_eq!(a.ask(b.key, "/echo").await.unwrap(), "hello", "the connection stays");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_comes_slowly_but_steadily_is_waited_for() {
+    let impatient = Libp2pConfig { stalled_after: Duration::from_millis(500), ..config() };
+    let (a, b) = (start(1, config()).await, start(2, impatient).await);
+    a.knows(&b);
+    let pieces = futures::stream::unfold(8, |left| async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let frame = http_body::Frame::data(bytes::Bytes::from(vec![1; 8 * 1024]));
+        (left > 0).then_some((Ok::<_, crate::BoxError>(frame), left - 1))
+    });
+    let body = crate::boxed(http_body_util::StreamBody::new(pieces));
+    let answer = a.call(b.key, Class::Bulk, "/take", body).await.unwrap();
+    assert_eq!(read_body(answer.into_body(), 100).await.unwrap(), (8 * 8 * 1024).to_string().as_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_nobody_reads_counts_as_running_and_is_given_up() {
+    let impatient = Libp2pConfig { stalled_after: Duration::from_millis(800), ..config() };
+    let (a, b) = (start(1, config()).await, start(2, impatient).await);
+    a.knows(&b);
+    let path = format!("/size/{}", 8 * MIB);
+    let unread = a.call(b.key, Class::Bulk, &path, crate::empty()).await.unwrap();
+    assert_eq!(b.network.shared.table().running(), 1, "its head came, but it is not over");
+    until("it was given up", || b.network.shared.table().running() == 0).await;
+    assert!(read_body(unread.into_body(), 8 * MIB).await.is_err(), "and the reader learns of it");
+    // One that is read takes as long as it takes.
+    let mut body = a.call(b.key, Class::Bulk, &format!("/size/{}", 4 * MIB), crate::empty()).await.unwrap().into_body();
+    let mut length = 0;
+    while let Some(frame) = http_body_util::BodyExt::frame(&mut body).await {
+        length += frame.unwrap().into_data().unwrap().len();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(length, 4 * MIB);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_peer_has_so_many_downloads_at_a_time_and_small_answers_beside_them() {
+    let limited = Libp2pConfig { max_inbound_requests: 64, ..config() };
+    let (a, b) = (start(1, config()).await, start(2, limited).await);
+    a.knows(&b);
+    let path = format!("/size/{MIB}");
+    // A quarter of the places are for downloads, of these an eighth for each peer.
+    let first = a.call(b.key, Class::Bulk, &path, crate::empty()).await.unwrap();
+    let second = a.call(b.key, Class::Bulk, &path, crate::empty()).await.unwrap();
+    let third = a.call(b.key, Class::Bulk, &path, crate::empty()).await.unwrap();
+    assert_eq!((first.status().as_u16(), second.status().as_u16(), third.status().as_u16()), (200, 200, 503));
+    assert_eq!(a.ask(b.key, "/echo").await.unwrap(), "hello");
+    read_body(first.into_body(), MIB).await.unwrap();
+    until("its place is free", || b.network.shared.table().running() == 1).await;
+    let fourth = a.call(b.key, Class::Bulk, &path, crate::empty()).await.unwrap();
+    assert_eq!(fourth.status().as_u16(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
