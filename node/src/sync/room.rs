@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kith_store::{
     Read, Snapshot,
-    tables::rooms::{MEMBERS, ROOM_SERVERS, STREAM, UserRoomRow, membership},
+    tables::rooms::{MEMBERS, STREAM, UserRoomRow, membership},
 };
 use ruma::{
     EventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UInt,
@@ -243,7 +243,6 @@ impl Glance<'_> {
             since: self.known().unwrap_or(0),
             upto,
             limit: self.limit(),
-            shared: ROOM_SERVERS.prefix(self.read, &self.room)?.nth(1).is_some(),
         };
         let mut timeline = timeline::latest(self.read, eyes, &query)?;
         // What the client may have from an earlier stay does not join on to it.
@@ -317,11 +316,12 @@ impl Glance<'_> {
     ) -> Answer<()> {
         let showing = self.showing(eyes);
         shown.limited = timeline.limited;
-        shown.prev_batch = match timeline.before {
-            Some(place) => Some(place.to_string()),
-            None if timeline.limited => Some(Place::at_position(self.read, self.room, self.upto)?.to_string()),
-            None => None,
+        let before = match timeline.before {
+            // Nothing new, but what the client has does not join on to it.
+            None if timeline.limited => Some(Place::untold(self.read, self.room, self.upto, &BTreeSet::new())?),
+            before => before,
         };
+        shown.prev_batch = before.map(|place| place.to_string());
         shown.events = showing.raws(&timeline.events)?;
         let mut events = StateEvents::new();
         events.events = state.iter().map(|event| showing.raw_state(event)).collect::<Result<_, _>>()?;

@@ -21,7 +21,7 @@ use crate::{
     rooms::{
         client_event::{Form, Showing},
         read::{self, StoredEvent},
-        timeline::{self, Place},
+        timeline::{self, Edge, Place},
         visibility::HistoryVisibility,
     },
 };
@@ -39,7 +39,7 @@ async fn get_member_events(
     node.store.read(|read| {
         let (room, eyes) = entered(read, &request.room_id, &viewer.user_id)?;
         let at = match &request.at {
-            Some(token) => Some(Place::parse(read, room, token)?),
+            Some(token) => Some(Place::parse(read, room, token, Edge::Upper)?),
             None => None,
         };
         let members = match at {
