@@ -200,6 +200,27 @@ pub fn page(
     Ok(page)
 }
 
+/// The depth of the room's latest gap, which is that of the event behind it less one; none if its history is whole.
+///
+/// # Errors
+/// The store's.
+pub fn highest_gap(read: &dyn Read, room: u64) -> Result<Option<u64>, StoreError> {
+    Ok(GAPS.prefix_rev(read, &room)?.next().transpose()?.map(|((_, depth, _), _)| depth))
+}
+
+/// Whether the event cites others which are not here.
+///
+/// # Errors
+/// The store's.
+pub fn is_after_gap(read: &dyn Read, event: &StoredEvent) -> Result<bool, StoreError> {
+    for row in GAPS.prefix(read, &(event.row.room, event.row.depth.saturating_sub(1)))? {
+        if row?.1 == event.number {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Events that cite others which are not here, with a depth between two places; at most `limit`, the latest first.
 /// From the events before them the room's history can be asked for.
 pub fn gaps(read: &dyn Read, room: u64, low: Place, high: Place, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {

@@ -8,7 +8,7 @@ use ruma::api::client::filter::RoomEventFilter;
 use crate::rooms::{
     filter,
     read::{self, StoredEvent},
-    timeline::Place,
+    timeline::{self, Place},
     visibility::Eyes,
 };
 
@@ -41,12 +41,16 @@ pub(super) struct Query<'a> {
     pub(super) limit: usize,
 }
 
-/// Reads the latest events that the query wants and the eyes may see.
+/// Reads the latest events that the query wants and the eyes may see. Reading ends at an event that cites others which are
+/// not here: what the client knows does not join on to it, and what lies between can be asked of other servers only by
+/// scrolling back from there.
 pub(super) fn latest(read: &dyn Read, eyes: &Eyes<'_>, query: &Query<'_>) -> Result<Timeline, StoreError> {
     let &Query { room, room_id, wanted, since, upto, limit } = query;
     let mut events: Vec<StoredEvent> = Vec::new();
     let mut looked_at = BTreeSet::new();
     let (mut limited, mut whole) = (false, true);
+    let mut gap = None;
+    let highest_gap = timeline::highest_gap(read, room)?;
     for row in STREAM.range(read, (room, since.saturating_add(1))..=(room, upto))?.rev() {
         let (_, number) = row?;
         if events.len() >= limit || looked_at.len() >= MOST_LOOKED_AT {
@@ -55,15 +59,25 @@ pub(super) fn latest(read: &dyn Read, eyes: &Eyes<'_>, query: &Query<'_>) -> Res
         }
         looked_at.insert(number);
         let Some(event) = read::event(read, number)? else { continue };
+        // Most rooms have no gaps, or only far back.
+        if highest_gap.is_some_and(|highest| event.row.depth <= highest.saturating_add(1))
+            && timeline::is_after_gap(read, &event)?
+        {
+            gap = Some(Place::before(&event));
+        }
         if filter::passes(wanted, room_id, &event) && eyes.sees(&event)? {
             events.push(event);
         } else {
             whole = false;
         }
+        if gap.is_some() {
+            limited = true;
+            break;
+        }
     }
     // History is scrolled by depth, but told in the order it came: what is left out may lie above what is told.
     let before = match limited || !events.is_empty() {
-        true => Some(Place::untold(read, room, upto, &looked_at)?),
+        true => gap.max(Some(Place::untold(read, room, upto, &looked_at)?)),
         false => None,
     };
     events.reverse();
@@ -74,7 +88,7 @@ pub(super) fn latest(read: &dyn Read, eyes: &Eyes<'_>, query: &Query<'_>) -> Res
 mod tests {
     use kith_store::{
         Json, MemoryBackend, Options, Store, WriterMode,
-        tables::rooms::{EVENTS, EventRow, EventStatus, TIMELINE, USER_ROOMS, UserRoomRow, membership},
+        tables::rooms::{EVENTS, EventRow, EventStatus, GAPS, TIMELINE, USER_ROOMS, UserRoomRow, membership},
     };
     use ruma::api::Direction;
 
@@ -170,6 +184,26 @@ mod tests {
             "lost: {:?}",
             (1..=200).filter(|number| !found.contains(number)).collect::<Vec<_>>()
         );
+    }
+
+    #[tokio::test]
+    async fn a_timeline_ends_at_a_gap_and_scrolling_back_begins_right_before_it() {
+        let store = room_of(&[10, 11, 50, 51, 49]).await;
+        // The third cites an event that nobody would tell.
+        let written: Result<(), StoreError> = store.write(|tx| GAPS.put(tx, &(1, 49, "$missing".to_owned()), &3)).await;
+        written.unwrap();
+        let read = store.snapshot().unwrap();
+        let before_it = Place::at(50, 2);
+        assert_eq!(look(&read, 0, 4, 20), (vec![3, 4], true, Some(before_it)));
+        assert_eq!(look(&read, 2, 4, 20), (vec![3, 4], true, Some(before_it)));
+        assert_eq!(look(&read, 0, 3, 1), (vec![3], true, Some(before_it)));
+        // Once it was told, what follows joins on to it.
+        assert_eq!(look(&read, 3, 4, 20), (vec![4], false, Some(Place::at(50, 3))));
+        // An event as deep as what is missing came since, and is no end of the gap.
+        assert_eq!(look(&read, 3, 5, 20), (vec![4, 5], false, Some(Place::at(50, 3))));
+        assert_eq!(look(&read, 2, 5, 20), (vec![3, 4, 5], true, Some(before_it)));
+        let gaps = timeline::gaps(&read, 1, Place::START, before_it, 5).unwrap();
+        assert_eq!(gaps.len(), 1, "scrolling from there finds the gap");
     }
 
     #[tokio::test]
