@@ -209,7 +209,7 @@ impl Node {
         let _ = inbound.set(Router::from_service(server_router.clone()));
         node.federation.start()?;
         e2ee::start(&node);
-        let guarded = setup::host::guard(client_router.clone(), &node.config, &addresses);
+        let guarded = setup::host::guard(client_router.clone(), &node.config, node.server_name(), &addresses);
         for listener in bound {
             node.spawner.spawn(
                 "listener",
