@@ -57,6 +57,14 @@ pub async fn setup_token(node: &Arc<Node>, valid_ms: u64) -> Answer<Option<Strin
     Ok(made.then_some(token))
 }
 
+/// Ends the setup link: it makes the first account or none.
+///
+/// # Errors
+/// As all writes.
+pub(crate) fn end_setup(tx: &mut Tx) -> Result<(), StoreError> {
+    delete_where(tx, |row| row.admin)
+}
+
 /// Makes a token that is good for one ordinary account within `valid_ms`.
 ///
 /// # Errors

@@ -200,6 +200,24 @@ async fn a_setup_token_makes_one_account_which_administers_the_node() {
 }
 
 #[tokio::test]
+async fn the_setup_link_ends_with_the_first_account_however_that_was_made() {
+    let node = TestNode::start_with(|config| config.registration.mode = RegistrationMode::Setup).await;
+    let setup = registration::setup_token(node.node(), 60_000).await.unwrap().unwrap();
+    let invite = registration::invite_token(node.node(), 60_000).await.unwrap();
+    // As `kith user add` does.
+    users::create(node.node(), "alice", Some("secret alice"), true).await.unwrap();
+    let body = |name: &str, token: &str| {
+        let auth = json!({ "type": "m.login.registration_token", "token": token });
+        json!({ "username": name, "password": "p", "auth": auth })
+    };
+    node.client().post(REGISTER, body("mallory", &setup)).await.fails(401, "M_FORBIDDEN");
+    // Tokens for ordinary accounts stay good.
+    node.client().post(REGISTER, body("bob", &invite)).await.ok();
+    let admins = node.node().store.read(|read| users::list(read)).unwrap().into_iter().filter(|user| user.row.admin);
+    assert_eq!(admins.count(), 1);
+}
+
+#[tokio::test]
 async fn a_registration_token_ends_with_its_time() {
     let node = TestNode::start_with(|config| config.registration.mode = RegistrationMode::Token).await;
     let client = node.client();
