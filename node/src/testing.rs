@@ -90,7 +90,8 @@ impl TestNode {
 
     /// A client that is not signed in.
     pub(crate) fn client(&self) -> Client {
-        Client { router: self.handle.client_router(), token: None, user: String::new(), device: String::new() }
+        let (token, page, user, device) = (None, None, String::new(), String::new());
+        Client { router: self.handle.client_router(), token, page, user, device }
     }
 
     /// Makes an account (with password `secret <name>`) and gives its first device.
@@ -125,6 +126,8 @@ pub(crate) fn login_body(name: &str, password: &str) -> Value {
 pub(crate) struct Client {
     router: axum::Router,
     pub(crate) token: Option<String>,
+    /// The origin of the web page that it is; none: it is no web page.
+    pub(crate) page: Option<&'static str>,
     pub(crate) user: String,
     pub(crate) device: String,
 }
@@ -156,6 +159,9 @@ impl Client {
         let mut request = Request::builder().method(method).uri(path);
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some(page) = self.page {
+            request = request.header(header::ORIGIN, page);
         }
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
         let mut request = request.body(body).expect("a request");

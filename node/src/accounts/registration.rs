@@ -119,7 +119,7 @@ pub fn check(node: &Node, token: &str) -> Answer<Checked> {
 pub(crate) fn check_limited(node: &Node, from: &Anonymous, token: &str) -> Answer<Checked> {
     let checked = check(node, token)?;
     if checked != Checked::OneUse {
-        limits::check_address(node, Action::Login, from)?;
+        limits::check_address(node, Action::Question, from)?;
     }
     Ok(checked)
 }

@@ -270,6 +270,51 @@ async fn too_many_tries_are_told_to_wait_and_let_in_after_it() {
 }
 
 #[tokio::test]
+async fn a_hostile_page_on_the_owners_device_does_not_use_up_the_owners_tries() {
+    let node = TestNode::start_with(|config| {
+        config.limits.rate_limits = true;
+        config.limits.rate_login = Rate::per_minute(3);
+    })
+    .await;
+    let alice = node.register("alice").await;
+    let mut page = node.client();
+    page.page = Some("https://evil.example");
+    let wrong = login_body("alice", "wrong");
+    for _ in 0..3 {
+        page.post(LOGIN, wrong.clone()).await.fails(403, "M_FORBIDDEN");
+    }
+    page.post(LOGIN, wrong.clone()).await.fails(429, "M_LIMIT_EXCEEDED");
+    // Who asks for images and scripts does not say which page it is.
+    let validity = "/_matrix/client/v1/register/m.login.registration_token/validity?token=x";
+    for expected in [200, 200, 200, 429] {
+        assert_eq!(node.client().get(validity).await.status, expected);
+    }
+    let mut body = login_body("alice", "secret alice");
+    body["refresh_token"] = true.into();
+    let mut own_page = node.client();
+    own_page.page = Some("http://localhost:8008");
+    own_page.post(LOGIN, body.clone()).await.ok();
+    let mut client = node.client();
+    client.signed_in(&client.post(LOGIN, body.clone()).await.ok());
+    let delete = format!("/_matrix/client/v3/devices/{}", client.device);
+    let auth = json!({ "type": "m.login.password", "user": "alice", "password": "secret alice" });
+    alice.call(http::Method::DELETE, &delete, Some(json!({ "auth": auth }))).await.ok();
+    let mut tokens = client.post(LOGIN, body).await.ok();
+    // Guesses are limited, even those of a page that claims to be another each time.
+    for claimed in ["https://a.example", "https://b.example"] {
+        page.page = Some(claimed);
+        page.post(LOGIN, wrong.clone()).await.fails(429, "M_LIMIT_EXCEEDED");
+    }
+    // All tries of this address are used up, and a client refreshes nevertheless.
+    let guess = json!({ "refresh_token": "krt_guess" });
+    while client.post("/_matrix/client/v3/refresh", guess.clone()).await.status == 401 {}
+    for _ in 0..5 {
+        let known = json!({ "refresh_token": tokens["refresh_token"] });
+        tokens = client.post("/_matrix/client/v3/refresh", known).await.ok();
+    }
+}
+
+#[tokio::test]
 async fn accounts_and_tokens_survive_a_crash() {
     let node = TestNode::start().await;
     let alice = node.register("alice").await;
