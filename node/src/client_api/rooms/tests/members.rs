@@ -98,6 +98,25 @@ async fn a_room_is_left_declined_and_forgotten() {
 }
 
 #[tokio::test]
+async fn a_forgotten_room_cannot_be_read_any_more() {
+    let world = World::new().await;
+    let alice = world.person("alice").await;
+    let bob = world.person("bob").await;
+    let room = alice.create(json!({ "preset": "public_chat", "name": "then" })).await;
+    bob.join(&room).await;
+    let said = alice.say(&room, "while bob was here").await;
+    bob.post(&format!("/rooms/{room}/leave"), json!({})).await.ok();
+    assert_eq!(bob.state(&room, "m.room.name").await["name"], "then");
+    bob.post(&format!("/rooms/{room}/forget"), json!({})).await.ok();
+    for path in ["messages?dir=b", "members", "state", "state/m.room.name/", &format!("context/{said}")] {
+        bob.get(&format!("/rooms/{room}/{path}")).await.refused(403, "M_FORBIDDEN");
+    }
+    bob.get(&format!("/rooms/{room}/event/{said}")).await.refused(404, "M_NOT_FOUND");
+    bob.join(&room).await;
+    assert_eq!(bob.get(&format!("/rooms/{room}/event/{said}")).await.ok()["event_id"], *said);
+}
+
+#[tokio::test]
 async fn one_knocks_where_knocking_is_allowed_and_is_let_in_by_an_invite() {
     let world = World::new().await;
     let alice = world.person("alice").await;
