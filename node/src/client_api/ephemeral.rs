@@ -75,12 +75,12 @@ fn check_thread(node: &Node, request: &create_receipt::v3::Request) -> Answer<()
         ReceiptThread::Unthreaded => return Ok(()),
         _ => return Err(wrong()),
     };
-    let Some(event) = node.store.read(|read| read::event_by_id(read, request.event_id.as_str()))? else {
-        return Ok(());
-    };
-    let own = crate::sync::notifications::thread_of(&event);
-    // The root itself belongs to the main timeline and begins its thread.
-    if own == thread || thread == Some(event.row.event_id.as_str()) { Ok(()) } else { Err(wrong()) }
+    node.store.read(|read| {
+        let Some(event) = read::event_by_id(read, request.event_id.as_str())? else { return Ok(()) };
+        let own = crate::sync::notifications::thread_of(read, &event)?;
+        // The root itself belongs to the main timeline and begins its thread.
+        if own.as_deref() == thread || thread == Some(event.row.event_id.as_str()) { Ok(()) } else { Err(wrong()) }
+    })
 }
 
 async fn read_markers(

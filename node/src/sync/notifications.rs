@@ -12,7 +12,7 @@ use std::{
 
 use futures::FutureExt as _;
 use kith_store::{
-    Read,
+    Read, StoreError,
     tables::{
         account_data::ACCOUNT_DATA,
         rooms::{REDACTED_BY, STREAM},
@@ -34,7 +34,10 @@ use crate::{
     accounts::push_rules,
     ephemeral::receipts,
     http::{Answer, MatrixError},
-    rooms::read::{self, StoredEvent},
+    rooms::{
+        read::{self, StoredEvent},
+        relations,
+    },
 };
 
 /// How many events are looked at for one count; beyond that a count says "many" by being large.
@@ -156,11 +159,27 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The thread an event belongs to; none is the main timeline.
-pub fn thread_of(event: &StoredEvent) -> Option<&str> {
-    let relates = event.content().get("m.relates_to")?;
-    (relates.get("rel_type")?.as_str()? == "m.thread").then_some(())?;
-    relates.get("event_id")?.as_str()
+/// How many relations are followed to find an event's thread (specification, "Threading": "recommended to be at least 3").
+const MOST_HOPS: usize = 3;
+
+/// The thread an event belongs to; none is the main timeline. What relates to an event of a thread in another way (an edit, a
+/// reaction) is of that thread, too, a few relations deep; what relates to its root is not.
+///
+/// # Errors
+/// The store's.
+pub fn thread_of(read: &dyn Read, event: &StoredEvent) -> Result<Option<String>, StoreError> {
+    let mut parent: Option<StoredEvent> = None;
+    for _ in 0..MOST_HOPS {
+        let Some((kind, target)) = relations::relation(parent.as_ref().unwrap_or(event)) else { return Ok(None) };
+        if kind == "m.thread" {
+            return Ok(Some(target.to_owned()));
+        }
+        parent = read::event_by_id(read, target)?.filter(|target| target.row.room == event.row.room);
+        if parent.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(None)
 }
 
 /// How far a user has read an event's thread, given the user's receipts.
@@ -235,13 +254,13 @@ fn go_on(
             if has_counts && event.kind() == "m.room.redaction" {
                 return Ok(None);
             }
-            let thread = thread_of(&event);
+            let thread = thread_of(read, &event)?;
             if event.sender() == reader.user.as_str() {
                 // Who speaks has read.
-                counted.counts.remove(&thread.map(str::to_owned));
+                counted.counts.remove(&thread);
                 continue;
             }
-            if mark(&counted.read, thread) >= position {
+            if mark(&counted.read, thread.as_deref()) >= position {
                 continue;
             }
             let context = match &context {
@@ -250,7 +269,7 @@ fn go_on(
             };
             let actions = reader.actions(&event, context)?;
             if actions.iter().any(Action::should_notify) {
-                let count = counted.counts.entry(thread.map(str::to_owned)).or_default();
+                let count = counted.counts.entry(thread).or_default();
                 count.notify += 1;
                 count.highlight += u64::from(actions.iter().any(Action::is_highlight));
             }
