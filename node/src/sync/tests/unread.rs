@@ -147,6 +147,28 @@ async fn what_relates_to_an_event_of_a_thread_is_of_that_thread() {
 }
 
 #[tokio::test]
+async fn of_very_many_events_the_latest_are_counted() {
+    let node = TestNode::start().await;
+    let (alice, bob, room) = three(&node).await;
+    for number in 0..120 {
+        say(&alice, &room, &number.to_string()).await;
+    }
+    let mention = json!({"msgtype": "m.text", "body": "look", "m.mentions": {"user_ids": [bob.user]}});
+    let mention = send(&alice, &room, "m.room.message", mention).await;
+    let mut device = Device::new(&bob);
+    assert_eq!(counts(&device.sync("").await, &room), (100, 1));
+    read(&bob, &room, &mention, json!({})).await;
+    assert_eq!(counts(&device.sync("").await, &room), (0, 0));
+    say(&alice, &room, "unseen").await;
+    say(&bob, &room, "mine").await;
+    for number in 0..3 {
+        say(&alice, &room, &number.to_string()).await;
+    }
+    assert_eq!(counts(&device.sync("").await, &room), (3, 0));
+    assert_eq!(counts(&sync(&node.login("bob").await, None, "").await, &room), (3, 0));
+}
+
+#[tokio::test]
 async fn notifications_are_listed_from_the_latest_on() {
     let node = TestNode::start().await;
     let (alice, bob, room) = three(&node).await;
