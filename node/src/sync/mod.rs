@@ -10,7 +10,7 @@ mod e2ee;
 pub mod notifications;
 mod present;
 mod room;
-mod state;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 mod timeline;

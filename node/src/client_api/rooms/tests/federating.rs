@@ -1,6 +1,7 @@
 //! Rooms across two nodes.
 
 use http::Method;
+use kith_transport::{SecretKey, memory::MemoryHub};
 use serde_json::{Value, json};
 
 use super::world::{World, bodies, encoded, eventually, text};
@@ -71,6 +72,31 @@ async fn who_joins_late_scrolls_back_through_history_that_only_the_other_node_ha
     let history = bob.history(&room).await;
     assert_eq!(bodies(&history), said);
     assert_eq!(history[0]["type"], "m.room.create");
+}
+
+#[tokio::test]
+async fn members_at_a_sync_token_are_those_of_all_branches_that_had_come_by_then() {
+    let hub = MemoryHub::new();
+    let (here, there) = World::two_on(&hub).await;
+    let alice = here.person("alice").await;
+    let carol = here.person("carol").await;
+    let bob = there.person("bob").await;
+    let dave = there.person("dave").await;
+    let room = alice.create(json!({ "preset": "public_chat" })).await;
+    bob.post(&format!("/join/{room}?via={}", here.node().server_name()), json!({})).await.ok();
+    hub.isolate(SecretKey::from_seed([2; 32]).public());
+    carol.join(&room).await;
+    dave.join(&room).await;
+    hub.rejoin(SecretKey::from_seed([2; 32]).public());
+    let member = format!("/rooms/{room}/state/m.room.member/{}", dave.id());
+    eventually("dave is seen", async || alice.get(&member).await.status == 200).await;
+    let token = text(&alice.get("/sync?timeout=0").await.ok()["next_batch"]);
+    let members = alice.get(&format!("/rooms/{room}/members?at={token}")).await.ok();
+    let members: Vec<&str> =
+        members["chunk"].as_array().expect("a chunk").iter().filter_map(|event| event["state_key"].as_str()).collect();
+    for person in [&alice, &bob, &carol, &dave] {
+        assert!(members.contains(&person.id()), "{} is not among {members:?}", person.id());
+    }
 }
 
 #[tokio::test]

@@ -34,9 +34,13 @@ impl World {
 
     /// Two nodes that can reach each other.
     pub(super) async fn two() -> (Self, Self) {
-        let hub = MemoryHub::new();
-        let one = TestNode::start_among(&hub, 1).await;
-        let other = TestNode::start_among(&hub, 2).await;
+        Self::two_on(&MemoryHub::new()).await
+    }
+
+    /// Two nodes, with keys of the seeds 1 and 2, that can reach each other as the hub lets them.
+    pub(super) async fn two_on(hub: &MemoryHub) -> (Self, Self) {
+        let one = TestNode::start_among(hub, 1).await;
+        let other = TestNode::start_among(hub, 2).await;
         (Self { clock: one.clock.clone(), node: one }, Self { clock: other.clock.clone(), node: other })
     }
 
