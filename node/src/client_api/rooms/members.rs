@@ -52,7 +52,13 @@ async fn get_member_events(
         let wanted = |event: &StoredEvent| {
             let now = event.content().get("membership").and_then(Value::as_str).unwrap_or("leave");
             let is = |state: &MembershipState| state.as_str() == now;
-            request.membership.as_ref().is_none_or(is) && !request.not_membership.as_ref().is_some_and(is)
+            // Either is enough, where both are asked for.
+            match (&request.membership, &request.not_membership) {
+                (None, None) => true,
+                (wanted, unwanted) => {
+                    wanted.as_ref().is_some_and(is) || unwanted.as_ref().is_some_and(|state| !is(state))
+                }
+            }
         };
         let members: Vec<_> = members.into_iter().filter(wanted).collect();
         let showing =

@@ -159,6 +159,9 @@ async fn members_are_listed_now_at_a_time_and_by_membership() {
     assert_eq!(members(&alice, "").await, all);
     assert_eq!(members(&alice, "?membership=invite").await, all[2..]);
     assert_eq!(members(&alice, "?not_membership=invite").await, all[..2]);
+    assert_eq!(members(&alice, "?membership=invite&not_membership=join").await, all[2..]);
+    assert_eq!(members(&alice, "?membership=join&not_membership=invite").await, all[..2]);
+    assert_eq!(members(&alice, "?membership=invite&not_membership=leave").await, all, "either is enough");
     assert_eq!(members(&alice, &format!("?at={before}")).await, [all[0].clone(), all[2].clone()]);
     let joined = alice.get(&format!("/rooms/{room}/joined_members")).await.ok();
     assert_eq!(joined["joined"].as_object().map(serde_json::Map::len), Some(2));
