@@ -24,7 +24,10 @@ use serde_json::{Map, Value, json};
 use super::remote;
 use crate::{
     Node,
-    accounts::{profile, users},
+    accounts::{
+        limits::{self, Action},
+        profile, users,
+    },
     http::{Answer, MatrixError, Routes, Session},
     rooms::{Draft, Room, read},
 };
@@ -140,6 +143,7 @@ async fn invite_user(
             "this node asks no identity server: invite by user ID",
         ));
     };
+    limits::check(&node, Action::Invite, session.user_id.as_str())?;
     let content = member("invite", recipient.reason)?;
     invite(&node, &session.user_id, &request.room_id, &recipient.user_id, content).await?;
     Ok(invite_user::Response::new())

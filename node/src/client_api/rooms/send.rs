@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use super::{content_of, joined, membership};
 use crate::{
     Node,
+    accounts::limits::{self, Action},
     http::{Answer, MatrixError, Routes, Session},
     rooms::{Draft, power, read},
 };
@@ -130,6 +131,7 @@ async fn once(
     if let Some(event_id) = known {
         return Ok(event_id);
     }
+    limits::check(node, Action::Message, session.user_id.as_str())?;
     draft.transaction = Some((key.1, key.2));
     membership::room(node, room_id)?.send(draft).await
 }

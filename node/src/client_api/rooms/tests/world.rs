@@ -16,6 +16,7 @@ use crate::{
         devices::{self, NewDevice},
         users,
     },
+    config::Config,
     platform::ManualClock,
     testing::TestNode,
 };
@@ -28,7 +29,12 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new() -> Self {
-        let node = TestNode::start().await;
+        Self::with(|_| {}).await
+    }
+
+    /// As [`World::new`], with changes to the configuration.
+    pub(super) async fn with(configure: impl FnOnce(&mut Config)) -> Self {
+        let node = TestNode::start_with(configure).await;
         Self { clock: node.clock.clone(), node }
     }
 
