@@ -19,7 +19,13 @@ async fn a_repeated_request_sends_once_and_another_device_or_endpoint_sends_anew
     assert_eq!((&again.ok(), &and_again.ok()), (&first, &first));
     let phone = world.sign_in(alice.user_id.clone()).await;
     assert_ne!(phone.put(&path(&room, "m.room.message"), hello.clone()).await.ok(), first);
-    assert_ne!(alice.put(&path(&other_room, "m.room.message"), hello).await.ok(), first);
+    let elsewhere = alice.put(&path(&other_room, "m.room.message"), hello.clone()).await.ok();
+    let of_another_type = alice.put(&path(&room, "org.example.thing"), json!({})).await.ok();
+    assert!(elsewhere != first && of_another_type != first);
+    // What came in between with the same ID hides none of them.
+    assert_eq!(alice.put(&path(&room, "m.room.message"), hello.clone()).await.ok(), first);
+    assert_eq!(alice.put(&path(&other_room, "m.room.message"), hello).await.ok(), elsewhere);
+    assert_eq!(alice.put(&path(&room, "org.example.thing"), json!({})).await.ok(), of_another_type);
     assert_eq!(bodies(&alice.history(&room).await), ["hello", "hello"]);
 
     let event = alice.history(&room).await.into_iter().find(|event| event["event_id"] == first["event_id"]);
