@@ -34,6 +34,7 @@ use ruma::{
 use self::{notifications::Reader, room::Glance, token::Token};
 use crate::{
     Node,
+    accounts::invites,
     client_api::filters,
     ephemeral::{presence, typing},
     http::{Answer, Session},
@@ -140,6 +141,7 @@ fn glance(
     let mut account_data = account_data::changed(snapshot, user, since, upto)?;
     response.account_data.events = account_data.global(&wish.filter.account_data);
     let reader = Reader::new(&node.unread, snapshot, &session.user_id)?;
+    let takes_no_invites = invites::are_blocked(snapshot, &session.user_id)?;
     let mut present = presence::changed_since(node, snapshot, &session.user_id, passed)?;
     let also = account_data.rooms(snapshot)?.into_iter().chain(typing.keys().copied()).collect();
     for (room, part) in changed_rooms(node, snapshot, user, since, wish, also)? {
@@ -175,8 +177,8 @@ fn glance(
                     response.rooms.join.insert(room_id.clone(), joined);
                 }
             }
-            // Invites of ignored users are not told (specification, "Ignoring Users").
-            membership::INVITE if is_new && !reader.ignores(&part.sender)? => {
+            // Invites of ignored users are not told (specification, "Ignoring Users"), nor are any that are blocked.
+            membership::INVITE if is_new && !takes_no_invites && !reader.ignores(&part.sender)? => {
                 response.rooms.invite.insert(room_id.clone(), glance.invited()?);
             }
             membership::KNOCK if is_new => {

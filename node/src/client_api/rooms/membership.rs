@@ -25,6 +25,7 @@ use super::remote;
 use crate::{
     Node,
     accounts::{
+        invites,
         limits::{self, Action},
         profile, users,
     },
@@ -177,10 +178,13 @@ pub async fn invite(
     remote::invite(node, &room, sender, target, content).await
 }
 
-/// Whether a user of this node is there to be invited.
+/// That a user of this node is there to be invited, and takes invites.
+///
+/// # Errors
+/// `M_NOT_FOUND`, `M_INVITE_BLOCKED`.
 pub fn check_invitable(read: &dyn Read, target: &UserId) -> Answer<()> {
     if users::is_active(read, target)? {
-        return Ok(());
+        return invites::check(read, target);
     }
     Err(MatrixError::not_found(format!("there is no user {target} on this node")))
 }

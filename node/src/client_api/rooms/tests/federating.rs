@@ -4,7 +4,7 @@ use http::Method;
 use kith_transport::{SecretKey, memory::MemoryHub};
 use serde_json::{Value, json};
 
-use super::world::{World, bodies, encoded, eventually, text};
+use super::world::{Person, World, bodies, encoded, eventually, text};
 
 #[tokio::test]
 async fn a_room_of_another_node_is_joined_by_its_alias_talked_in_and_left() {
@@ -56,6 +56,35 @@ async fn an_invite_to_another_node_is_taken_or_declined_there() {
         .is_client_error()
         .then_some(())
         .expect("nobody is refused");
+}
+
+#[tokio::test]
+async fn who_takes_no_invites_is_not_invited_from_anywhere_and_told_of_none() {
+    let (here, there) = World::two().await;
+    let alice = here.person("alice").await;
+    let carol = here.person("carol").await;
+    let bob = there.person("bob").await;
+    let invited = async |person: &Person<'_>| person.get("/sync?timeout=0").await.ok()["rooms"]["invite"].clone();
+    let before = alice.create(json!({ "invite": [carol.id(), bob.id()] })).await;
+    assert!(invited(&bob).await[&before].is_object() && invited(&carol).await[&before].is_object());
+    let config = |person: &Person<'_>| format!("/user/{}/account_data/m.invite_permission_config", person.id());
+    for person in [&bob, &carol] {
+        person.put(&config(person), json!({ "default_action": "block" })).await.ok();
+    }
+    assert_eq!((invited(&bob).await, invited(&carol).await), (json!(null), json!(null)));
+    let room = alice.create(json!({})).await;
+    for person in [&bob, &carol] {
+        let invite = format!("/rooms/{room}/invite");
+        alice.post(&invite, json!({ "user_id": person.id() })).await.refused(403, "M_INVITE_BLOCKED");
+        let member = format!("/rooms/{room}/state/m.room.member/{}", person.id());
+        alice.put(&member, json!({ "membership": "invite" })).await.refused(403, "M_INVITE_BLOCKED");
+    }
+    alice.post("/createRoom", json!({ "invite": [carol.id()] })).await.refused(403, "M_INVITE_BLOCKED");
+    for person in [&bob, &carol] {
+        person.put(&config(person), json!({})).await.ok();
+        alice.invite(&room, person.id()).await;
+        assert!(invited(person).await[&room].is_object());
+    }
 }
 
 #[tokio::test]
