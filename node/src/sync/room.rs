@@ -79,7 +79,7 @@ impl Glance<'_> {
         let known = if self.full_state { None } else { self.known() };
         let state = self.state(known, self.upto, &timeline)?;
         let mut room = JoinedRoom::new();
-        if state.members_changed {
+        if state.summary_changed {
             self.summary(&mut room)?;
         }
         let newcomers = if self.known().is_some() { newcomers(self.read, &timeline.events)? } else { Vec::new() };
@@ -257,8 +257,9 @@ impl Glance<'_> {
             None => 0,
         };
         let events = state::needed(self.read, before, now, timeline, self.state_after)?;
-        let members_changed = known.is_none() || any_member(&events) || any_member(&timeline.events);
-        Ok(Changed { events, now, whole: known.is_none(), members_changed })
+        let summary_changed =
+            known.is_none() || events.iter().any(is_of_summary) || timeline.events.iter().any(is_of_summary);
+        Ok(Changed { events, now, whole: known.is_none(), summary_changed })
     }
 
     /// What the filter wants of it. `heroes` are those whom the summary names.
@@ -366,16 +367,18 @@ struct Changed {
     now: u64,
     /// Whether it is the whole state.
     whole: bool,
-    /// Whether somebody's membership is told, here or in the timeline.
-    members_changed: bool,
+    /// Whether something is told, here or in the timeline, that the room's summary is made of.
+    summary_changed: bool,
 }
 
 fn is_member(event: &StoredEvent) -> bool {
     event.kind() == "m.room.member"
 }
 
-fn any_member(events: &[StoredEvent]) -> bool {
-    events.iter().any(is_member)
+/// Who is there, and whether the room has a name: without one it is named by its members.
+fn is_of_summary(event: &StoredEvent) -> bool {
+    is_member(event)
+        || (matches!(event.kind(), "m.room.name" | "m.room.canonical_alias") && event.state_key() == Some(""))
 }
 
 /// Who joined in these events.

@@ -228,6 +228,22 @@ async fn lazy_loading_tells_of_those_who_speak_and_of_those_who_changed() {
 }
 
 #[tokio::test]
+async fn members_to_name_a_room_by_are_told_when_it_loses_its_name() {
+    let node = TestNode::start().await;
+    let (alice, bob) = (node.register("alice").await, node.register("bob").await);
+    let room = create_with(&alice, json!({"preset": "public_chat", "name": "Lobby"})).await;
+    join(&bob, &room).await;
+    let mut device = Device::new(&alice);
+    let first = device.sync("").await;
+    assert!(first["rooms"]["join"][&room]["summary"]["m.heroes"].is_null(), "it has a name");
+    set_state(&alice, &room, "m.room.name", "", json!({})).await;
+    let answer = device.sync("").await;
+    assert_eq!(answer["rooms"]["join"][&room]["summary"]["m.heroes"], json!([bob.user]));
+    say(&alice, &room, "x").await;
+    assert!(device.sync("").await["rooms"]["join"][&room]["summary"].is_null());
+}
+
+#[tokio::test]
 async fn a_speaker_who_changes_name_in_the_timeline_is_told_as_before_it() {
     let node = TestNode::start().await;
     let (alice, bob) = (node.register("alice").await, node.register("bob").await);
