@@ -145,6 +145,9 @@ async fn a_node_asks_another_for_its_rooms_and_what_stands_in_its_spaces() {
     let list = bob.post(&format!("/publicRooms?server={}", here.node().server_name()), json!({})).await.ok();
     assert_eq!(list["chunk"].as_array().map(Vec::len), Some(1));
     assert_eq!(list["chunk"][0]["room_id"], *space);
+    let path = format!("/publicRooms?server={}", here.node().server_name());
+    assert_eq!(bob.get(&path).await.ok()["chunk"], list["chunk"]);
+    there.ask(Method::GET, &path, None, None).await.refused(401, "M_MISSING_TOKEN");
     bob.post(&format!("/join/{space}?via={}", here.node().server_name()), json!({})).await.ok();
     let tree = bob.get(&format!("/_matrix/client/v1/rooms/{space}/hierarchy")).await.ok();
     let ids: Vec<String> = tree["rooms"].as_array().expect("rooms").iter().map(|room| text(&room["room_id"])).collect();
