@@ -123,40 +123,42 @@ fn rank(state: &PresenceState) -> u8 {
     }
 }
 
-/// Makes a device present for as long as it lives (and a little longer): for a sync that is being answered.
+/// Makes a device present for as long as it lives (and a little longer): for a sync that is being answered. A sync that says
+/// `offline` makes nobody present, nor keeps present who was so before.
 #[derive(Debug)]
 pub struct Here {
     node: Arc<Node>,
-    key: (OwnedUserId, OwnedDeviceId),
+    key: Option<(OwnedUserId, OwnedDeviceId)>,
 }
 
 impl Here {
-    /// The device syncs, and says how its user is by that; `offline` says nothing.
+    /// The device syncs, and says how its user is by that.
     ///
     /// # Errors
     /// The store's.
     pub fn new(node: &Arc<Node>, session: &Session, state: PresenceState) -> Answer<Self> {
+        if state == PresenceState::Offline {
+            return Ok(Self { node: node.clone(), key: None });
+        }
         let key = (session.user_id.clone(), session.device_id.clone());
         let now = node.clock.monotonic();
         {
             let mut presence = lock(&node.ephemeral.presence);
             let device = presence.devices.entry(key.clone()).or_insert_with(|| Device {
-                state: PresenceState::Offline,
+                state: state.clone(),
                 synced: now,
                 waiting: 0,
             });
             device.synced = now;
             device.waiting += 1;
-            if state != PresenceState::Offline {
-                device.state = state.clone();
-            }
+            device.state = state.clone();
             if state == PresenceState::Online
                 && let Some(seen) = presence.users.get_mut(&session.user_id)
             {
                 seen.active = now;
             }
         }
-        let here = Self { node: node.clone(), key };
+        let here = Self { node: node.clone(), key: Some(key) };
         refresh(node, &session.user_id, None)?;
         Ok(here)
     }
@@ -164,8 +166,9 @@ impl Here {
 
 impl Drop for Here {
     fn drop(&mut self) {
+        let Some(key) = &self.key else { return };
         let now = self.node.clock.monotonic();
-        if let Some(device) = lock(&self.node.ephemeral.presence).devices.get_mut(&self.key) {
+        if let Some(device) = lock(&self.node.ephemeral.presence).devices.get_mut(key) {
             device.synced = now;
             device.waiting = device.waiting.saturating_sub(1);
         }

@@ -200,6 +200,24 @@ async fn presence_follows_the_syncs_of_all_devices_and_ends_some_time_after_the_
 }
 
 #[tokio::test]
+async fn syncs_that_say_offline_do_not_keep_their_user_present() {
+    let node = TestNode::start().await;
+    let (alice, bob) = (node.register("alice").await, node.register("bob").await);
+    let room = create(&alice).await;
+    join(&bob, &room).await;
+    let quiet = "&set_presence=offline";
+    sync(&bob, None, "").await;
+    let mut device = Device::new(&alice);
+    assert_eq!(presence(&device.sync(quiet).await, &bob)["presence"], "online");
+    for _ in 0..12 {
+        node.clock.advance(Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        sync(&bob, None, quiet).await;
+    }
+    assert_eq!(presence(&device.sync(quiet).await, &bob)["presence"], "offline");
+}
+
+#[tokio::test]
 async fn two_devices_that_differ_do_not_wake_each_other_without_end() {
     let node = TestNode::start().await;
     let alice = node.register("alice").await;
