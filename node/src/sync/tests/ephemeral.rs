@@ -65,6 +65,14 @@ async fn typing_is_told_to_all_devices_and_ends_when_it_was_stopped_or_its_time_
     let filtered = filter(json!({"room": {"ephemeral": {"not_types": ["m.typing"]}}}));
     types(&bob, &room, Some(10_000)).await;
     assert!(sync(&alice, Some(&next(&answer)), &filtered).await["rooms"].is_null());
+    // Who does not say for how long types for half a minute.
+    let since = next(&sync(&alice, None, "").await);
+    let his = path(&room, &format!("typing/{}", encoded(&bob.user)));
+    bob.put(&his, json!({"typing": false})).await.ok();
+    bob.put(&his, json!({"typing": true})).await.ok();
+    assert_eq!(typing(&sync(&alice, Some(&since), "").await, &room), Some(vec![bob.user.clone()]));
+    bob.put(&his, json!({})).await.fails(400, "M_MISSING_PARAM");
+    bob.put(&his, json!({"typing": true, "timeout": "x"})).await.fails(400, "M_BAD_JSON");
     let carol = node.register("carol").await;
     let outside = path(&room, &format!("typing/{}", encoded(&carol.user)));
     carol.put(&outside, json!({"typing": true, "timeout": 1000})).await.fails(403, "M_FORBIDDEN");
