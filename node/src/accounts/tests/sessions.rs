@@ -156,7 +156,9 @@ async fn names_that_are_taken_or_break_the_grammar_are_refused() {
     let auth = json!({ "type": "m.login.password", "user": "alice", "password": "secret alice" });
     alice.post("/_matrix/client/v3/account/deactivate", json!({ "auth": auth, "erase": true })).await.ok();
     alice.get(WHOAMI).await.fails(401, "M_UNKNOWN_TOKEN");
-    client.post(LOGIN, login_body("alice", "secret alice")).await.fails(403, "M_USER_DEACTIVATED");
+    let gone = client.post(LOGIN, login_body("alice", "secret alice")).await.fails(403, "M_FORBIDDEN");
+    let unknown = client.post(LOGIN, login_body("nobody", "secret alice")).await.fails(403, "M_FORBIDDEN");
+    assert_eq!(gone, unknown, "who cannot prove to be the user is not told that there was one");
     client.post(REGISTER, body("alice")).await.fails(400, "M_USER_IN_USE");
 }
 

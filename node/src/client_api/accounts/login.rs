@@ -63,11 +63,13 @@ async fn sign_in(
         row => Ok((user_id, row)),
     })?;
     limits::check_account(&node, Action::Login, &user_id, &from)?;
-    if row.as_ref().is_some_and(|row| row.deactivated.is_some()) {
-        return Err(users::is_deactivated());
-    }
+    // An account that is deactivated has no password any more, so that nobody learns that there was one.
+    let is_deactivated = row.as_ref().is_some_and(|row| row.deactivated.is_some());
     if !password::verify(&node, given, row.and_then(|row| row.password)).await? {
         return Err(wrong());
+    }
+    if is_deactivated {
+        return Err(users::is_deactivated());
     }
     let device = NewDevice {
         device_id: request.text("device_id").map(OwnedDeviceId::from),
