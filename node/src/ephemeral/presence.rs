@@ -41,6 +41,8 @@ const FORGET_AFTER: Duration = Duration::from_secs(45 * 60);
 const REMEMBERED: usize = 20_000;
 /// How many users one EDU may tell of.
 const MOST_IN_AN_EDU: usize = 100;
+/// How many users a client is told of as offline after the node was started anew. Few rooms have more.
+const MOST_UNSEEN: usize = 2_000;
 /// The longest status message, in characters.
 const LONGEST_STATUS: usize = 500;
 
@@ -352,6 +354,43 @@ pub(crate) fn changed_since(
         }
     }
     Ok(visible)
+}
+
+/// Adds as offline those who share a room with `viewer` and are not known to be present: for a client that was told of them
+/// before the node was started anew. At most [`MOST_UNSEEN`] of them.
+///
+/// # Errors
+/// The store's.
+pub(crate) fn add_unseen(
+    node: &Node,
+    read: &dyn Read,
+    viewer: &UserId,
+    present: &mut BTreeMap<OwnedUserId, Seen>,
+) -> Answer<()> {
+    let mut unseen = BTreeSet::new();
+    for (room, part) in read::rooms_of(read, viewer.as_str())? {
+        if part.membership != membership::JOIN {
+            continue;
+        }
+        for row in MEMBERS.prefix(read, &(room, membership::JOIN))? {
+            let ((_, _, user), _) = row?;
+            if unseen.len() >= MOST_UNSEEN {
+                break;
+            }
+            if let Ok(user) = OwnedUserId::try_from(user) {
+                unseen.insert(user);
+            }
+        }
+    }
+    let presence = lock(&node.ephemeral.presence);
+    for user in unseen {
+        if presence.users.get(&user).is_none_or(|seen| seen.state == PresenceState::Offline) {
+            // Not active for as long as the node runs, at least.
+            let (state, active, told) = (PresenceState::Offline, Duration::ZERO, Duration::ZERO);
+            present.entry(user).or_insert(Seen { state, status: None, active, told, serial: 0 });
+        }
+    }
+    Ok(())
 }
 
 /// Adds those of these users who are not offline.

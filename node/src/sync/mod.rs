@@ -134,15 +134,26 @@ fn glance(
     let next = Token { position: upto, ephemeral: serial, run: node.ephemeral.run(), ..Token::default() };
     let mut response = Response::new(next.to_string());
     let since = wish.since.map(|since| since.position);
-    // Serials of an earlier run of the node mean nothing now.
-    let passed = wish.since.filter(|since| since.run == node.ephemeral.run()).map_or(0, |since| since.ephemeral);
-    let typing: BTreeMap<u64, Vec<OwnedUserId>> = typing::changed_since(node, passed).into_iter().collect();
+    // Serials of an earlier run of the node mean nothing now, and what the client was told then may have ended unseen.
+    let restarted = wish.since.is_some_and(|since| since.run != node.ephemeral.run());
+    let passed = wish.since.filter(|_| !restarted).map_or(0, |since| since.ephemeral);
+    let mut typing: BTreeMap<u64, Vec<OwnedUserId>> = typing::changed_since(node, passed).into_iter().collect();
+    if restarted {
+        for (room, part) in read::rooms_of(snapshot, session.user_id.as_str())? {
+            if part.membership == membership::JOIN {
+                typing.entry(room).or_default();
+            }
+        }
+    }
     let user = session.user_id.as_str();
     let mut account_data = account_data::changed(snapshot, user, since, upto)?;
     response.account_data.events = account_data.global(&wish.filter.account_data);
     let reader = Reader::new(&node.unread, snapshot, &session.user_id)?;
     let takes_no_invites = invites::are_blocked(snapshot, &session.user_id)?;
     let mut present = presence::changed_since(node, snapshot, &session.user_id, passed)?;
+    if restarted {
+        presence::add_unseen(node, snapshot, &session.user_id, &mut present)?;
+    }
     let also = account_data.rooms(snapshot)?.into_iter().chain(typing.keys().copied()).collect();
     for (room, part) in changed_rooms(node, snapshot, user, since, wish, also)? {
         let Some(row) = read::room(snapshot, room)? else { continue };

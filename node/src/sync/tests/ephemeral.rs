@@ -226,6 +226,31 @@ async fn syncs_that_say_offline_do_not_keep_their_user_present() {
 }
 
 #[tokio::test]
+async fn after_a_restart_nobody_types_and_who_does_not_come_back_is_offline() {
+    let node = TestNode::start().await;
+    let (alice, bob) = (node.register("alice").await, node.register("bob").await);
+    let stranger = node.register("stranger").await;
+    let (room, quiet) = (create(&alice).await, create(&alice).await);
+    join(&bob, &room).await;
+    sync(&bob, None, "").await;
+    sync(&stranger, None, "").await;
+    types(&bob, &room, Some(30_000)).await;
+    let answer = sync(&alice, None, "").await;
+    assert_eq!(typing(&answer, &room), Some(vec![bob.user.clone()]));
+    assert_eq!(presence(&answer, &bob)["presence"], "online");
+    node.handle.stop().await;
+    let node = TestNode::start_anew(node.backend.crash(5)).await;
+    let alice = node.again(&alice);
+    let answer = sync(&alice, Some(&next(&answer)), "").await;
+    assert_eq!((typing(&answer, &room), typing(&answer, &quiet)), (Some(vec![]), Some(vec![])));
+    assert_eq!(presence(&answer, &bob)["presence"], "offline");
+    assert_eq!(presence(&answer, &alice)["presence"], "online");
+    assert!(presence(&answer, &stranger).is_null());
+    let answer = sync(&alice, Some(&next(&answer)), "").await;
+    assert!(answer["rooms"].is_null() && presence(&answer, &bob).is_null(), "it was told: {answer}");
+}
+
+#[tokio::test]
 async fn two_devices_that_differ_do_not_wake_each_other_without_end() {
     let node = TestNode::start().await;
     let alice = node.register("alice").await;
