@@ -18,7 +18,7 @@ use crate::{
     Node,
     accounts::limits::{self, Action},
     http::{Answer, MatrixError, Routes, Session},
-    rooms::{Draft, power, read, transactions},
+    rooms::{Draft, power, read, relations, transactions},
 };
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -123,7 +123,9 @@ async fn once(
     let known = node.store.read(|read| {
         let known = transactions::made(read, &key)?;
         if known.is_none() {
-            joined(read, room_id, session.user_id.as_str())?;
+            let user = session.user_id.as_str();
+            let room = joined(read, room_id, user)?;
+            relations::check_new(read, room, user, &draft.kind, &draft.content)?;
         }
         Ok::<_, MatrixError>(known.and_then(|id| OwnedEventId::try_from(id).ok()))
     })?;
