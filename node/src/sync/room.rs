@@ -9,7 +9,7 @@ use kith_store::{
 use ruma::{
     EventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UInt,
     api::client::{
-        filter::{FilterDefinition, LazyLoadOptions, RoomEventFilter, RoomFilter},
+        filter::{EventFormat, FilterDefinition, LazyLoadOptions, RoomEventFilter, RoomFilter},
         sync::sync_events::UnreadNotificationsCount,
         sync::sync_events::v3::{
             InviteState, InvitedRoom, JoinedRoom, KnockState, KnockedRoom, LeftRoom, State, StateEvents,
@@ -304,7 +304,8 @@ impl Glance<'_> {
     }
 
     fn showing<'b>(&'b self, eyes: &'b Eyes<'b>) -> Showing<'b> {
-        Showing::new(self.read, eyes, self.viewer, Form { room_id: None, relations: true })
+        let pdus = self.filter.event_format == EventFormat::Federation;
+        Showing::new(self.read, eyes, self.viewer, Form { room_id: None, relations: true }).as_pdus(pdus)
     }
 
     fn show(
