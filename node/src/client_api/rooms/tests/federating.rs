@@ -59,6 +59,28 @@ async fn an_invite_to_another_node_is_taken_or_declined_there() {
 }
 
 #[tokio::test]
+async fn the_first_sync_after_a_join_says_that_there_is_more_and_scrolling_on_finds_it() {
+    let (here, there) = World::two().await;
+    let alice = here.person("alice").await;
+    let bob = there.person("bob").await;
+    let room = alice.create(json!({ "preset": "public_chat" })).await;
+    for n in 0..10 {
+        alice.say(&room, &n.to_string()).await;
+    }
+    bob.post(&format!("/join/{room}?via={}", here.node().server_name()), json!({})).await.ok();
+    bob.say(&room, "here I am").await;
+    let joined = bob.get("/sync?timeout=0").await.ok()["rooms"]["join"][&room].clone();
+    assert_eq!(joined["timeline"]["limited"], true);
+    assert_eq!(bodies(joined["timeline"]["events"].as_array().expect("events")), ["here I am"]);
+    let state = joined["state"]["events"].as_array().expect("state");
+    assert!(state.iter().any(|event| event["type"] == "m.room.create"));
+    assert!(state.iter().any(|event| event["state_key"] == *alice.id()));
+    let from = text(&joined["timeline"]["prev_batch"]);
+    let page = bob.get(&format!("/rooms/{room}/messages?dir=b&limit=10&from={from}")).await.ok();
+    assert_eq!(bodies(page["chunk"].as_array().expect("a chunk")), ["9", "8", "7", "6", "5", "4", "3", "2", "1", "0"]);
+}
+
+#[tokio::test]
 async fn who_takes_no_invites_is_not_invited_from_anywhere_and_told_of_none() {
     let (here, there) = World::two().await;
     let alice = here.person("alice").await;
