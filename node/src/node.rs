@@ -216,7 +216,7 @@ impl Node {
         node.federation.start()?;
         node.spawner.spawn("contacts", Box::pin(contacts::watch(node.clone())));
         e2ee::start(&node);
-        let guarded = setup::host::guard(client_router.clone(), &node.config, &addresses);
+        let guarded = setup::host::guard(client_router.clone(), &node.config, node.server_name(), &addresses);
         for listener in bound {
             node.spawner.spawn(
                 "listener",

@@ -41,19 +41,25 @@ impl TestNode {
 
     /// As [`TestNode::start_with`], on what another node left.
     pub(crate) async fn start_on(backend: MemoryBackend, configure: impl FnOnce(&mut Config)) -> Self {
-        Self::start_at(backend, [7; 32], NetworkChoice::None, configure).await
+        Self::start_at(backend, [7; 32], 7, NetworkChoice::None, configure).await
+    }
+
+    /// Another run of a node on what it left: its random numbers are others, as they would be.
+    pub(crate) async fn start_anew(backend: MemoryBackend) -> Self {
+        Self::start_at(backend, [7; 32], 8, NetworkChoice::None, |_| {}).await
     }
 
     /// A node whose key is made from `key`, among others: see `kith_transport::memory`.
     pub(crate) async fn start_among(hub: &MemoryHub, key: u8) -> Self {
         let hub = hub.clone();
         let join: NetworkFactory = Arc::new(move |secret, router| hub.join(secret.public(), router));
-        Self::start_at(MemoryBackend::new(), [key; 32], NetworkChoice::Given(join), |_| {}).await
+        Self::start_at(MemoryBackend::new(), [key; 32], u64::from(key), NetworkChoice::Given(join), |_| {}).await
     }
 
     async fn start_at(
         backend: MemoryBackend,
         key: [u8; 32],
+        seed: u64,
         network: NetworkChoice,
         configure: impl FnOnce(&mut Config),
     ) -> Self {
@@ -64,7 +70,7 @@ impl TestNode {
         configure(&mut config);
         let platform = Platform {
             clock: clock.clone(),
-            rng: Rng::from_seed(u64::from(key[0])),
+            rng: Rng::from_seed(seed),
             spawner: Arc::new(TokioSpawner::current()),
             storage: Storage::Given {
                 backend: backend.clone(),
@@ -90,7 +96,8 @@ impl TestNode {
 
     /// A client that is not signed in.
     pub(crate) fn client(&self) -> Client {
-        Client { router: self.handle.client_router(), token: None, user: String::new(), device: String::new() }
+        let (token, page, user, device) = (None, None, String::new(), String::new());
+        Client { router: self.handle.client_router(), token, page, user, device }
     }
 
     /// Makes an account (with password `secret <name>`) and gives its first device.
@@ -125,6 +132,8 @@ pub(crate) fn login_body(name: &str, password: &str) -> Value {
 pub(crate) struct Client {
     router: axum::Router,
     pub(crate) token: Option<String>,
+    /// The origin of the web page that it is; none: it is no web page.
+    pub(crate) page: Option<&'static str>,
     pub(crate) user: String,
     pub(crate) device: String,
 }
@@ -156,6 +165,9 @@ impl Client {
         let mut request = Request::builder().method(method).uri(path);
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some(page) = self.page {
+            request = request.header(header::ORIGIN, page);
         }
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
         let mut request = request.body(body).expect("a request");

@@ -1,10 +1,17 @@
 //! Rate limits: a bucket of tokens per action and caller, refilled by the node's clock. A full bucket is forgotten, so
 //! memory holds only those who called lately, within a bound.
+//!
+//! A caller that is not signed in is an address and the web page that calls from there, if one does: a hostile page in the
+//! owner's browser calls from the owner's own address, and would otherwise lock the owner's clients out by using up their
+//! tries. Pages cannot hide that they are pages; other callers can claim to be any number of pages, so tries at one
+//! account are also counted together, in three buckets: of clients that are no pages, of our own page, of all others.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use ruma::UserId;
 
 use crate::Node;
 use crate::config::Rate;
@@ -16,9 +23,11 @@ const MAX_BUCKETS: usize = 10_000;
 /// What is limited. Its names only keep the buckets apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
-    /// Tries to log in, refresh or pass an interactive authentication.
+    /// Tries to log in, to refresh with unknown tokens, or to pass an interactive authentication.
     Login,
-    /// Tries to make an account or to ask whether a name or token is good.
+    /// Tries to learn whether a name or a registration token is good. Any page can make them without saying that it is one.
+    Question,
+    /// Accounts made.
     Registration,
     /// Events sent.
     Message,
@@ -89,7 +98,7 @@ pub fn check(node: &Node, action: Action, caller: &str) -> Answer<()> {
         return Ok(());
     }
     let rate = match action {
-        Action::Login => limits.rate_login,
+        Action::Login | Action::Question => limits.rate_login,
         Action::Registration => limits.rate_registration,
         Action::Message => limits.rate_message,
         Action::Join => limits.rate_join,
@@ -98,12 +107,26 @@ pub fn check(node: &Node, action: Action, caller: &str) -> Answer<()> {
     node.accounts.limits.take(action, caller, rate, node.clock.monotonic()).map_err(MatrixError::limit_exceeded)
 }
 
-/// As [`check`], for where a caller calls from: its IPv4 address, or its IPv6 network of 64 bits.
+/// As [`check`], for tries at the account `user` of one who is not signed in.
+///
+/// # Errors
+/// `M_LIMIT_EXCEEDED` with the time to wait.
+pub fn check_account(node: &Node, action: Action, user: &UserId, from: &Anonymous) -> Answer<()> {
+    let own = node.config.public_base_url();
+    let kind = match from.page.as_deref() {
+        None => "client",
+        Some(page) if page == own.trim_end_matches('/') => "own page",
+        Some(_) => "page",
+    };
+    check(node, action, &format!("{user} {kind}"))
+}
+
+/// As [`check`], for where a caller calls from: its IPv4 address, or its IPv6 network of 64 bits, and the page that calls.
 ///
 /// # Errors
 /// `M_LIMIT_EXCEEDED` with the time to wait.
 pub fn check_address(node: &Node, action: Action, from: &Anonymous) -> Answer<()> {
-    let caller = match from.remote.map(|address| address.ip().to_canonical()) {
+    let mut caller = match from.remote.map(|address| address.ip().to_canonical()) {
         Some(IpAddr::V4(address)) => address.to_string(),
         Some(IpAddr::V6(address)) => {
             let [a, b, c, d, ..] = address.segments();
@@ -112,6 +135,10 @@ pub fn check_address(node: &Node, action: Action, from: &Anonymous) -> Answer<()
         // In process: the owner's own program.
         None => return Ok(()),
     };
+    if let Some(page) = &from.page {
+        caller.push(' ');
+        caller.push_str(page);
+    }
     check(node, action, &caller)
 }
 

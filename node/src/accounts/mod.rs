@@ -7,6 +7,7 @@
 
 pub mod account_data;
 pub mod devices;
+pub mod invites;
 pub mod limits;
 pub mod localpart;
 pub mod openid;

@@ -57,6 +57,14 @@ pub async fn setup_token(node: &Arc<Node>, valid_ms: u64) -> Answer<Option<Strin
     Ok(made.then_some(token))
 }
 
+/// Ends the setup link: it makes the first account or none.
+///
+/// # Errors
+/// As all writes.
+pub(crate) fn end_setup(tx: &mut Tx) -> Result<(), StoreError> {
+    delete_where(tx, |row| row.admin)
+}
+
 /// Makes a token that is good for one ordinary account within `valid_ms`.
 ///
 /// # Errors
@@ -111,7 +119,7 @@ pub fn check(node: &Node, token: &str) -> Answer<Checked> {
 pub(crate) fn check_limited(node: &Node, from: &Anonymous, token: &str) -> Answer<Checked> {
     let checked = check(node, token)?;
     if checked != Checked::OneUse {
-        limits::check_address(node, Action::Login, from)?;
+        limits::check_address(node, Action::Question, from)?;
     }
     Ok(checked)
 }

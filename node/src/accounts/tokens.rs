@@ -156,6 +156,14 @@ fn confirm(tx: &mut Tx, hash: TokenHash, row: &TokenRow) -> Result<(), MatrixErr
     Ok(())
 }
 
+/// Whether this is a refresh token that may still be good.
+///
+/// # Errors
+/// As all reads.
+pub(crate) fn is_refresh_token(read: &dyn Read, token: &str) -> Result<bool, StoreError> {
+    Ok(token.len() <= MAX_TOKEN && TOKENS.get(read, &hash(token))?.is_some_and(|row| row.0.refresh))
+}
+
 /// Exchanges a refresh token for new tokens.
 ///
 /// # Errors

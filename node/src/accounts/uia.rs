@@ -155,7 +155,8 @@ async fn stage(
         AuthData::Password(given) if offered(Stage::Password) => {
             let Some(user) = user else { return Ok(Err(("M_FORBIDDEN", "no user to authenticate"))) };
             limits::check_address(node, Action::Login, from)?;
-            limits::check(node, Action::Login, user.as_str())?;
+            // Who tries is signed in as this user, so others' tries at the account do not count here.
+            limits::check(node, Action::Login, &format!("{user} signed in"))?;
             let named = match &given.identifier {
                 UserIdentifier::Matrix(id) => localpart::local_user_id(&id.user, node.identity.server_name()),
                 _ => None,

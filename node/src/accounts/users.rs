@@ -7,7 +7,7 @@ use kith_store::tables::accounts::{FILTERS, PROFILES, USERS, UserRow};
 use kith_store::{Json, Read, StoreError, Tx};
 use ruma::{OwnedUserId, UserId};
 
-use super::{devices, localpart, password, push_rules, room_updates};
+use super::{devices, localpart, password, push_rules, registration, room_updates};
 use crate::Node;
 use crate::e2ee;
 use crate::http::{Answer, MatrixError};
@@ -38,7 +38,7 @@ pub async fn create(node: &Arc<Node>, name: &str, password: Option<&str>, admin:
     Ok(user_id)
 }
 
-/// Writes a new account with the push rules every account starts with.
+/// Writes a new account with the push rules every account starts with. The setup link ends.
 ///
 /// # Errors
 /// `M_USER_IN_USE`, also for names of deactivated accounts.
@@ -47,6 +47,8 @@ pub(crate) fn insert(tx: &mut Tx, user_id: &UserId, row: UserRow) -> Result<(), 
         return Err(in_use());
     }
     USERS.put(tx, &user_id.to_string(), &Json(row))?;
+    // Whoever finds the setup link after the first account was made, in whatever way, must not become an administrator.
+    registration::end_setup(tx)?;
     push_rules::reset(tx, user_id)?;
     profile_default(tx, user_id)?;
     Ok(())

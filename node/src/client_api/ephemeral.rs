@@ -9,13 +9,14 @@ use ruma::{
         presence::{get_presence, set_presence},
         read_marker::set_read_marker,
         receipt::create_receipt::{self, v3::ReceiptType},
-        typing::create_typing_event::{self, v3::Typing},
+        typing::create_typing_event,
     },
     events::receipt::ReceiptThread,
     presence::PresenceState,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::untyped::Untyped;
 use crate::{
     Node,
     accounts::account_data,
@@ -32,17 +33,29 @@ pub(super) fn routes(routes: Routes) -> Routes {
     routes.add(type_now).add(receipt).add(read_markers).add(presence_of).add(set_own_presence)
 }
 
+/// How long somebody types whose client does not say.
+const TYPING: Duration = Duration::from_secs(30);
+
+/// Parsed by hand: ruma's type asks for a `timeout`, which the specification does not.
 async fn type_now(
     node: Arc<Node>,
     session: Session,
-    request: create_typing_event::v3::Request,
+    request: Untyped<create_typing_event::v3::Request, create_typing_event::v3::Response>,
 ) -> Answer<create_typing_event::v3::Response> {
-    super::own_user(&session, &request.user_id)?;
-    let typing = match request.state {
-        Typing::Yes(info) => Some(info.timeout),
-        Typing::No => None,
+    let room_id = RoomId::parse(request.parameter(0)).map_err(|error| MatrixError::invalid_param(error.to_string()))?;
+    super::own_user(&session, request.parameter(1))?;
+    let typing = match request.body.get("typing") {
+        Some(Value::Bool(typing)) => *typing,
+        Some(_) => return Err(MatrixError::bad_json("`typing` is true or false")),
+        None => return Err(MatrixError::missing_param("`typing` is missing")),
     };
-    typing::set(&node, &session.user_id, &request.room_id, typing).await?;
+    let timeout = match request.body.get("timeout") {
+        None | Some(Value::Null) => TYPING,
+        Some(time) => {
+            Duration::from_millis(time.as_u64().ok_or_else(|| MatrixError::bad_json("`timeout` is in milliseconds"))?)
+        }
+    };
+    typing::set(&node, &session.user_id, &room_id, typing.then_some(timeout)).await?;
     Ok(create_typing_event::v3::Response::new())
 }
 
@@ -75,12 +88,12 @@ fn check_thread(node: &Node, request: &create_receipt::v3::Request) -> Answer<()
         ReceiptThread::Unthreaded => return Ok(()),
         _ => return Err(wrong()),
     };
-    let Some(event) = node.store.read(|read| read::event_by_id(read, request.event_id.as_str()))? else {
-        return Ok(());
-    };
-    let own = crate::sync::notifications::thread_of(&event);
-    // The root itself belongs to the main timeline and begins its thread.
-    if own == thread || thread == Some(event.row.event_id.as_str()) { Ok(()) } else { Err(wrong()) }
+    node.store.read(|read| {
+        let Some(event) = read::event_by_id(read, request.event_id.as_str())? else { return Ok(()) };
+        let own = crate::sync::notifications::thread_of(read, &event)?;
+        // The root itself belongs to the main timeline and begins its thread.
+        if own.as_deref() == thread || thread == Some(event.row.event_id.as_str()) { Ok(()) } else { Err(wrong()) }
+    })
 }
 
 async fn read_markers(

@@ -108,7 +108,7 @@ fn look(
         if !is_wanted || !eyes.sees(&event)? {
             continue;
         }
-        let is_read = notifications::mark(marks, notifications::thread_of(&event)) >= position;
+        let is_read = notifications::mark(marks, notifications::thread_of(read, &event)?.as_deref()) >= position;
         let form = Form { room_id: None, relations: false };
         let shown = Showing::new(read, &eyes, &viewer, form).raw(&event)?;
         let ts = timestamp(event.timestamp());

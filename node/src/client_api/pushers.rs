@@ -1,5 +1,8 @@
 //! `/pushers`, `/pushers/set` (client-server specification, "Push Notifications: Client behaviour"). A pusher belongs to
 //! the device that set it and goes with it.
+//!
+//! They are kept and listed, so that clients which set one go on; nothing is sent to their gateways yet. Clients learn of
+//! what is new while they sync.
 
 use std::sync::Arc;
 

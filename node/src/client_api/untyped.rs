@@ -53,9 +53,9 @@ impl<R: Metadata, A: OutgoingResponse> IncomingRequest for Untyped<R, A> {
     }
 }
 
-/// The paths and method of `R`, whose callers may sign in though the specification lets anybody call.
+/// `R`, whose callers may sign in though the specification lets anybody call.
 #[derive(Debug)]
-pub(crate) struct MaySignIn<R>(PhantomData<fn() -> R>);
+pub(crate) struct MaySignIn<R>(pub(crate) R);
 
 impl<R: Metadata> Metadata for MaySignIn<R> {
     const METHOD: Method = R::METHOD;
@@ -63,6 +63,15 @@ impl<R: Metadata> Metadata for MaySignIn<R> {
     type Authentication = AccessTokenOptional;
     type PathBuilder = R::PathBuilder;
     const PATH_BUILDER: R::PathBuilder = R::PATH_BUILDER;
+}
+
+impl<R: IncomingRequest> IncomingRequest for MaySignIn<R> {
+    type EndpointError = R::EndpointError;
+    type OutgoingResponse = R::OutgoingResponse;
+
+    fn try_from_http_request_inner(request: Request<&[u8]>, path: &[&str]) -> Result<Self, DeserializationError> {
+        R::try_from_http_request_inner(request, path).map(Self)
+    }
 }
 
 /// `R`, made of a body in which `auth.user` (the form of user-interactive password authentication before r0.4.0, which

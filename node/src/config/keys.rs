@@ -209,7 +209,7 @@ section! {
         /// "off" lifts all rates below: for tests and conformance suites.
         #[serde(deserialize_with = "on_off")]
         rate_limits: bool = true, Kind::Choice(&["on", "off"]), default "\"on\"";
-        /// Tries to log in, for each address and for each account.
+        /// Tries to log in, for each address (and each web page that calls from it) and for each account.
         rate_login: Rate = Rate::per_minute(10), Kind::Rate, default "\"10/min\"";
         /// Accounts made, for each address.
         rate_registration: Rate = Rate::per_minute(5), Kind::Rate, default "\"5/min\"";

@@ -1,13 +1,13 @@
 //! One-time and fallback keys: stored, counted, and handed out exactly once (client-server specification, "One-time and
 //! fallback keys").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kith_store::{
     Counter, Json, Read, StoreError, Tx,
     tables::{
         accounts::DEVICES,
-        e2ee::{FALLBACK_KEYS, FallbackKey, ONE_TIME_KEY_COUNTS, ONE_TIME_KEYS},
+        e2ee::{CLAIMED_KEYS, FALLBACK_KEYS, FallbackKey, ONE_TIME_KEY_COUNTS, ONE_TIME_KEYS},
     },
 };
 use serde_json::Value;
@@ -23,6 +23,10 @@ pub const MAX_FALLBACK_KEYS: usize = 20;
 const MAX_BYTES: usize = 8 << 10;
 /// The longest key ID, in bytes.
 const MAX_ID: usize = 255;
+
+/// Keys handed out that are remembered, of each device and algorithm: more than a client uploads at once, for it is the latest
+/// upload that it may repeat.
+const REMEMBERED: usize = 200;
 
 /// The algorithm that clients always want to be told a number of.
 pub const SIGNED_CURVE25519: &str = "signed_curve25519";
@@ -65,7 +69,8 @@ impl NamedKey {
     }
 }
 
-/// Stores one-time keys of a device of ours. A key that waits already may come again.
+/// Stores one-time keys of a device of ours. A key that waits already may come again, and so may one that was handed out
+/// lately (the answer to its upload was lost): it is passed over.
 ///
 /// # Errors
 /// `M_INVALID_PARAM` when the ID of another key that waits is used again, `M_TOO_LARGE` for very many, `M_NOT_FOUND` when the
@@ -81,8 +86,16 @@ pub fn add(tx: &mut Tx, user: &str, device: &str, keys: &[NamedKey]) -> Answer<(
         let ((_, _, algorithm, _), (id, key)) = row?;
         waiting.insert((algorithm, id), serde_json::from_str(&key).unwrap_or_default());
     }
+    let mut claimed: BTreeSet<(String, String, String)> = BTreeSet::new();
+    for row in CLAIMED_KEYS.prefix(tx, &prefix)? {
+        let ((_, _, algorithm, _), (id, key)) = row?;
+        claimed.insert((algorithm, id, key));
+    }
     for new in keys {
         let name = (new.algorithm.clone(), new.id.clone());
+        if claimed.contains(&(new.algorithm.clone(), new.id.clone(), public(&new.key).to_owned())) {
+            continue;
+        }
         if let Some(known) = waiting.get(&name) {
             if !same(known, &new.key) {
                 return Err(MatrixError::invalid_param(format!(
@@ -144,6 +157,23 @@ fn same(one: &Value, other: &Value) -> bool {
     }
 }
 
+/// What two keys with the same ID differ by.
+fn public(key: &Value) -> &str {
+    key.get("key").unwrap_or(key).as_str().unwrap_or_default()
+}
+
+/// Remembers a key that is handed out, and forgets the oldest of those if there are many.
+fn remember(tx: &mut Tx, row: (String, String, String, u64), id: String, key: &Value) -> Result<(), StoreError> {
+    let prefix = (row.0.clone(), row.1.clone(), row.2.clone());
+    CLAIMED_KEYS.put(tx, &row, &(id, public(key).to_owned()))?;
+    let known: Vec<_> =
+        CLAIMED_KEYS.prefix(tx, &prefix)?.map(|row| row.map(|(key, _)| key)).collect::<Result<_, _>>()?;
+    for old in known.iter().take(known.len().saturating_sub(REMEMBERED)) {
+        CLAIMED_KEYS.delete(tx, old)?;
+    }
+    Ok(())
+}
+
 /// Takes a one-time key of a device: the one that waits longest, else the fallback key, which stays.
 ///
 /// # Errors
@@ -155,6 +185,7 @@ pub fn claim(tx: &mut Tx, user: &str, device: &str, algorithm: &str) -> Result<O
         ONE_TIME_KEYS.delete(tx, &row)?;
         count(tx, user, device, algorithm, -1)?;
         let key = serde_json::from_str(&key).unwrap_or_default();
+        remember(tx, row, id.clone(), &key)?;
         return Ok(Some(NamedKey { algorithm: prefix.2, id, key }));
     }
     let Some(Json(mut fallback)) = FALLBACK_KEYS.get(tx, &prefix)? else { return Ok(None) };
@@ -207,6 +238,7 @@ pub fn forget(tx: &mut Tx, user: &str, device: &str) -> Result<(), StoreError> {
     let prefix = (user.to_owned(), device.to_owned());
     delete_prefix(tx, &ONE_TIME_KEYS, &prefix)?;
     delete_prefix(tx, &ONE_TIME_KEY_COUNTS, &prefix)?;
+    delete_prefix(tx, &CLAIMED_KEYS, &prefix)?;
     delete_prefix(tx, &FALLBACK_KEYS, &prefix)?;
     Ok(())
 }

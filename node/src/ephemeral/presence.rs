@@ -41,6 +41,8 @@ const FORGET_AFTER: Duration = Duration::from_secs(45 * 60);
 const REMEMBERED: usize = 20_000;
 /// How many users one EDU may tell of.
 const MOST_IN_AN_EDU: usize = 100;
+/// How many users a client is told of as offline after the node was started anew. Few rooms have more.
+const MOST_UNSEEN: usize = 2_000;
 /// The longest status message, in characters.
 const LONGEST_STATUS: usize = 500;
 
@@ -123,40 +125,42 @@ fn rank(state: &PresenceState) -> u8 {
     }
 }
 
-/// Makes a device present for as long as it lives (and a little longer): for a sync that is being answered.
+/// Makes a device present for as long as it lives (and a little longer): for a sync that is being answered. A sync that says
+/// `offline` makes nobody present, nor keeps present who was so before.
 #[derive(Debug)]
 pub struct Here {
     node: Arc<Node>,
-    key: (OwnedUserId, OwnedDeviceId),
+    key: Option<(OwnedUserId, OwnedDeviceId)>,
 }
 
 impl Here {
-    /// The device syncs, and says how its user is by that; `offline` says nothing.
+    /// The device syncs, and says how its user is by that.
     ///
     /// # Errors
     /// The store's.
     pub fn new(node: &Arc<Node>, session: &Session, state: PresenceState) -> Answer<Self> {
+        if state == PresenceState::Offline {
+            return Ok(Self { node: node.clone(), key: None });
+        }
         let key = (session.user_id.clone(), session.device_id.clone());
         let now = node.clock.monotonic();
         {
             let mut presence = lock(&node.ephemeral.presence);
             let device = presence.devices.entry(key.clone()).or_insert_with(|| Device {
-                state: PresenceState::Offline,
+                state: state.clone(),
                 synced: now,
                 waiting: 0,
             });
             device.synced = now;
             device.waiting += 1;
-            if state != PresenceState::Offline {
-                device.state = state.clone();
-            }
+            device.state = state.clone();
             if state == PresenceState::Online
                 && let Some(seen) = presence.users.get_mut(&session.user_id)
             {
                 seen.active = now;
             }
         }
-        let here = Self { node: node.clone(), key };
+        let here = Self { node: node.clone(), key: Some(key) };
         refresh(node, &session.user_id, None)?;
         Ok(here)
     }
@@ -164,8 +168,9 @@ impl Here {
 
 impl Drop for Here {
     fn drop(&mut self) {
+        let Some(key) = &self.key else { return };
         let now = self.node.clock.monotonic();
-        if let Some(device) = lock(&self.node.ephemeral.presence).devices.get_mut(&self.key) {
+        if let Some(device) = lock(&self.node.ephemeral.presence).devices.get_mut(key) {
             device.synced = now;
             device.waiting = device.waiting.saturating_sub(1);
         }
@@ -349,6 +354,43 @@ pub(crate) fn changed_since(
         }
     }
     Ok(visible)
+}
+
+/// Adds as offline those who share a room with `viewer` and are not known to be present: for a client that was told of them
+/// before the node was started anew. At most [`MOST_UNSEEN`] of them.
+///
+/// # Errors
+/// The store's.
+pub(crate) fn add_unseen(
+    node: &Node,
+    read: &dyn Read,
+    viewer: &UserId,
+    present: &mut BTreeMap<OwnedUserId, Seen>,
+) -> Answer<()> {
+    let mut unseen = BTreeSet::new();
+    for (room, part) in read::rooms_of(read, viewer.as_str())? {
+        if part.membership != membership::JOIN {
+            continue;
+        }
+        for row in MEMBERS.prefix(read, &(room, membership::JOIN))? {
+            let ((_, _, user), _) = row?;
+            if unseen.len() >= MOST_UNSEEN {
+                break;
+            }
+            if let Ok(user) = OwnedUserId::try_from(user) {
+                unseen.insert(user);
+            }
+        }
+    }
+    let presence = lock(&node.ephemeral.presence);
+    for user in unseen {
+        if presence.users.get(&user).is_none_or(|seen| seen.state == PresenceState::Offline) {
+            // Not active for as long as the node runs, at least.
+            let (state, active, told) = (PresenceState::Offline, Duration::ZERO, Duration::ZERO);
+            present.entry(user).or_insert(Seen { state, status: None, active, told, serial: 0 });
+        }
+    }
+    Ok(())
 }
 
 /// Adds those of these users who are not offline.

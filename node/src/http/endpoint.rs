@@ -35,6 +35,9 @@ pub struct Anonymous {
     pub remote: Option<SocketAddr>,
     /// What the client calls itself.
     pub user_agent: Option<String>,
+    /// The web page that calls (header `Origin`), of which browsers always tell with what a foreign page posts. None for
+    /// clients that are no web pages.
+    pub page: Option<String>,
 }
 
 /// A signed-in device.
@@ -75,13 +78,14 @@ pub trait Gate: AuthScheme {
 }
 
 fn anonymous<T>(request: &Request<T>) -> Anonymous {
+    let text = |name| {
+        let value = request.headers().get(name).and_then(|value| value.to_str().ok());
+        value.map(|text| text.chars().take(200).collect())
+    };
     Anonymous {
         remote: request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0),
-        user_agent: request
-            .headers()
-            .get(header::USER_AGENT)
-            .and_then(|value| value.to_str().ok())
-            .map(|text| text.chars().take(200).collect()),
+        user_agent: text(header::USER_AGENT),
+        page: text(header::ORIGIN),
     }
 }
 

@@ -5,18 +5,15 @@ use std::collections::BTreeSet;
 use kith_store::{
     Corrupt, Json, StoreError, Touched, Tx,
     tables::rooms::{
-        CURRENT_STATE, EVENT_IDS, EVENT_TRANSACTIONS, EVENTS, EXTREMITIES, EventRow, EventStatus, GAPS, GAPS_BY_EVENT,
-        LOCAL_MEMBERS, MEMBERS, OUTGOING, REDACTED_BY, RELATIONS, ROOM_SERVERS, ROOMS, STATE_STREAM, STREAM, STRIPPED,
-        TIMELINE, TRANSACTIONS, USER_ROOMS, UserRoomRow, membership,
+        CURRENT_STATE, EVENT_IDS, EVENTS, EXTREMITIES, EventRow, EventStatus, GAPS, GAPS_BY_EVENT, LOCAL_MEMBERS,
+        MEMBERS, OUTGOING, REDACTED_BY, RELATIONS, ROOM_SERVERS, ROOMS, STATE_STREAM, STREAM, STRIPPED, TIMELINE,
+        USER_ROOMS, UserRoomRow, membership,
     },
 };
 use serde_json::{Map, Value};
 
-use super::{parking, read, redaction, states};
+use super::{parking, read, redaction, states, transactions};
 use crate::{contacts::ROOM_SERVERS_CHANGED, e2ee};
-
-/// For how many of the latest events the transaction IDs of their requests are kept.
-const KEPT_TRANSACTIONS: u64 = 100_000;
 
 /// Where an event goes beside the table of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,28 +222,8 @@ fn store_event(tx: &mut Tx, change: &Change, event: &Judged) -> Result<u64, Stor
     if position != 0 {
         STREAM.put(tx, &(room, position), &event.number)?;
     }
-    if let Some((device, transaction)) = &event.transaction {
-        TRANSACTIONS.put(tx, &(event.sender.clone(), device.clone(), transaction.clone()), &event.event_id)?;
-        EVENT_TRANSACTIONS.put(tx, &event.number, &(device.clone(), transaction.clone()))?;
-        forget_transactions(tx, event.number)?;
-    }
+    transactions::note(tx, room, event)?;
     Ok(position)
-}
-
-/// Forgets the transaction IDs of events that lie far back: nobody repeats their requests any more.
-fn forget_transactions(tx: &mut Tx, newest: u64) -> Result<(), StoreError> {
-    // Two for each that comes, so that a backlog shrinks.
-    for _ in 0..2 {
-        let Some((number, (device, transaction))) = EVENT_TRANSACTIONS.first(tx)? else { return Ok(()) };
-        if number.saturating_add(KEPT_TRANSACTIONS) > newest {
-            return Ok(());
-        }
-        EVENT_TRANSACTIONS.delete(tx, &number)?;
-        if let Some(row) = EVENTS.get(tx, &number)? {
-            TRANSACTIONS.delete(tx, &(pdu_text(&row.json, "sender"), device, transaction))?;
-        }
-    }
-    Ok(())
 }
 
 /// Puts the content back into an event that came without: some server had tampered with the copy that came first. `json` is a

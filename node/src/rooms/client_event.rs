@@ -47,16 +47,27 @@ pub struct Showing<'a> {
     eyes: &'a Eyes<'a>,
     viewer: &'a Viewer,
     form: Form<'a>,
+    /// Whether the events are given as servers give them to each other.
+    pdus: bool,
 }
 
 impl<'a> Showing<'a> {
     /// For events of the room that `eyes` look at.
     pub fn new(read: &'a dyn Read, eyes: &'a Eyes<'a>, viewer: &'a Viewer, form: Form<'a>) -> Self {
-        Self { read, eyes, viewer, form }
+        Self { read, eyes, viewer, form, pdus: false }
+    }
+
+    /// Gives the events as they went between servers (`event_format` of a filter), if `pdus`: with their place in the graph,
+    /// hashes and signatures, and with nothing that this server adds.
+    pub fn as_pdus(self, pdus: bool) -> Self {
+        Self { pdus, ..self }
     }
 
     /// The event for the client, as the types of `ruma` want it.
     pub fn raw<T>(&self, event: &StoredEvent) -> Result<Raw<T>, StoreError> {
+        if self.pdus {
+            return Ok(pdu(event));
+        }
         if event.kind() == "m.room.redaction" {
             return Ok(raw(&Value::Object(self.event(event)?)));
         }
@@ -66,6 +77,9 @@ impl<'a> Showing<'a> {
     /// A state event for the client that gets it as part of a state, not as news: without what is only of interest when
     /// it happens (what it replaced, the reader's membership then).
     pub fn raw_state<T>(&self, event: &StoredEvent) -> Result<Raw<T>, StoreError> {
+        if self.pdus {
+            return Ok(pdu(event));
+        }
         let mut unsigned = Map::new();
         self.age(event, &mut unsigned);
         self.redaction(event, &mut unsigned)?;
@@ -240,6 +254,11 @@ pub fn stripped_state(read: &dyn Read, room: u64) -> Result<Vec<Value>, StoreErr
         state.extend(read::state_event(read, room, kind, "")?.as_ref().map(stripped));
     }
     Ok(state)
+}
+
+/// An event as it is stored. It was found to be JSON when it was read.
+fn pdu<T>(event: &StoredEvent) -> Raw<T> {
+    Raw::from_json(RawValue::from_string(event.row.json.clone()).unwrap_or_default())
 }
 
 /// A value as `ruma` carries events that it does not look into.

@@ -27,6 +27,7 @@ pub mod states;
 #[cfg(test)]
 mod tests;
 pub mod timeline;
+pub(crate) mod transactions;
 pub mod visibility;
 
 use std::{

@@ -9,6 +9,7 @@ use super::{
     read::{self, StoredEvent},
     visibility::Eyes,
 };
+use crate::http::MatrixError;
 
 /// How many children of an event are looked at for one bundle. Threads with more are counted up to here.
 const MOST_CHILDREN: usize = 1_000;
@@ -17,6 +18,46 @@ const MOST_CHILDREN: usize = 1_000;
 pub fn relation(event: &StoredEvent) -> Option<(&str, &str)> {
     let relates = event.content().get("m.relates_to")?;
     Some((relates.get("rel_type")?.as_str()?, relates.get("event_id")?.as_str()?))
+}
+
+/// That an event which a client wants to send relates to another as the specification lets it.
+///
+/// # Errors
+/// 400 `M_DUPLICATE_ANNOTATION` for a second annotation of the same event by the same user with the same type and key; 400
+/// `M_UNKNOWN` for a thread that begins at an event which itself relates to another. As all reads.
+pub fn check_new(
+    read: &dyn Read,
+    room: u64,
+    sender: &str,
+    kind: &str,
+    content: &Map<String, Value>,
+) -> Result<(), MatrixError> {
+    let Some(relates) = content.get("m.relates_to") else { return Ok(()) };
+    let text = |field: &str| relates.get(field).and_then(Value::as_str);
+    let (Some(relation_type), Some(target)) = (text("rel_type"), text("event_id")) else { return Ok(()) };
+    if relation_type == "m.thread"
+        && let Some(root) = read::event_by_id(read, target)?
+        && relation(&root).is_some()
+    {
+        return Err(MatrixError::bad_request("a thread cannot begin at an event that itself relates to another"));
+    }
+    if relation_type == "m.annotation" {
+        let key_of = |content: &Map<String, Value>| content.get("m.relates_to").and_then(|it| it.get("key")).cloned();
+        for number in last(children(read, room, target, Some("m.annotation"))?) {
+            if let Some(other) = read::event(read, number)?
+                && other.sender() == sender
+                && other.kind() == kind
+                && other.visible()
+                // What was redacted relates to nothing any more.
+                && relation(&other).is_some()
+                && key_of(other.content()) == key_of(content)
+            {
+                let (status, code) = (http::StatusCode::BAD_REQUEST, "M_DUPLICATE_ANNOTATION");
+                return Err(MatrixError::new(status, code, "you have annotated this event so already"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The numbers of the events that relate to `target`, by the relation `kind` if one is given, in the order they came.

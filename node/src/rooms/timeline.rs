@@ -2,9 +2,11 @@
 //!
 //! The order is that of the table `TIMELINE`: by depth, then by number. A token `t<depth>_<number>` names the place just
 //! after the event with that key, whether or not there is one. Sync's tokens (`s<position>`, with whatever follows) are
-//! understood too: they name the place just after the last event that had come by then.
+//! understood too. What had come by a position need not lie together: after a split of the network one side's events come
+//! late and lie among the other's. So such a token names one place as the upper [`Edge`] of a range and another as the
+//! lower one, each so that a reader may meet again what it knows but misses nothing.
 
-use std::{fmt, ops::Bound};
+use std::{collections::BTreeSet, fmt, ops::Bound};
 
 use kith_store::{
     Read, StoreError,
@@ -17,6 +19,29 @@ use crate::http::{Answer, MatrixError};
 
 /// How many rows one page looks at, at most, however few of them its reader may see.
 const LONGEST_SCAN: usize = 2_000;
+/// How many rows are walked over, at most, to find the place of a stream position.
+const LONGEST_WALK: usize = 5_000;
+
+/// Which end of a range a token stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edge {
+    /// The upper end: what had come by a stream position lies below it.
+    Upper,
+    /// The lower end: what came after a stream position lies above it.
+    Lower,
+}
+
+impl Edge {
+    /// Where reading in a direction begins.
+    pub fn first(direction: Direction) -> Self {
+        if direction == Direction::Backward { Self::Upper } else { Self::Lower }
+    }
+
+    /// Where reading in a direction ends.
+    pub fn last(direction: Direction) -> Self {
+        if direction == Direction::Backward { Self::Lower } else { Self::Upper }
+    }
+}
 
 /// A place between two events of a room's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,18 +85,47 @@ impl Place {
         })
     }
 
-    /// After the last event of the room that had come at a stream position.
-    pub fn at_position(read: &dyn Read, room: u64, position: u64) -> Result<Self, StoreError> {
-        let last = STREAM.prefix_until(read, &room, &(room, position))?.next_back().transpose()?;
-        let Some((_, number)) = last else { return Ok(Self::START) };
-        Ok(EVENTS.get(read, &number)?.map_or(Self::START, |row| Self { depth: row.depth, number }))
+    /// After the last event that had come by a stream position and is not among those `told` (by number); before the first
+    /// one that was passed over, if there is none. One walk looks at a bounded number of rows: where it ends, what lies
+    /// above was passed over rightly, and what lies below may be told again.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn untold(read: &dyn Read, room: u64, position: u64, told: &BTreeSet<u64>) -> Result<Self, StoreError> {
+        let mut place = Self::START;
+        for row in TIMELINE.prefix_rev(read, &room)?.take(LONGEST_WALK) {
+            let ((_, depth, number), ()) = row?;
+            let is_passed =
+                told.contains(&number) || EVENTS.get(read, &number)?.is_some_and(|row| row.position > position);
+            if !is_passed {
+                return Ok(Self { depth, number });
+            }
+            place = Self { depth, number: number.saturating_sub(1) };
+        }
+        Ok(place)
     }
 
-    /// The place that a token names.
+    /// Before all events of the room that came after a stream position; the room's start when very many did.
+    fn newer(read: &dyn Read, room: u64, position: u64) -> Result<Self, StoreError> {
+        let mut place = Self::latest(read, room)?;
+        let rows = STREAM.prefix_from(read, &room, &(room, position.saturating_add(1)))?;
+        for (walked, row) in rows.enumerate() {
+            if walked >= LONGEST_WALK {
+                return Ok(Self::START);
+            }
+            let (_, number) = row?;
+            if let Some(row) = EVENTS.get(read, &number)? {
+                place = place.min(Self { depth: row.depth, number: number.saturating_sub(1) });
+            }
+        }
+        Ok(place)
+    }
+
+    /// The place that a token names as an end of a range.
     ///
     /// # Errors
     /// `M_INVALID_PARAM` when it is no token of ours.
-    pub fn parse(read: &dyn Read, room: u64, token: &str) -> Answer<Self> {
+    pub fn parse(read: &dyn Read, room: u64, token: &str, edge: Edge) -> Answer<Self> {
         let wrong = || MatrixError::invalid_param("this is no pagination token of this server");
         if let Some(rest) = token.strip_prefix('t') {
             let (depth, number) = rest.split_once('_').ok_or_else(wrong)?;
@@ -83,7 +137,10 @@ impl Place {
         let position = token.strip_prefix('s').ok_or_else(wrong)?;
         let digits = position.find(|c: char| !c.is_ascii_digit()).unwrap_or(position.len());
         let position = position.get(..digits).and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
-        Ok(Self::at_position(read, room, position)?)
+        Ok(match edge {
+            Edge::Upper => Self::untold(read, room, position, &BTreeSet::new())?,
+            Edge::Lower => Self::newer(read, room, position)?,
+        })
     }
 }
 
@@ -141,6 +198,27 @@ pub fn page(
     }
     page.finished = (if backward { rows.next_back() } else { rows.next() }).transpose()?.is_none();
     Ok(page)
+}
+
+/// The depth of the room's latest gap, which is that of the event behind it less one; none if its history is whole.
+///
+/// # Errors
+/// The store's.
+pub fn highest_gap(read: &dyn Read, room: u64) -> Result<Option<u64>, StoreError> {
+    Ok(GAPS.prefix_rev(read, &room)?.next().transpose()?.map(|((_, depth, _), _)| depth))
+}
+
+/// Whether the event cites others which are not here.
+///
+/// # Errors
+/// The store's.
+pub fn is_after_gap(read: &dyn Read, event: &StoredEvent) -> Result<bool, StoreError> {
+    for row in GAPS.prefix(read, &(event.row.room, event.row.depth.saturating_sub(1)))? {
+        if row?.1 == event.number {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Events that cite others which are not here, with a depth between two places; at most `limit`, the latest first.

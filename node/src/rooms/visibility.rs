@@ -67,13 +67,13 @@ pub struct Eyes<'a> {
 }
 
 impl<'a> Eyes<'a> {
-    /// The view that `user` has of `room`.
+    /// The view that `user` has of `room`. Who forgot a room sees no more of it than who never was there.
     pub fn new(read: &'a dyn Read, room: u64, user: &str) -> Result<Self, StoreError> {
         Ok(Self {
             read,
             room,
             user: user.to_owned(),
-            part: read::user_room(read, user, room)?,
+            part: read::user_room(read, user, room)?.filter(|part| !part.forgotten),
             end: RefCell::default(),
             ignored: RefCell::default(),
             known: RefCell::default(),
@@ -85,7 +85,7 @@ impl<'a> Eyes<'a> {
         &self.user
     }
 
-    /// The user's present part in the room.
+    /// The user's present part in the room; none if it was forgotten.
     pub fn part(&self) -> Option<&UserRoomRow> {
         self.part.as_ref()
     }
@@ -95,7 +95,7 @@ impl<'a> Eyes<'a> {
         self.part.as_ref().is_some_and(|part| part.membership == membership::JOIN)
     }
 
-    /// Whether the user was ever joined, or anybody may read.
+    /// Whether the user was ever joined and did not forget it, or anybody may read.
     pub fn may_enter(&self) -> Result<bool, StoreError> {
         Ok(self.part.as_ref().is_some_and(|part| part.membership == membership::JOIN || part.joined_at != 0)
             || HistoryVisibility::current(self.read, self.room)? == HistoryVisibility::WorldReadable)

@@ -57,6 +57,7 @@ async fn accept(node: &Arc<Node>, origin: &Origin, request: invite::Request) -> 
     if !node.store.read(|read| accounts::users::is_active(read, &invited))? {
         return Err(MatrixError::not_found(format!("{invited} has no account here")));
     }
+    node.store.read(|read| accounts::invites::check(read, &invited))?;
     rules::check_pair(&origin.server, node.server_name())?;
     // Each rings at somebody's device.
     limits::check(node, limits::Action::Invite, origin.server.as_str())?;

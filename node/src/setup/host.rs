@@ -15,6 +15,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, Uri, header};
+use ruma::ServerName;
 
 use crate::config::Config;
 
@@ -88,20 +89,29 @@ fn normal(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
+/// Which names a listener answers to.
+#[derive(Debug)]
+pub struct Guard {
+    hosts: AllowedHosts,
+    /// The node's full server name without a port, to which other servers address their requests.
+    server: String,
+}
+
 /// Puts the check around the routes of the client listeners. Calls in process need none.
-pub fn guard(router: axum::Router, config: &Config, listening: &[SocketAddr]) -> axum::Router {
-    let hosts = Arc::new(AllowedHosts::new(config, listening));
-    router.layer(axum::middleware::from_fn_with_state(hosts, check_host))
+pub fn guard(router: axum::Router, config: &Config, server: &ServerName, listening: &[SocketAddr]) -> axum::Router {
+    let guard = Guard { hosts: AllowedHosts::new(config, listening), server: normal(without_port(server.as_str())) };
+    router.layer(axum::middleware::from_fn_with_state(Arc::new(guard), check_host))
 }
 
 /// A middleware (`axum::middleware::from_fn_with_state`) that refuses requests addressed to other names with 403.
 ///
-/// Federation requests pass: they are addressed to a server name, and prove themselves by signatures. So do requests
-/// without any host, which no browser makes.
-pub async fn check_host(State(hosts): State<Arc<AllowedHosts>>, request: Request, next: Next) -> Response {
+/// Federation requests may be addressed to the node's server name besides, and to no other: what they are answered tells
+/// who lives here. Requests without any host, which no browser makes, pass.
+pub async fn check_host(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let federation = ["/_matrix/federation/", "/_matrix/key/"].iter().any(|start| path.starts_with(start));
-    if federation || addressed_to_us(&hosts, request.uri(), request.headers()) {
+    let allows = |host: &str| guard.hosts.allows(host) || (federation && normal(without_port(host)) == guard.server);
+    if addressed_to_us(allows, request.uri(), request.headers()) {
         return next.run(request).await;
     }
     let message = "This node is not known by the name in this address. If the name is yours, add it to `allowed_hosts` \
@@ -114,11 +124,11 @@ pub async fn check_host(State(hosts): State<Arc<AllowedHosts>>, request: Request
         .into_response()
 }
 
-fn addressed_to_us(hosts: &AllowedHosts, uri: &Uri, headers: &HeaderMap) -> bool {
+fn addressed_to_us(allows: impl Fn(&str) -> bool, uri: &Uri, headers: &HeaderMap) -> bool {
     // HTTP/2 has the authority in the URI, HTTP/1.1 in the header, a request through a proxy in both.
-    let in_uri = uri.authority().is_none_or(|authority| hosts.allows(authority.as_str()));
+    let in_uri = uri.authority().is_none_or(|authority| allows(authority.as_str()));
     let mut written = headers.get_all(header::HOST).iter();
-    let in_header = written.next().is_none_or(|host| host.to_str().is_ok_and(|host| hosts.allows(host)));
+    let in_header = written.next().is_none_or(|host| host.to_str().is_ok_and(&allows));
     in_uri && in_header && written.next().is_none()
 }
 
@@ -186,7 +196,8 @@ mod tests {
     }
 
     async fn status(uri: &str, hosts: &[&str]) -> StatusCode {
-        let router = guard(Router::new().fallback(get(|| async { "in" })), &config(), &[]);
+        let name = ruma::server_name!("key.mesh.example.org");
+        let router = guard(Router::new().fallback(get(|| async { "in" })), &config(), name, &[]);
         let mut request = http::Request::get(uri);
         for host in hosts {
             request = request.header(header::HOST, *host);
@@ -206,10 +217,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn federation_requests_may_be_addressed_to_any_name() {
-        assert_eq!(status("/_matrix/federation/v1/version", &["a.mesh.example.org"]).await, StatusCode::OK);
-        assert_eq!(status("/_matrix/key/v2/server", &["a.mesh.example.org"]).await, StatusCode::OK);
-        assert_eq!(status("/_matrix/federationx", &["a.mesh.example.org"]).await, StatusCode::FORBIDDEN);
-        assert_eq!(status("/x/../_matrix/key/", &["a.mesh.example.org"]).await, StatusCode::FORBIDDEN);
+    async fn federation_requests_are_addressed_to_the_server_name_or_to_an_allowed_host() {
+        for path in ["/_matrix/federation/v1/version", "/_matrix/key/v2/server"] {
+            for good in ["key.mesh.example.org", "KEY.mesh.example.org.", "key.mesh.example.org:8448", "localhost:8008"]
+            {
+                assert_eq!(status(path, &[good]).await, StatusCode::OK, "{path} at {good}");
+            }
+            for rebound in ["evil.example", "other.mesh.example.org", "mesh.example.org", "key.mesh.example.org.evil"] {
+                assert_eq!(status(path, &[rebound]).await, StatusCode::FORBIDDEN, "{path} at {rebound}");
+            }
+        }
+        assert_eq!(status("/_matrix/client/versions", &["key.mesh.example.org"]).await, StatusCode::FORBIDDEN);
+        assert_eq!(status("/_matrix/federationx", &["key.mesh.example.org"]).await, StatusCode::FORBIDDEN);
+        assert_eq!(status("/x/../_matrix/key/", &["key.mesh.example.org"]).await, StatusCode::FORBIDDEN);
     }
 }

@@ -10,7 +10,7 @@ mod e2ee;
 pub mod notifications;
 mod present;
 mod room;
-mod state;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -34,6 +34,7 @@ use ruma::{
 use self::{notifications::Reader, room::Glance, token::Token};
 use crate::{
     Node,
+    accounts::invites,
     client_api::filters,
     ephemeral::{presence, typing},
     http::{Answer, Session},
@@ -133,14 +134,26 @@ fn glance(
     let next = Token { position: upto, ephemeral: serial, run: node.ephemeral.run(), ..Token::default() };
     let mut response = Response::new(next.to_string());
     let since = wish.since.map(|since| since.position);
-    // Serials of an earlier run of the node mean nothing now.
-    let passed = wish.since.filter(|since| since.run == node.ephemeral.run()).map_or(0, |since| since.ephemeral);
-    let typing: BTreeMap<u64, Vec<OwnedUserId>> = typing::changed_since(node, passed).into_iter().collect();
+    // Serials of an earlier run of the node mean nothing now, and what the client was told then may have ended unseen.
+    let restarted = wish.since.is_some_and(|since| since.run != node.ephemeral.run());
+    let passed = wish.since.filter(|_| !restarted).map_or(0, |since| since.ephemeral);
+    let mut typing: BTreeMap<u64, Vec<OwnedUserId>> = typing::changed_since(node, passed).into_iter().collect();
+    if restarted {
+        for (room, part) in read::rooms_of(snapshot, session.user_id.as_str())? {
+            if part.membership == membership::JOIN {
+                typing.entry(room).or_default();
+            }
+        }
+    }
     let user = session.user_id.as_str();
     let mut account_data = account_data::changed(snapshot, user, since, upto)?;
     response.account_data.events = account_data.global(&wish.filter.account_data);
     let reader = Reader::new(&node.unread, snapshot, &session.user_id)?;
+    let takes_no_invites = invites::are_blocked(snapshot, &session.user_id)?;
     let mut present = presence::changed_since(node, snapshot, &session.user_id, passed)?;
+    if restarted {
+        presence::add_unseen(node, snapshot, &session.user_id, &mut present)?;
+    }
     let also = account_data.rooms(snapshot)?.into_iter().chain(typing.keys().copied()).collect();
     for (room, part) in changed_rooms(node, snapshot, user, since, wish, also)? {
         let Some(row) = read::room(snapshot, room)? else { continue };
@@ -175,8 +188,8 @@ fn glance(
                     response.rooms.join.insert(room_id.clone(), joined);
                 }
             }
-            // Invites of ignored users are not told (specification, "Ignoring Users").
-            membership::INVITE if is_new && !reader.ignores(&part.sender)? => {
+            // Invites of ignored users are not told (specification, "Ignoring Users"), nor are any that are blocked.
+            membership::INVITE if is_new && !takes_no_invites && !reader.ignores(&part.sender)? => {
                 response.rooms.invite.insert(room_id.clone(), glance.invited()?);
             }
             membership::KNOCK if is_new => {

@@ -1,8 +1,8 @@
 //! Unread counts: how many events after a user's receipts its push rules tell it of (client-server specification,
 //! "Receiving notifications"), and which they were ("Listing notifications").
 //!
-//! Counts are not stored. They are counted when a sync asks, from the latest receipt on, and remembered, so that the next
-//! sync looks only at what came since.
+//! Counts are not stored. They are counted when a sync asks, from the latest event back to the latest receipt, and
+//! remembered, so that the next sync looks only at what came since.
 
 use std::{
     cell::OnceCell,
@@ -12,7 +12,7 @@ use std::{
 
 use futures::FutureExt as _;
 use kith_store::{
-    Read,
+    Read, StoreError,
     tables::{
         account_data::ACCOUNT_DATA,
         rooms::{REDACTED_BY, STREAM},
@@ -34,11 +34,15 @@ use crate::{
     accounts::push_rules,
     ephemeral::receipts,
     http::{Answer, MatrixError},
-    rooms::read::{self, StoredEvent},
+    rooms::{
+        read::{self, StoredEvent},
+        relations,
+    },
 };
 
-/// How many events are looked at for one count; beyond that a count says "many" by being large.
-const MOST_COUNTED: usize = 2_000;
+/// How many events are looked at for one count, the latest; beyond that a count says "many" by being large. Few in tests, so
+/// that they reach it.
+const MOST_COUNTED: usize = if cfg!(test) { 100 } else { 2_000 };
 /// How many counts are remembered.
 const REMEMBERED: usize = 10_000;
 /// Of how many users the rules are remembered.
@@ -156,11 +160,27 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The thread an event belongs to; none is the main timeline.
-pub fn thread_of(event: &StoredEvent) -> Option<&str> {
-    let relates = event.content().get("m.relates_to")?;
-    (relates.get("rel_type")?.as_str()? == "m.thread").then_some(())?;
-    relates.get("event_id")?.as_str()
+/// How many relations are followed to find an event's thread (specification, "Threading": "recommended to be at least 3").
+const MOST_HOPS: usize = 3;
+
+/// The thread an event belongs to; none is the main timeline. What relates to an event of a thread in another way (an edit, a
+/// reaction) is of that thread, too, a few relations deep; what relates to its root is not.
+///
+/// # Errors
+/// The store's.
+pub fn thread_of(read: &dyn Read, event: &StoredEvent) -> Result<Option<String>, StoreError> {
+    let mut parent: Option<StoredEvent> = None;
+    for _ in 0..MOST_HOPS {
+        let Some((kind, target)) = relations::relation(parent.as_ref().unwrap_or(event)) else { return Ok(None) };
+        if kind == "m.thread" {
+            return Ok(Some(target.to_owned()));
+        }
+        parent = read::event_by_id(read, target)?.filter(|target| target.row.room == event.row.room);
+        if parent.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(None)
 }
 
 /// How far a user has read an event's thread, given the user's receipts.
@@ -226,37 +246,47 @@ fn go_on(
     room_id: &RoomId,
     upto: u64,
 ) -> Answer<Option<Counted>> {
+    if counted.upto >= upto {
+        return Ok(Some(counted));
+    }
     let mut context = None;
     let has_counts = !counted.counts.is_empty();
-    if counted.upto < upto {
-        for row in STREAM.range(read, (room, counted.upto + 1)..=(room, upto))?.take(MOST_COUNTED) {
-            let ((_, position), number) = row?;
-            let Some(event) = read::event(read, number)? else { continue };
-            if has_counts && event.kind() == "m.room.redaction" {
-                return Ok(None);
-            }
-            let thread = thread_of(&event);
-            if event.sender() == reader.user.as_str() {
-                // Who speaks has read.
-                counted.counts.remove(&thread.map(str::to_owned));
-                continue;
-            }
-            if mark(&counted.read, thread) >= position {
-                continue;
-            }
-            let context = match &context {
-                Some(context) => context,
-                None => context.insert(room_context(read, reader.user, room, room_id)?),
-            };
-            let actions = reader.actions(&event, context)?;
-            if actions.iter().any(Action::should_notify) {
-                let count = counted.counts.entry(thread.map(str::to_owned)).or_default();
-                count.notify += 1;
-                count.highlight += u64::from(actions.iter().any(Action::is_highlight));
-            }
+    let mut new = Counts::new();
+    // Threads in which the reader spoke: who speaks has read what came before.
+    let mut spoken: BTreeSet<Option<String>> = BTreeSet::new();
+    // Back from the latest: where there are too many, it is the old ones that are left out.
+    for row in STREAM.range(read, (room, counted.upto.saturating_add(1))..=(room, upto))?.rev().take(MOST_COUNTED) {
+        let ((_, position), number) = row?;
+        let Some(event) = read::event(read, number)? else { continue };
+        if has_counts && event.kind() == "m.room.redaction" {
+            return Ok(None);
         }
-        counted.upto = upto;
+        let thread = thread_of(read, &event)?;
+        if event.sender() == reader.user.as_str() {
+            spoken.insert(thread);
+            continue;
+        }
+        if spoken.contains(&thread) || mark(&counted.read, thread.as_deref()) >= position {
+            continue;
+        }
+        let context = match &context {
+            Some(context) => context,
+            None => context.insert(room_context(read, reader.user, room, room_id)?),
+        };
+        let actions = reader.actions(&event, context)?;
+        if actions.iter().any(Action::should_notify) {
+            let count = new.entry(thread).or_default();
+            count.notify += 1;
+            count.highlight += u64::from(actions.iter().any(Action::is_highlight));
+        }
     }
+    counted.counts.retain(|thread, _| !spoken.contains(thread));
+    for (thread, more) in new {
+        let count = counted.counts.entry(thread).or_default();
+        count.notify += more.notify;
+        count.highlight += more.highlight;
+    }
+    counted.upto = upto;
     Ok(Some(counted))
 }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use kith_store::{
     Read, Snapshot,
-    tables::rooms::{MEMBERS, ROOM_SERVERS, STREAM, UserRoomRow, membership},
+    tables::rooms::{MEMBERS, STREAM, UserRoomRow, membership},
 };
 use ruma::{
     EventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UInt,
     api::client::{
-        filter::{FilterDefinition, LazyLoadOptions, RoomEventFilter, RoomFilter},
+        filter::{EventFormat, FilterDefinition, LazyLoadOptions, RoomEventFilter, RoomFilter},
         sync::sync_events::UnreadNotificationsCount,
         sync::sync_events::v3::{
             InviteState, InvitedRoom, JoinedRoom, KnockState, KnockedRoom, LeftRoom, State, StateEvents,
@@ -79,7 +79,7 @@ impl Glance<'_> {
         let known = if self.full_state { None } else { self.known() };
         let state = self.state(known, self.upto, &timeline)?;
         let mut room = JoinedRoom::new();
-        if state.members_changed {
+        if state.summary_changed {
             self.summary(&mut room)?;
         }
         let newcomers = if self.known().is_some() { newcomers(self.read, &timeline.events)? } else { Vec::new() };
@@ -243,7 +243,6 @@ impl Glance<'_> {
             since: self.known().unwrap_or(0),
             upto,
             limit: self.limit(),
-            shared: ROOM_SERVERS.prefix(self.read, &self.room)?.nth(1).is_some(),
         };
         let mut timeline = timeline::latest(self.read, eyes, &query)?;
         // What the client may have from an earlier stay does not join on to it.
@@ -258,8 +257,9 @@ impl Glance<'_> {
             None => 0,
         };
         let events = state::needed(self.read, before, now, timeline, self.state_after)?;
-        let members_changed = known.is_none() || any_member(&events) || any_member(&timeline.events);
-        Ok(Changed { events, now, whole: known.is_none(), members_changed })
+        let summary_changed =
+            known.is_none() || events.iter().any(is_of_summary) || timeline.events.iter().any(is_of_summary);
+        Ok(Changed { events, now, whole: known.is_none(), summary_changed })
     }
 
     /// What the filter wants of it. `heroes` are those whom the summary names.
@@ -304,7 +304,8 @@ impl Glance<'_> {
     }
 
     fn showing<'b>(&'b self, eyes: &'b Eyes<'b>) -> Showing<'b> {
-        Showing::new(self.read, eyes, self.viewer, Form { room_id: None, relations: true })
+        let pdus = self.filter.event_format == EventFormat::Federation;
+        Showing::new(self.read, eyes, self.viewer, Form { room_id: None, relations: true }).as_pdus(pdus)
     }
 
     fn show(
@@ -317,11 +318,12 @@ impl Glance<'_> {
     ) -> Answer<()> {
         let showing = self.showing(eyes);
         shown.limited = timeline.limited;
-        shown.prev_batch = match timeline.before {
-            Some(place) => Some(place.to_string()),
-            None if timeline.limited => Some(Place::at_position(self.read, self.room, self.upto)?.to_string()),
-            None => None,
+        let before = match timeline.before {
+            // Nothing new, but what the client has does not join on to it.
+            None if timeline.limited => Some(Place::untold(self.read, self.room, self.upto, &BTreeSet::new())?),
+            before => before,
         };
+        shown.prev_batch = before.map(|place| place.to_string());
         shown.events = showing.raws(&timeline.events)?;
         let mut events = StateEvents::new();
         events.events = state.iter().map(|event| showing.raw_state(event)).collect::<Result<_, _>>()?;
@@ -366,16 +368,18 @@ struct Changed {
     now: u64,
     /// Whether it is the whole state.
     whole: bool,
-    /// Whether somebody's membership is told, here or in the timeline.
-    members_changed: bool,
+    /// Whether something is told, here or in the timeline, that the room's summary is made of.
+    summary_changed: bool,
 }
 
 fn is_member(event: &StoredEvent) -> bool {
     event.kind() == "m.room.member"
 }
 
-fn any_member(events: &[StoredEvent]) -> bool {
-    events.iter().any(is_member)
+/// Who is there, and whether the room has a name: without one it is named by its members.
+fn is_of_summary(event: &StoredEvent) -> bool {
+    is_member(event)
+        || (matches!(event.kind(), "m.room.name" | "m.room.canonical_alias") && event.state_key() == Some(""))
 }
 
 /// Who joined in these events.

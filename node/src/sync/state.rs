@@ -11,7 +11,10 @@ use crate::rooms::{
 };
 
 /// The number of the state that was current at a stream position; 0 if the room was not here then.
-pub(super) fn number_at(read: &dyn Read, room: u64, position: u64) -> Result<u64, StoreError> {
+///
+/// # Errors
+/// The store's.
+pub(crate) fn number_at(read: &dyn Read, room: u64, position: u64) -> Result<u64, StoreError> {
     let row = STATE_STREAM.prefix_until(read, &room, &(room, position))?.next_back().transpose()?;
     Ok(row.map_or(0, |(_, state)| state))
 }

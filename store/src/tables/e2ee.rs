@@ -23,6 +23,11 @@ pub const ONE_TIME_KEYS: Table<(String, String, String, u64), (String, String)> 
 /// `(user, device, algorithm)` to how many keys [`ONE_TIME_KEYS`] holds. Goes with the device. Read by each sync.
 pub const ONE_TIME_KEY_COUNTS: Table<(String, String, String), u64> = Table::new("one_time_key_counts");
 
+/// `(user, device, algorithm, row number)` to `(key ID, public key)`: the one-time keys of [`ONE_TIME_KEYS`] that were handed out
+/// last, in order, so that one whose upload is repeated is not handed out again. Bound: 200 per device and algorithm. Goes with
+/// the device.
+pub const CLAIMED_KEYS: Table<(String, String, String, u64), (String, String)> = Table::new("claimed_one_time_keys");
+
 /// `(user, device, algorithm)` to the key handed out when there is no one-time key. Bound: 20 algorithms per device.
 pub const FALLBACK_KEYS: Table<(String, String, String), Json<FallbackKey>> = Table::new("fallback_keys");
 

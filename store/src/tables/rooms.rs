@@ -60,9 +60,10 @@ pub const REDACTED_BY: Table<u64, String> = Table::new("redacted_by");
 pub const STRIPPED: Table<u64, ()> = Table::new("stripped");
 /// `(room, target event ID, redaction's event ID)` of redactions that wait for their target to arrive: one for each such event.
 pub const WAITING_REDACTIONS: Table<(u64, String, String), Json<WaitingRedaction>> = Table::new("waiting_redactions");
-/// `(user, device, transaction ID, room)` to the event a client's send made, so that a repeated request sends nothing twice.
+/// `(user, device, transaction ID, what the request was about)` to the event a client's send made, so that a repeated request
+/// sends nothing twice. The same ID may be used for another room, event type or redacted event.
 /// Kept for the latest 100,000 events.
-pub const TRANSACTIONS: Table<(String, String, String), String> = Table::new("client_transactions");
+pub const TRANSACTIONS: Table<(String, String, String, String), String> = Table::new("client_transactions");
 /// Event number to the `(device, transaction ID)` it was sent with, for `unsigned.transaction_id`.
 /// Kept for the latest 100,000 events.
 pub const EVENT_TRANSACTIONS: Table<u64, (String, String)> = Table::new("event_transactions");

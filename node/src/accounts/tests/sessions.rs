@@ -156,7 +156,9 @@ async fn names_that_are_taken_or_break_the_grammar_are_refused() {
     let auth = json!({ "type": "m.login.password", "user": "alice", "password": "secret alice" });
     alice.post("/_matrix/client/v3/account/deactivate", json!({ "auth": auth, "erase": true })).await.ok();
     alice.get(WHOAMI).await.fails(401, "M_UNKNOWN_TOKEN");
-    client.post(LOGIN, login_body("alice", "secret alice")).await.fails(403, "M_USER_DEACTIVATED");
+    let gone = client.post(LOGIN, login_body("alice", "secret alice")).await.fails(403, "M_FORBIDDEN");
+    let unknown = client.post(LOGIN, login_body("nobody", "secret alice")).await.fails(403, "M_FORBIDDEN");
+    assert_eq!(gone, unknown, "who cannot prove to be the user is not told that there was one");
     client.post(REGISTER, body("alice")).await.fails(400, "M_USER_IN_USE");
 }
 
@@ -197,6 +199,24 @@ async fn a_setup_token_makes_one_account_which_administers_the_node() {
     assert!(all[0].row.admin);
     assert!(registration::setup_token(node.node(), 60_000).await.unwrap().is_none());
     client.post(REGISTER, body("carol", &token)).await.fails(403, "M_FORBIDDEN");
+}
+
+#[tokio::test]
+async fn the_setup_link_ends_with_the_first_account_however_that_was_made() {
+    let node = TestNode::start_with(|config| config.registration.mode = RegistrationMode::Setup).await;
+    let setup = registration::setup_token(node.node(), 60_000).await.unwrap().unwrap();
+    let invite = registration::invite_token(node.node(), 60_000).await.unwrap();
+    // As `kith user add` does.
+    users::create(node.node(), "alice", Some("secret alice"), true).await.unwrap();
+    let body = |name: &str, token: &str| {
+        let auth = json!({ "type": "m.login.registration_token", "token": token });
+        json!({ "username": name, "password": "p", "auth": auth })
+    };
+    node.client().post(REGISTER, body("mallory", &setup)).await.fails(401, "M_FORBIDDEN");
+    // Tokens for ordinary accounts stay good.
+    node.client().post(REGISTER, body("bob", &invite)).await.ok();
+    let admins = node.node().store.read(|read| users::list(read)).unwrap().into_iter().filter(|user| user.row.admin);
+    assert_eq!(admins.count(), 1);
 }
 
 #[tokio::test]
@@ -249,6 +269,51 @@ async fn too_many_tries_are_told_to_wait_and_let_in_after_it() {
     assert_eq!(error["retry_after_ms"], 20_000);
     node.clock.advance(Duration::from_secs(20));
     client.post(LOGIN, login_body("alice", "secret alice")).await.ok();
+}
+
+#[tokio::test]
+async fn a_hostile_page_on_the_owners_device_does_not_use_up_the_owners_tries() {
+    let node = TestNode::start_with(|config| {
+        config.limits.rate_limits = true;
+        config.limits.rate_login = Rate::per_minute(3);
+    })
+    .await;
+    let alice = node.register("alice").await;
+    let mut page = node.client();
+    page.page = Some("https://evil.example");
+    let wrong = login_body("alice", "wrong");
+    for _ in 0..3 {
+        page.post(LOGIN, wrong.clone()).await.fails(403, "M_FORBIDDEN");
+    }
+    page.post(LOGIN, wrong.clone()).await.fails(429, "M_LIMIT_EXCEEDED");
+    // Who asks for images and scripts does not say which page it is.
+    let validity = "/_matrix/client/v1/register/m.login.registration_token/validity?token=x";
+    for expected in [200, 200, 200, 429] {
+        assert_eq!(node.client().get(validity).await.status, expected);
+    }
+    let mut body = login_body("alice", "secret alice");
+    body["refresh_token"] = true.into();
+    let mut own_page = node.client();
+    own_page.page = Some("http://localhost:8008");
+    own_page.post(LOGIN, body.clone()).await.ok();
+    let mut client = node.client();
+    client.signed_in(&client.post(LOGIN, body.clone()).await.ok());
+    let delete = format!("/_matrix/client/v3/devices/{}", client.device);
+    let auth = json!({ "type": "m.login.password", "user": "alice", "password": "secret alice" });
+    alice.call(http::Method::DELETE, &delete, Some(json!({ "auth": auth }))).await.ok();
+    let mut tokens = client.post(LOGIN, body).await.ok();
+    // Guesses are limited, even those of a page that claims to be another each time.
+    for claimed in ["https://a.example", "https://b.example"] {
+        page.page = Some(claimed);
+        page.post(LOGIN, wrong.clone()).await.fails(429, "M_LIMIT_EXCEEDED");
+    }
+    // All tries of this address are used up, and a client refreshes nevertheless.
+    let guess = json!({ "refresh_token": "krt_guess" });
+    while client.post("/_matrix/client/v3/refresh", guess.clone()).await.status == 401 {}
+    for _ in 0..5 {
+        let known = json!({ "refresh_token": tokens["refresh_token"] });
+        tokens = client.post("/_matrix/client/v3/refresh", known).await.ok();
+    }
 }
 
 #[tokio::test]

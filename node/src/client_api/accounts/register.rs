@@ -81,7 +81,7 @@ async fn available(
     request: get_username_availability::v3::Request,
 ) -> Answer<get_username_availability::v3::Response> {
     registration::stages(&node)?;
-    limits::check_address(&node, Action::Login, &from)?;
+    limits::check_address(&node, Action::Question, &from)?;
     let user_id = localpart::new_user_id(&request.username, node.identity.server_name())?;
     if node.store.read(|read| users::exists(read, &user_id))? {
         return Err(users::in_use());

@@ -19,7 +19,8 @@ use ruma::{
 use super::{entered, joined, remote};
 use crate::{
     Node,
-    http::{Anonymous, Answer, MatrixError, Routes, Session},
+    client_api::untyped::MaySignIn,
+    http::{Answer, MatrixError, Routes, Session},
     rooms::{directory, power, read},
 };
 
@@ -42,7 +43,15 @@ pub async fn resolve(node: &Arc<Node>, alias: &RoomAliasId) -> Answer<(OwnedRoom
     remote::resolve_alias(node, alias).await
 }
 
-async fn get_alias(node: Arc<Node>, _: Anonymous, request: get_alias::Request) -> Answer<get_alias::Response> {
+async fn get_alias(
+    node: Arc<Node>,
+    session: Option<Session>,
+    MaySignIn(request): MaySignIn<get_alias::Request>,
+) -> Answer<get_alias::Response> {
+    // Nobody who is not signed in sends this node to ask others.
+    if session.is_none() && request.room_alias.server_name() != node.identity.server_name() {
+        return Err(MatrixError::missing_token());
+    }
     let (room_id, servers) = resolve(&node, &request.room_alias).await?;
     Ok(get_alias::Response::new(room_id, servers))
 }

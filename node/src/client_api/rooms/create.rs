@@ -6,6 +6,7 @@ use ruma::api::client::room::create_room::v3 as create_room;
 
 use crate::{
     Node,
+    accounts::limits::{self, Action},
     http::{Answer, Routes, Session},
     rooms::create,
 };
@@ -19,6 +20,7 @@ async fn create_room(
     session: Session,
     request: create_room::Request,
 ) -> Answer<create_room::Response> {
+    limits::check(&node, Action::Join, session.user_id.as_str())?;
     let room_id = create::create(&node, &session.user_id, request).await?;
     Ok(create_room::Response::new(room_id))
 }

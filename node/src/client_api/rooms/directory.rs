@@ -25,6 +25,7 @@ use ruma::{
 use super::{aliases::manages, remote};
 use crate::{
     Node,
+    client_api::untyped::MaySignIn,
     http::{Anonymous, Answer, MatrixError, Routes, Session},
     rooms::{directory, read},
 };
@@ -90,15 +91,15 @@ async fn list(
 
 async fn get_public_rooms(
     node: Arc<Node>,
-    _: Anonymous,
-    request: get_public_rooms::Request,
+    session: Option<Session>,
+    MaySignIn(request): MaySignIn<get_public_rooms::Request>,
 ) -> Answer<get_public_rooms::Response> {
     // Nobody who is not signed in sends this node to ask others.
     let server = request.server.filter(|server| server != node.identity.server_name());
-    if server.is_some() {
-        return Err(MatrixError::forbidden("ask for another server's rooms with a signed-in POST request"));
+    if server.is_some() && session.is_none() {
+        return Err(MatrixError::missing_token());
     }
-    let rooms = list(&node, None, Filter::new(), request.since, request.limit).await?;
+    let rooms = list(&node, server, Filter::new(), request.since, request.limit).await?;
     let mut response = get_public_rooms::Response::new(rooms.chunk);
     response.next_batch = rooms.next_batch;
     response.prev_batch = rooms.prev_batch;

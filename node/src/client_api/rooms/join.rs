@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     Node,
+    accounts::limits::{self, Action},
     http::{Answer, MatrixError, Routes, Session},
     rooms::{power, read},
 };
@@ -34,11 +35,13 @@ async fn join_room_by_id(
     session: Session,
     request: join_room_by_id::Request,
 ) -> Answer<join_room_by_id::Response> {
+    limits::check(&node, Action::Join, session.user_id.as_str())?;
     join(&node, &session.user_id, &request.room_id, &[], request.reason).await?;
     Ok(join_room_by_id::Response::new(request.room_id))
 }
 
 async fn join_room(node: Arc<Node>, session: Session, request: join_room::Request) -> Answer<join_room::Response> {
+    limits::check(&node, Action::Join, session.user_id.as_str())?;
     let (room_id, via) = resolve(&node, &request.room_id_or_alias, request.via).await?;
     join(&node, &session.user_id, &room_id, &via, request.reason).await?;
     Ok(join_room::Response::new(room_id))

@@ -3,27 +3,34 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kith_store::tables::rooms::{MEMBERS, membership};
+use kith_store::{
+    Read,
+    tables::rooms::{MEMBERS, STREAM, membership},
+};
 use ruma::{
     OwnedUserId,
-    api::client::membership::{
-        get_member_events::v3 as get_member_events,
-        joined_members::v3::{self as joined_members, RoomMember},
+    api::{
+        Direction,
+        client::membership::{
+            get_member_events::v3 as get_member_events,
+            joined_members::v3::{self as joined_members, RoomMember},
+        },
     },
     events::room::member::MembershipState,
 };
 use serde_json::Value;
 
-use super::{entered, joined, viewer};
+use super::{LONGEST_PAGE, entered, joined, viewer};
 use crate::{
     Node,
     http::{Answer, MatrixError, Routes, Session},
     rooms::{
         client_event::{Form, Showing},
         read::{self, StoredEvent},
-        timeline::{self, Place},
-        visibility::HistoryVisibility,
+        timeline::{self, Edge, Place},
+        visibility::{Eyes, HistoryVisibility},
     },
+    sync::{self, token::Token},
 };
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -38,32 +45,49 @@ async fn get_member_events(
     let viewer = viewer(&node, &session);
     node.store.read(|read| {
         let (room, eyes) = entered(read, &request.room_id, &viewer.user_id)?;
-        let at = match &request.at {
-            Some(token) => Some(Place::parse(read, room, token)?),
-            None => None,
-        };
-        let members = match at {
-            Some(place) => {
-                let page = timeline::page(read, room, ruma::api::Direction::Backward, place, None, 1, |event| {
-                    eyes.sees(event)
-                })?;
-                match page.events.first() {
-                    Some(event) => members_at(read, event.row.state_after)?,
-                    None => Vec::new(),
-                }
-            }
+        let members = match &request.at {
+            Some(token) => members_at(read, state_by(read, room, &eyes, token)?)?,
             None => state_for(read, room, &eyes)?.members(read)?,
         };
         let wanted = |event: &StoredEvent| {
             let now = event.content().get("membership").and_then(Value::as_str).unwrap_or("leave");
             let is = |state: &MembershipState| state.as_str() == now;
-            request.membership.as_ref().is_none_or(is) && !request.not_membership.as_ref().is_some_and(is)
+            // Either is enough, where both are asked for.
+            match (&request.membership, &request.not_membership) {
+                (None, None) => true,
+                (wanted, unwanted) => {
+                    wanted.as_ref().is_some_and(is) || unwanted.as_ref().is_some_and(|state| !is(state))
+                }
+            }
         };
         let members: Vec<_> = members.into_iter().filter(wanted).collect();
         let showing =
             Showing::new(read, &eyes, &viewer, Form { room_id: Some(request.room_id.as_str()), relations: false });
         Ok(get_member_events::Response::new(showing.raws(&members)?))
     })
+}
+
+/// The number of the state that was the room's at a token, as far as the reader may know it; 0 if nothing.
+fn state_by(read: &dyn Read, room: u64, eyes: &Eyes<'_>, token: &str) -> Answer<u64> {
+    // Sync's tokens say when, in the order of the node. What had come by then may lie on several branches of the room.
+    if token.starts_with('s') {
+        let position = Token::parse(token)?.position;
+        if eyes.joined() && eyes.part().is_some_and(|part| part.joined_at <= position) {
+            return Ok(sync::state::number_at(read, room, position)?);
+        }
+        for row in STREAM.prefix_until(read, &room, &(room, position))?.rev().take(LONGEST_PAGE) {
+            let ((_, position), number) = row?;
+            if let Some(event) = read::event(read, number)?
+                && eyes.sees(&event)?
+            {
+                return Ok(sync::state::number_at(read, room, position)?);
+            }
+        }
+        return Ok(0);
+    }
+    let place = Place::parse(read, room, token, Edge::Upper)?;
+    let page = timeline::page(read, room, Direction::Backward, place, None, 1, |event| eyes.sees(event))?;
+    Ok(page.events.first().map_or(0, |event| event.row.state_after))
 }
 
 /// The state that a user is shown as the room's: the present one to members (and anybody, where anybody may read), else
@@ -79,7 +103,7 @@ impl Shown {
     /// Its event for a type and state key.
     pub(super) fn event(
         &self,
-        read: &dyn kith_store::Read,
+        read: &dyn Read,
         kind: &str,
         key: &str,
     ) -> Result<Option<StoredEvent>, kith_store::StoreError> {
@@ -90,14 +114,14 @@ impl Shown {
     }
 
     /// All its events.
-    pub(super) fn events(&self, read: &dyn kith_store::Read) -> Result<Vec<StoredEvent>, kith_store::StoreError> {
+    pub(super) fn events(&self, read: &dyn Read) -> Result<Vec<StoredEvent>, kith_store::StoreError> {
         match *self {
             Self::Current(room) => read::current_state(read, room),
             Self::Past(state) => read::state_at(read, state),
         }
     }
 
-    fn members(&self, read: &dyn kith_store::Read) -> Result<Vec<StoredEvent>, kith_store::StoreError> {
+    fn members(&self, read: &dyn Read) -> Result<Vec<StoredEvent>, kith_store::StoreError> {
         match *self {
             Self::Current(room) => {
                 let mut members = Vec::new();
@@ -113,11 +137,7 @@ impl Shown {
 }
 
 /// Which state `eyes` are shown; ask [`entered`] first.
-pub(super) fn state_for(
-    read: &dyn kith_store::Read,
-    room: u64,
-    eyes: &crate::rooms::visibility::Eyes<'_>,
-) -> Result<Shown, kith_store::StoreError> {
+pub(super) fn state_for(read: &dyn Read, room: u64, eyes: &Eyes<'_>) -> Result<Shown, kith_store::StoreError> {
     if eyes.joined() || HistoryVisibility::current(read, room)? == HistoryVisibility::WorldReadable {
         return Ok(Shown::Current(room));
     }
@@ -125,7 +145,7 @@ pub(super) fn state_for(
     Ok(Shown::Past(end.map_or(0, |event| event.row.state_after)))
 }
 
-fn members_at(read: &dyn kith_store::Read, state: u64) -> Result<Vec<StoredEvent>, kith_store::StoreError> {
+fn members_at(read: &dyn Read, state: u64) -> Result<Vec<StoredEvent>, kith_store::StoreError> {
     let mut members = Vec::new();
     for ((kind, _), number) in crate::rooms::states::whole(read, state)? {
         if kind == "m.room.member" {

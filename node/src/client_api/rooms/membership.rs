@@ -24,7 +24,11 @@ use serde_json::{Map, Value, json};
 use super::remote;
 use crate::{
     Node,
-    accounts::{profile, users},
+    accounts::{
+        invites,
+        limits::{self, Action},
+        profile, users,
+    },
     http::{Answer, MatrixError, Routes, Session},
     rooms::{Draft, Room, read},
 };
@@ -140,6 +144,7 @@ async fn invite_user(
             "this node asks no identity server: invite by user ID",
         ));
     };
+    limits::check(&node, Action::Invite, session.user_id.as_str())?;
     let content = member("invite", recipient.reason)?;
     invite(&node, &session.user_id, &request.room_id, &recipient.user_id, content).await?;
     Ok(invite_user::Response::new())
@@ -173,10 +178,13 @@ pub async fn invite(
     remote::invite(node, &room, sender, target, content).await
 }
 
-/// Whether a user of this node is there to be invited.
+/// That a user of this node is there to be invited, and takes invites.
+///
+/// # Errors
+/// `M_NOT_FOUND`, `M_INVITE_BLOCKED`.
 pub fn check_invitable(read: &dyn Read, target: &UserId) -> Answer<()> {
     if users::is_active(read, target)? {
-        return Ok(());
+        return invites::check(read, target);
     }
     Err(MatrixError::not_found(format!("there is no user {target} on this node")))
 }

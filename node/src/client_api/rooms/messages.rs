@@ -20,7 +20,7 @@ use crate::{
         client_event::{Form, Showing, Viewer},
         filter::passes,
         read::{self, StoredEvent},
-        timeline::{self, Place},
+        timeline::{self, Edge, Place},
     },
 };
 
@@ -61,11 +61,12 @@ fn look(
     let (room, eyes) = entered(read, &request.room_id, &viewer.user_id)?;
     let backward = request.dir == Direction::Backward;
     let from = match &request.from {
-        Some(token) => Place::parse(read, room, token)?,
+        Some(token) => Place::parse(read, room, token, Edge::first(request.dir))?,
         None if backward => Place::latest(read, room)?,
         None => Place::START,
     };
-    let to = request.to.as_deref().map(|token| Place::parse(read, room, token)).transpose()?;
+    let end = Edge::last(request.dir);
+    let to = request.to.as_deref().map(|token| Place::parse(read, room, token, end)).transpose()?;
     let filter = &request.filter;
     let limit = page_length(request.limit).min(filter.limit.map_or(LONGEST_PAGE, page_length)).max(1);
     let page = timeline::page(read, room, request.dir, from, to, limit, |event| {

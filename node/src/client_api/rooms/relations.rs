@@ -24,7 +24,7 @@ use crate::{
         client_event::{Form, Showing},
         read::{self, StoredEvent},
         relations::{children, relation},
-        timeline::Place,
+        timeline::{Edge, Place},
     },
 };
 
@@ -62,8 +62,9 @@ fn find(node: &Node, session: &Session, question: &Question<'_>) -> Answer<Found
     node.store.read(|read| {
         let (room, eyes) = entered(read, question.room_id, &viewer.user_id)?;
         let target = seen(read, &eyes, question.event_id.as_str())?;
-        let place = |token: Option<&str>| token.map(|token| Place::parse(read, room, token)).transpose();
-        let (from, to) = (place(question.from)?, place(question.to)?);
+        let place = |token: Option<&str>, edge| token.map(|token| Place::parse(read, room, token, edge)).transpose();
+        let from = place(question.from, Edge::first(question.direction))?;
+        let to = place(question.to, Edge::last(question.direction))?;
         let mut visited = BTreeSet::new();
         let mut events: Vec<StoredEvent> = Vec::new();
         let mut level = vec![target.row.event_id];

@@ -6,7 +6,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use kith_store::{Read, StoreError, tables::rooms::TRANSACTIONS};
 use ruma::{
     EventId, OwnedEventId, RoomId,
     api::client::{message::send_message_event::v3 as send_message_event, redact::redact_event::v3 as redact_event},
@@ -17,8 +16,9 @@ use serde_json::{Map, Value, json};
 use super::{content_of, joined, membership};
 use crate::{
     Node,
+    accounts::limits::{self, Action},
     http::{Answer, MatrixError, Routes, Session},
-    rooms::{Draft, power, read},
+    rooms::{Draft, power, read, relations, transactions},
 };
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -28,18 +28,15 @@ pub(super) fn routes(routes: Routes) -> Routes {
 /// The longest transaction ID, in bytes.
 const LONGEST_TRANSACTION: usize = 255;
 
-/// User, device and transaction ID.
-type Request = (String, String, String);
-
-/// The requests that are being carried out, by device and transaction, so that one that is repeated meanwhile (because
+/// The requests that are being carried out, so that one that is repeated meanwhile (because
 /// its client lost patience) waits for the first and finds its event.
 #[derive(Debug, Default)]
 pub struct Sending {
-    running: Mutex<BTreeMap<Request, Arc<tokio::sync::Mutex<()>>>>,
+    running: Mutex<BTreeMap<transactions::Key, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Sending {
-    fn turn(&self, key: &Request) -> Arc<tokio::sync::Mutex<()>> {
+    fn turn(&self, key: &transactions::Key) -> Arc<tokio::sync::Mutex<()>> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|_, turn| Arc::strong_count(turn) > 1);
         running.entry(key.clone()).or_default().clone()
@@ -117,31 +114,25 @@ async fn once(
     if transaction.is_empty() || transaction.len() > LONGEST_TRANSACTION {
         return Err(MatrixError::invalid_param(format!("a transaction ID has 1 to {LONGEST_TRANSACTION} bytes")));
     }
-    let key = (session.user_id.to_string(), session.device_id.to_string(), transaction.to_owned());
+    let name = (session.device_id.to_string(), transaction.to_owned());
+    let room = membership::room(node, room_id)?;
+    let redacts = draft.redacts.as_ref().map(|id| id.as_str());
+    let key = transactions::key(session.user_id.as_str(), &name, room.number(), &draft.kind, redacts);
     let turn = node.sending.turn(&key);
     let _turn = turn.lock().await;
     let known = node.store.read(|read| {
-        let known = sent(read, &key, room_id, &draft)?;
+        let known = transactions::made(read, &key)?;
         if known.is_none() {
-            joined(read, room_id, session.user_id.as_str())?;
+            let user = session.user_id.as_str();
+            let room = joined(read, room_id, user)?;
+            relations::check_new(read, room, user, &draft.kind, &draft.content)?;
         }
-        Ok::<_, MatrixError>(known)
+        Ok::<_, MatrixError>(known.and_then(|id| OwnedEventId::try_from(id).ok()))
     })?;
     if let Some(event_id) = known {
         return Ok(event_id);
     }
-    draft.transaction = Some((key.1, key.2));
-    membership::room(node, room_id)?.send(draft).await
-}
-
-/// The event that an equal request made. The specification gives each endpoint and room its own transaction IDs, so what
-/// the request was about must be the same too.
-fn sent(read: &dyn Read, key: &Request, room_id: &RoomId, draft: &Draft) -> Result<Option<OwnedEventId>, StoreError> {
-    let Some(event_id) = TRANSACTIONS.get(read, key)? else { return Ok(None) };
-    let Some(event) = read::event_by_id(read, &event_id)? else { return Ok(None) };
-    let redacts = event.pdu().get("redacts").or_else(|| event.content().get("redacts")).and_then(Value::as_str);
-    let same = read::room_number(read, room_id.as_str())? == Some(event.row.room)
-        && event.kind() == draft.kind
-        && (draft.redacts.is_none() || redacts == draft.redacts.as_ref().map(|id| id.as_str()));
-    Ok(if same { OwnedEventId::try_from(event_id).ok() } else { None })
+    limits::check(node, Action::Message, session.user_id.as_str())?;
+    draft.transaction = Some(name);
+    room.send(draft).await
 }

@@ -17,6 +17,7 @@ use serde_json::{Map, Value, value::to_raw_value};
 use super::{aliases, content_of, entered, join, joined, members::state_for, membership, viewer};
 use crate::{
     Node,
+    accounts::limits::{self, Action},
     http::{Answer, MatrixError, Routes, Session},
     rooms::{
         Draft,
@@ -103,11 +104,13 @@ async fn set(
         let wanted = content.get("membership").and_then(Value::as_str).and_then(number::number);
         match wanted {
             Some(number::JOIN) if target == *user && now != Some(number::JOIN) => {
+                limits::check(node, Action::Join, user.as_str())?;
                 let reason = content.get("reason").and_then(Value::as_str).map(str::to_owned);
                 join::join(node, user, room_id, &[], reason).await?;
                 return present()?.map(|(id, ..)| id).ok_or_else(|| MatrixError::internal("a join left no state"));
             }
             Some(number::INVITE) if now != Some(number::INVITE) => {
+                limits::check(node, Action::Invite, user.as_str())?;
                 membership::invite(node, user, room_id, &target, content).await?;
                 return present()?.map(|(id, ..)| id).ok_or_else(|| MatrixError::internal("an invite left no state"));
             }
@@ -125,6 +128,7 @@ async fn set(
     {
         return Ok(event_id);
     }
+    limits::check(node, Action::Message, user.as_str())?;
     if kind == "m.room.canonical_alias" {
         check_aliases(node, room_id, &content).await?;
     }

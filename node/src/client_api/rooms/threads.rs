@@ -16,7 +16,7 @@ use crate::{
         client_event::{Form, Showing},
         read,
         relations::relation,
-        timeline::Place,
+        timeline::{Edge, Place},
     },
 };
 
@@ -39,7 +39,8 @@ async fn get_threads(
     let limit = page_length(request.limit.unwrap_or(UInt::from(20u8))).max(1);
     node.store.read(|read| {
         let (room, eyes) = entered(read, &request.room_id, &viewer.user_id)?;
-        let from = request.from.as_deref().map(|token| Place::parse(read, room, token)).transpose()?;
+        let place = |token| Place::parse(read, room, token, Edge::Upper);
+        let from = request.from.as_deref().map(place).transpose()?;
         let mut threads: BTreeMap<String, Thread> = BTreeMap::new();
         for row in RELATIONS.prefix(read, &room)? {
             let ((_, root, kind, number), _) = row?;

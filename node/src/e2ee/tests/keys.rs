@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kith_store::tables::e2ee::CLAIMED_KEYS;
 use serde_json::{Value, json};
 
 use super::{CLAIM, Pair, QUERY, UPLOAD, device_keys, next, one_time_keys, sync, with_keys};
@@ -98,6 +99,34 @@ async fn the_id_of_a_waiting_one_time_key_cannot_be_used_for_another_key() {
     alice.post(UPLOAD, json!({ "one_time_keys": other })).await.fails(400, "M_INVALID_PARAM");
     let counts = alice.post(UPLOAD, json!({})).await.ok();
     assert_eq!(counts["one_time_key_counts"]["signed_curve25519"], 3, "a refused upload is refused as a whole");
+}
+
+#[tokio::test]
+async fn a_one_time_key_that_was_handed_out_is_not_taken_again_when_its_upload_is_repeated() {
+    let node = TestNode::start().await;
+    let (alice, bob) = (node.register("alice").await, node.register("bob").await);
+    let pair = with_keys(&alice, 1).await;
+    let keys = one_time_keys(&alice, &pair, "A", 3);
+    alice.post(UPLOAD, json!({ "one_time_keys": keys })).await.ok();
+    assert_eq!(claimed(&bob, &alice).await.as_deref(), Some("signed_curve25519:A0"));
+    let counts = alice.post(UPLOAD, json!({ "one_time_keys": keys })).await.ok();
+    assert_eq!(counts["one_time_key_counts"]["signed_curve25519"], 2);
+    assert_eq!(claimed(&bob, &alice).await.as_deref(), Some("signed_curve25519:A1"));
+    // Another key may have the ID of one that is gone.
+    let other = pair.sign(json!({ "key": "other" }), &alice.user, &alice.device);
+    let counts = alice.post(UPLOAD, json!({ "one_time_keys": { "signed_curve25519:A0": other } })).await.ok();
+    assert_eq!(counts["one_time_key_counts"]["signed_curve25519"], 2);
+    // What is remembered is bounded.
+    for batch in 0..3 {
+        let keys = one_time_keys(&alice, &pair, &format!("{batch}-"), 100);
+        alice.post(UPLOAD, json!({ "one_time_keys": keys })).await.ok();
+        futures::future::join_all((0..100).map(|_| claimed(&bob, &alice))).await;
+    }
+    let remembered = node.node().store.read(|read| CLAIMED_KEYS.range(read, ..).map(Iterator::count)).unwrap();
+    assert_eq!(remembered, 200);
+    alice.post("/_matrix/client/v3/logout", json!({})).await.ok();
+    let remembered = node.node().store.read(|read| CLAIMED_KEYS.range(read, ..).map(Iterator::count)).unwrap();
+    assert_eq!(remembered, 0);
 }
 
 #[tokio::test]

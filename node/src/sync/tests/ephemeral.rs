@@ -65,6 +65,14 @@ async fn typing_is_told_to_all_devices_and_ends_when_it_was_stopped_or_its_time_
     let filtered = filter(json!({"room": {"ephemeral": {"not_types": ["m.typing"]}}}));
     types(&bob, &room, Some(10_000)).await;
     assert!(sync(&alice, Some(&next(&answer)), &filtered).await["rooms"].is_null());
+    // Who does not say for how long types for half a minute.
+    let since = next(&sync(&alice, None, "").await);
+    let his = path(&room, &format!("typing/{}", encoded(&bob.user)));
+    bob.put(&his, json!({"typing": false})).await.ok();
+    bob.put(&his, json!({"typing": true})).await.ok();
+    assert_eq!(typing(&sync(&alice, Some(&since), "").await, &room), Some(vec![bob.user.clone()]));
+    bob.put(&his, json!({})).await.fails(400, "M_MISSING_PARAM");
+    bob.put(&his, json!({"typing": true, "timeout": "x"})).await.fails(400, "M_BAD_JSON");
     let carol = node.register("carol").await;
     let outside = path(&room, &format!("typing/{}", encoded(&carol.user)));
     carol.put(&outside, json!({"typing": true, "timeout": 1000})).await.fails(403, "M_FORBIDDEN");
@@ -197,6 +205,49 @@ async fn presence_follows_the_syncs_of_all_devices_and_ends_some_time_after_the_
     let waiting = tokio::spawn(async move { client.get(&path).await.ok() });
     let answer = pass_until(&node, Duration::from_secs(2), waiting).await;
     assert_eq!(presence(&answer, &bob)["presence"], "offline");
+}
+
+#[tokio::test]
+async fn syncs_that_say_offline_do_not_keep_their_user_present() {
+    let node = TestNode::start().await;
+    let (alice, bob) = (node.register("alice").await, node.register("bob").await);
+    let room = create(&alice).await;
+    join(&bob, &room).await;
+    let quiet = "&set_presence=offline";
+    sync(&bob, None, "").await;
+    let mut device = Device::new(&alice);
+    assert_eq!(presence(&device.sync(quiet).await, &bob)["presence"], "online");
+    for _ in 0..12 {
+        node.clock.advance(Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        sync(&bob, None, quiet).await;
+    }
+    assert_eq!(presence(&device.sync(quiet).await, &bob)["presence"], "offline");
+}
+
+#[tokio::test]
+async fn after_a_restart_nobody_types_and_who_does_not_come_back_is_offline() {
+    let node = TestNode::start().await;
+    let (alice, bob) = (node.register("alice").await, node.register("bob").await);
+    let stranger = node.register("stranger").await;
+    let (room, quiet) = (create(&alice).await, create(&alice).await);
+    join(&bob, &room).await;
+    sync(&bob, None, "").await;
+    sync(&stranger, None, "").await;
+    types(&bob, &room, Some(30_000)).await;
+    let answer = sync(&alice, None, "").await;
+    assert_eq!(typing(&answer, &room), Some(vec![bob.user.clone()]));
+    assert_eq!(presence(&answer, &bob)["presence"], "online");
+    node.handle.stop().await;
+    let node = TestNode::start_anew(node.backend.crash(5)).await;
+    let alice = node.again(&alice);
+    let answer = sync(&alice, Some(&next(&answer)), "").await;
+    assert_eq!((typing(&answer, &room), typing(&answer, &quiet)), (Some(vec![]), Some(vec![])));
+    assert_eq!(presence(&answer, &bob)["presence"], "offline");
+    assert_eq!(presence(&answer, &alice)["presence"], "online");
+    assert!(presence(&answer, &stranger).is_null());
+    let answer = sync(&alice, Some(&next(&answer)), "").await;
+    assert!(answer["rooms"].is_null() && presence(&answer, &bob).is_null(), "it was told: {answer}");
 }
 
 #[tokio::test]

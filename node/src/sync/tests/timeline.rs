@@ -184,6 +184,28 @@ async fn filters_choose_types_senders_rooms_and_how_much() {
 }
 
 #[tokio::test]
+async fn events_are_told_as_servers_tell_them_if_the_filter_asks_for_it() {
+    let node = TestNode::start().await;
+    let alice = node.register("alice").await;
+    let room = create_with(&alice, json!({"preset": "public_chat", "name": "Lobby"})).await;
+    say(&alice, &room, "x").await;
+    let wanted = filter(json!({"event_format": "federation", "room": {"timeline": {"limit": 1}}}));
+    let answer = sync(&alice, None, &wanted).await;
+    let joined = &answer["rooms"]["join"][&room];
+    let told =
+        joined["timeline"]["events"].as_array().unwrap().iter().chain(joined["state"]["events"].as_array().unwrap());
+    for event in told {
+        for field in ["auth_events", "prev_events", "hashes", "signatures", "depth", "sender", "content"] {
+            assert!(!event[field].is_null(), "{field} is missing: {event}");
+        }
+        assert!(event["event_id"].is_null() && event["unsigned"]["age"].is_null(), "{event}");
+    }
+    assert_eq!(bodies(&answer, &room), ["x"]);
+    let usual = sync(&alice, None, &filter(json!({"event_format": "client"}))).await;
+    assert!(usual["rooms"]["join"][&room]["timeline"]["events"][0]["auth_events"].is_null());
+}
+
+#[tokio::test]
 async fn lazy_loading_tells_of_those_who_speak_and_of_those_who_changed() {
     let node = TestNode::start().await;
     let alice = node.register("alice").await;
@@ -225,6 +247,22 @@ async fn lazy_loading_tells_of_those_who_speak_and_of_those_who_changed() {
     let third = device.sync(&lazy).await;
     assert!(told(&third).contains(&members[0].user), "a membership was left out: {:?}", told(&third));
     assert_eq!(third["rooms"]["join"][&room]["summary"]["m.joined_member_count"], 8);
+}
+
+#[tokio::test]
+async fn members_to_name_a_room_by_are_told_when_it_loses_its_name() {
+    let node = TestNode::start().await;
+    let (alice, bob) = (node.register("alice").await, node.register("bob").await);
+    let room = create_with(&alice, json!({"preset": "public_chat", "name": "Lobby"})).await;
+    join(&bob, &room).await;
+    let mut device = Device::new(&alice);
+    let first = device.sync("").await;
+    assert!(first["rooms"]["join"][&room]["summary"]["m.heroes"].is_null(), "it has a name");
+    set_state(&alice, &room, "m.room.name", "", json!({})).await;
+    let answer = device.sync("").await;
+    assert_eq!(answer["rooms"]["join"][&room]["summary"]["m.heroes"], json!([bob.user]));
+    say(&alice, &room, "x").await;
+    assert!(device.sync("").await["rooms"]["join"][&room]["summary"].is_null());
 }
 
 #[tokio::test]

@@ -118,6 +118,57 @@ async fn threads_are_counted_apart_if_the_client_wants_it() {
 }
 
 #[tokio::test]
+async fn what_relates_to_an_event_of_a_thread_is_of_that_thread() {
+    let node = TestNode::start().await;
+    let (alice, bob, room) = three(&node).await;
+    let related = |kind: &str, to: &str| json!({"rel_type": kind, "event_id": to});
+    let root = say(&alice, &room, "root").await;
+    let body = json!({"msgtype": "m.text", "body": "x", "m.relates_to": related("m.thread", &root)});
+    let reply = send(&alice, &room, "m.room.message", body).await;
+    let body = json!({"msgtype": "m.text", "body": "y", "m.relates_to": related("m.reference", &reply)});
+    let reference = send(&alice, &room, "m.room.message", body).await;
+    let body = json!({"msgtype": "m.text", "body": "z", "m.relates_to": related("m.reference", &reference)});
+    let further = send(&alice, &room, "m.room.message", body).await;
+    let body = json!({"msgtype": "m.text", "body": "of the root", "m.relates_to": related("m.reference", &root)});
+    let of_root = send(&alice, &room, "m.room.message", body).await;
+    let apart = filter(json!({"room": {"timeline": {"unread_thread_notifications": true}}}));
+    let told = async || {
+        let answer = sync(&bob, None, &apart).await;
+        let threads = &answer["rooms"]["join"][&room]["unread_thread_notifications"];
+        (counts(&answer, &room).0, threads[&root]["notification_count"].as_u64().unwrap_or(0))
+    };
+    assert_eq!(told().await, (2, 3));
+    read(&bob, &room, &further, json!({"thread_id": root})).await;
+    assert_eq!(told().await, (2, 0));
+    read(&bob, &room, &of_root, json!({"thread_id": "main"})).await;
+    assert_eq!(told().await, (0, 0));
+    let wrong = path(&room, &format!("receipt/m.read/{}", encoded(&reference)));
+    bob.post(&wrong, json!({"thread_id": "main"})).await.fails(400, "M_INVALID_PARAM");
+}
+
+#[tokio::test]
+async fn of_very_many_events_the_latest_are_counted() {
+    let node = TestNode::start().await;
+    let (alice, bob, room) = three(&node).await;
+    for number in 0..120 {
+        say(&alice, &room, &number.to_string()).await;
+    }
+    let mention = json!({"msgtype": "m.text", "body": "look", "m.mentions": {"user_ids": [bob.user]}});
+    let mention = send(&alice, &room, "m.room.message", mention).await;
+    let mut device = Device::new(&bob);
+    assert_eq!(counts(&device.sync("").await, &room), (100, 1));
+    read(&bob, &room, &mention, json!({})).await;
+    assert_eq!(counts(&device.sync("").await, &room), (0, 0));
+    say(&alice, &room, "unseen").await;
+    say(&bob, &room, "mine").await;
+    for number in 0..3 {
+        say(&alice, &room, &number.to_string()).await;
+    }
+    assert_eq!(counts(&device.sync("").await, &room), (3, 0));
+    assert_eq!(counts(&sync(&node.login("bob").await, None, "").await, &room), (3, 0));
+}
+
+#[tokio::test]
 async fn notifications_are_listed_from_the_latest_on() {
     let node = TestNode::start().await;
     let (alice, bob, room) = three(&node).await;

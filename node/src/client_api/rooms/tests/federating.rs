@@ -1,8 +1,10 @@
 //! Rooms across two nodes.
 
+use http::Method;
+use kith_transport::{SecretKey, memory::MemoryHub};
 use serde_json::{Value, json};
 
-use super::world::{World, bodies, encoded, eventually, text};
+use super::world::{Person, World, bodies, encoded, eventually, text};
 
 #[tokio::test]
 async fn a_room_of_another_node_is_joined_by_its_alias_talked_in_and_left() {
@@ -13,6 +15,8 @@ async fn a_room_of_another_node_is_joined_by_its_alias_talked_in_and_left() {
     let alias = encoded(&format!("#pub:{}", here.node().server_name()));
     let found = bob.get(&format!("/directory/room/{alias}")).await.ok();
     assert_eq!((&found["room_id"], &found["servers"]), (&json!(room), &json!([here.node().server_name()])));
+    // A web page in bob's browser does not send his node to ask others.
+    there.ask(Method::GET, &format!("/directory/room/{alias}"), None, None).await.refused(401, "M_MISSING_TOKEN");
     assert_eq!(bob.post(&format!("/join/{alias}"), json!({})).await.ok()["room_id"], *room);
     assert_eq!(bob.state(&room, "m.room.name").await["name"], "Pub");
     bob.say(&room, "from there").await;
@@ -55,6 +59,57 @@ async fn an_invite_to_another_node_is_taken_or_declined_there() {
 }
 
 #[tokio::test]
+async fn the_first_sync_after_a_join_says_that_there_is_more_and_scrolling_on_finds_it() {
+    let (here, there) = World::two().await;
+    let alice = here.person("alice").await;
+    let bob = there.person("bob").await;
+    let room = alice.create(json!({ "preset": "public_chat" })).await;
+    for n in 0..10 {
+        alice.say(&room, &n.to_string()).await;
+    }
+    bob.post(&format!("/join/{room}?via={}", here.node().server_name()), json!({})).await.ok();
+    bob.say(&room, "here I am").await;
+    let joined = bob.get("/sync?timeout=0").await.ok()["rooms"]["join"][&room].clone();
+    assert_eq!(joined["timeline"]["limited"], true);
+    assert_eq!(bodies(joined["timeline"]["events"].as_array().expect("events")), ["here I am"]);
+    let state = joined["state"]["events"].as_array().expect("state");
+    assert!(state.iter().any(|event| event["type"] == "m.room.create"));
+    assert!(state.iter().any(|event| event["state_key"] == *alice.id()));
+    let from = text(&joined["timeline"]["prev_batch"]);
+    let page = bob.get(&format!("/rooms/{room}/messages?dir=b&limit=10&from={from}")).await.ok();
+    assert_eq!(bodies(page["chunk"].as_array().expect("a chunk")), ["9", "8", "7", "6", "5", "4", "3", "2", "1", "0"]);
+}
+
+#[tokio::test]
+async fn who_takes_no_invites_is_not_invited_from_anywhere_and_told_of_none() {
+    let (here, there) = World::two().await;
+    let alice = here.person("alice").await;
+    let carol = here.person("carol").await;
+    let bob = there.person("bob").await;
+    let invited = async |person: &Person<'_>| person.get("/sync?timeout=0").await.ok()["rooms"]["invite"].clone();
+    let before = alice.create(json!({ "invite": [carol.id(), bob.id()] })).await;
+    assert!(invited(&bob).await[&before].is_object() && invited(&carol).await[&before].is_object());
+    let config = |person: &Person<'_>| format!("/user/{}/account_data/m.invite_permission_config", person.id());
+    for person in [&bob, &carol] {
+        person.put(&config(person), json!({ "default_action": "block" })).await.ok();
+    }
+    assert_eq!((invited(&bob).await, invited(&carol).await), (json!(null), json!(null)));
+    let room = alice.create(json!({})).await;
+    for person in [&bob, &carol] {
+        let invite = format!("/rooms/{room}/invite");
+        alice.post(&invite, json!({ "user_id": person.id() })).await.refused(403, "M_INVITE_BLOCKED");
+        let member = format!("/rooms/{room}/state/m.room.member/{}", person.id());
+        alice.put(&member, json!({ "membership": "invite" })).await.refused(403, "M_INVITE_BLOCKED");
+    }
+    alice.post("/createRoom", json!({ "invite": [carol.id()] })).await.refused(403, "M_INVITE_BLOCKED");
+    for person in [&bob, &carol] {
+        person.put(&config(person), json!({})).await.ok();
+        alice.invite(&room, person.id()).await;
+        assert!(invited(person).await[&room].is_object());
+    }
+}
+
+#[tokio::test]
 async fn who_joins_late_scrolls_back_through_history_that_only_the_other_node_had() {
     let (here, there) = World::two().await;
     let alice = here.person("alice").await;
@@ -68,6 +123,31 @@ async fn who_joins_late_scrolls_back_through_history_that_only_the_other_node_ha
     let history = bob.history(&room).await;
     assert_eq!(bodies(&history), said);
     assert_eq!(history[0]["type"], "m.room.create");
+}
+
+#[tokio::test]
+async fn members_at_a_sync_token_are_those_of_all_branches_that_had_come_by_then() {
+    let hub = MemoryHub::new();
+    let (here, there) = World::two_on(&hub).await;
+    let alice = here.person("alice").await;
+    let carol = here.person("carol").await;
+    let bob = there.person("bob").await;
+    let dave = there.person("dave").await;
+    let room = alice.create(json!({ "preset": "public_chat" })).await;
+    bob.post(&format!("/join/{room}?via={}", here.node().server_name()), json!({})).await.ok();
+    hub.isolate(SecretKey::from_seed([2; 32]).public());
+    carol.join(&room).await;
+    dave.join(&room).await;
+    hub.rejoin(SecretKey::from_seed([2; 32]).public());
+    let member = format!("/rooms/{room}/state/m.room.member/{}", dave.id());
+    eventually("dave is seen", async || alice.get(&member).await.status == 200).await;
+    let token = text(&alice.get("/sync?timeout=0").await.ok()["next_batch"]);
+    let members = alice.get(&format!("/rooms/{room}/members?at={token}")).await.ok();
+    let members: Vec<&str> =
+        members["chunk"].as_array().expect("a chunk").iter().filter_map(|event| event["state_key"].as_str()).collect();
+    for person in [&alice, &bob, &carol, &dave] {
+        assert!(members.contains(&person.id()), "{} is not among {members:?}", person.id());
+    }
 }
 
 #[tokio::test]
@@ -87,6 +167,9 @@ async fn a_node_asks_another_for_its_rooms_and_what_stands_in_its_spaces() {
     let list = bob.post(&format!("/publicRooms?server={}", here.node().server_name()), json!({})).await.ok();
     assert_eq!(list["chunk"].as_array().map(Vec::len), Some(1));
     assert_eq!(list["chunk"][0]["room_id"], *space);
+    let path = format!("/publicRooms?server={}", here.node().server_name());
+    assert_eq!(bob.get(&path).await.ok()["chunk"], list["chunk"]);
+    there.ask(Method::GET, &path, None, None).await.refused(401, "M_MISSING_TOKEN");
     bob.post(&format!("/join/{space}?via={}", here.node().server_name()), json!({})).await.ok();
     let tree = bob.get(&format!("/_matrix/client/v1/rooms/{space}/hierarchy")).await.ok();
     let ids: Vec<String> = tree["rooms"].as_array().expect("rooms").iter().map(|room| text(&room["room_id"])).collect();

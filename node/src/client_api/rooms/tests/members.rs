@@ -98,6 +98,25 @@ async fn a_room_is_left_declined_and_forgotten() {
 }
 
 #[tokio::test]
+async fn a_forgotten_room_cannot_be_read_any_more() {
+    let world = World::new().await;
+    let alice = world.person("alice").await;
+    let bob = world.person("bob").await;
+    let room = alice.create(json!({ "preset": "public_chat", "name": "then" })).await;
+    bob.join(&room).await;
+    let said = alice.say(&room, "while bob was here").await;
+    bob.post(&format!("/rooms/{room}/leave"), json!({})).await.ok();
+    assert_eq!(bob.state(&room, "m.room.name").await["name"], "then");
+    bob.post(&format!("/rooms/{room}/forget"), json!({})).await.ok();
+    for path in ["messages?dir=b", "members", "state", "state/m.room.name/", &format!("context/{said}")] {
+        bob.get(&format!("/rooms/{room}/{path}")).await.refused(403, "M_FORBIDDEN");
+    }
+    bob.get(&format!("/rooms/{room}/event/{said}")).await.refused(404, "M_NOT_FOUND");
+    bob.join(&room).await;
+    assert_eq!(bob.get(&format!("/rooms/{room}/event/{said}")).await.ok()["event_id"], *said);
+}
+
+#[tokio::test]
 async fn one_knocks_where_knocking_is_allowed_and_is_let_in_by_an_invite() {
     let world = World::new().await;
     let alice = world.person("alice").await;
@@ -140,6 +159,9 @@ async fn members_are_listed_now_at_a_time_and_by_membership() {
     assert_eq!(members(&alice, "").await, all);
     assert_eq!(members(&alice, "?membership=invite").await, all[2..]);
     assert_eq!(members(&alice, "?not_membership=invite").await, all[..2]);
+    assert_eq!(members(&alice, "?membership=invite&not_membership=join").await, all[2..]);
+    assert_eq!(members(&alice, "?membership=join&not_membership=invite").await, all[..2]);
+    assert_eq!(members(&alice, "?membership=invite&not_membership=leave").await, all, "either is enough");
     assert_eq!(members(&alice, &format!("?at={before}")).await, [all[0].clone(), all[2].clone()]);
     let joined = alice.get(&format!("/rooms/{room}/joined_members")).await.ok();
     assert_eq!(joined["joined"].as_object().map(serde_json::Map::len), Some(2));

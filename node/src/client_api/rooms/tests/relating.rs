@@ -45,6 +45,41 @@ async fn the_latest_edit_of_the_sender_is_bundled_and_a_redacted_one_is_not() {
 }
 
 #[tokio::test]
+async fn the_same_reaction_is_refused_until_the_first_is_taken_back() {
+    let world = World::new().await;
+    let alice = world.person("alice").await;
+    let bob = world.person("bob").await;
+    let room = alice.create(json!({ "preset": "public_chat" })).await;
+    bob.join(&room).await;
+    let event = alice.say(&room, "hello").await;
+    let reaction = |key: &str| json!({ "m.relates_to": { "rel_type": "m.annotation", "event_id": event, "key": key } });
+    let path = |transaction: &str| format!("/rooms/{room}/send/m.reaction/{transaction}");
+    let first = text(&bob.put(&path("1"), reaction("a")).await.ok()["event_id"]);
+    assert_eq!(text(&bob.put(&path("1"), reaction("a")).await.ok()["event_id"]), first, "the same request");
+    bob.put(&path("2"), reaction("a")).await.refused(400, "M_DUPLICATE_ANNOTATION");
+    bob.put(&path("3"), reaction("b")).await.ok();
+    alice.put(&path("4"), reaction("a")).await.ok();
+    bob.send(&room, "org.example.mark", reaction("a")).await;
+    bob.put(&format!("/rooms/{room}/redact/{first}/5"), json!({})).await.ok();
+    bob.put(&path("6"), reaction("a")).await.ok();
+}
+
+#[tokio::test]
+async fn a_thread_does_not_begin_at_an_event_that_relates_to_another() {
+    let world = World::new().await;
+    let alice = world.person("alice").await;
+    let room = alice.create(json!({})).await;
+    let root = alice.say(&room, "root").await;
+    let reply = alice.send(&room, "m.room.message", reply_in_thread(&root, "one")).await;
+    let path = format!("/rooms/{room}/send/m.room.message/nested");
+    alice.put(&path, reply_in_thread(&reply, "nested")).await.refused(400, "M_UNKNOWN");
+    // An answer is no relation of this kind.
+    let answer = json!({ "body": "x", "m.relates_to": { "m.in_reply_to": { "event_id": root } } });
+    let answer = alice.send(&room, "m.room.message", answer).await;
+    alice.send(&room, "m.room.message", reply_in_thread(&answer, "of an answer")).await;
+}
+
+#[tokio::test]
 async fn threads_are_counted_listed_by_their_latest_reply_and_known_to_take_part_in() {
     let world = World::new().await;
     let alice = world.person("alice").await;

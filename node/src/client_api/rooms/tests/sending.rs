@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::world::{World, bodies, text};
+use crate::config::Rate;
 
 #[tokio::test]
 async fn a_repeated_request_sends_once_and_another_device_or_endpoint_sends_anew() {
@@ -18,13 +19,57 @@ async fn a_repeated_request_sends_once_and_another_device_or_endpoint_sends_anew
     assert_eq!((&again.ok(), &and_again.ok()), (&first, &first));
     let phone = world.sign_in(alice.user_id.clone()).await;
     assert_ne!(phone.put(&path(&room, "m.room.message"), hello.clone()).await.ok(), first);
-    assert_ne!(alice.put(&path(&other_room, "m.room.message"), hello).await.ok(), first);
+    let elsewhere = alice.put(&path(&other_room, "m.room.message"), hello.clone()).await.ok();
+    let of_another_type = alice.put(&path(&room, "org.example.thing"), json!({})).await.ok();
+    assert!(elsewhere != first && of_another_type != first);
+    // What came in between with the same ID hides none of them.
+    assert_eq!(alice.put(&path(&room, "m.room.message"), hello.clone()).await.ok(), first);
+    assert_eq!(alice.put(&path(&other_room, "m.room.message"), hello).await.ok(), elsewhere);
+    assert_eq!(alice.put(&path(&room, "org.example.thing"), json!({})).await.ok(), of_another_type);
     assert_eq!(bodies(&alice.history(&room).await), ["hello", "hello"]);
 
     let event = alice.history(&room).await.into_iter().find(|event| event["event_id"] == first["event_id"]);
     assert_eq!(event.expect("the event")["unsigned"]["transaction_id"], "txn1");
     let event = phone.history(&room).await.into_iter().find(|event| event["event_id"] == first["event_id"]);
     assert_eq!(event.expect("the event")["unsigned"].get("transaction_id"), None, "it is for the sending device only");
+}
+
+#[tokio::test]
+async fn who_sends_joins_or_invites_too_fast_is_told_to_wait() {
+    let world = World::with(|config| {
+        config.limits.rate_limits = true;
+        config.limits.rate_message = Rate::per_minute(2);
+        config.limits.rate_join = Rate::per_minute(3);
+        config.limits.rate_invite = Rate::per_minute(1);
+    })
+    .await;
+    let alice = world.person("alice").await;
+    let bob = world.person("bob").await;
+    let room = alice.create(json!({ "preset": "public_chat" })).await;
+    let send = |transaction: &str| format!("/rooms/{room}/send/m.room.message/{transaction}");
+    let text = json!({ "msgtype": "m.text", "body": "x" });
+    alice.put(&send("1"), text.clone()).await.ok();
+    alice.set(&room, "m.room.topic", json!({ "topic": "x" })).await;
+    alice.put(&send("2"), text.clone()).await.refused(429, "M_LIMIT_EXCEEDED");
+    alice.put(&format!("/rooms/{room}/state/m.room.topic/"), json!({})).await.refused(429, "M_LIMIT_EXCEEDED");
+    alice.put(&send("1"), text.clone()).await.ok();
+    alice.create(json!({})).await;
+    let left = alice.create(json!({ "preset": "public_chat" })).await;
+    alice.post("/createRoom", json!({})).await.refused(429, "M_LIMIT_EXCEEDED");
+    alice.post(&format!("/join/{left}"), json!({})).await.refused(429, "M_LIMIT_EXCEEDED");
+    alice.invite(&left, bob.id()).await;
+    let invite = format!("/rooms/{room}/invite");
+    alice.post(&invite, json!({ "user_id": bob.id() })).await.refused(429, "M_LIMIT_EXCEEDED");
+    let member = format!("/rooms/{room}/state/m.room.member/{}", bob.id());
+    alice.put(&member, json!({ "membership": "invite" })).await.refused(429, "M_LIMIT_EXCEEDED");
+    // Each user has its own.
+    bob.join(&room).await;
+    bob.put(&send("1"), text.clone()).await.ok();
+    world.clock.advance(std::time::Duration::from_secs(60));
+    alice.put(&send("2"), text).await.ok();
+    alice.create(json!({})).await;
+    let carol = world.person("carol").await;
+    alice.invite(&room, carol.id()).await;
 }
 
 #[tokio::test]

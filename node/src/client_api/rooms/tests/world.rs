@@ -16,6 +16,7 @@ use crate::{
         devices::{self, NewDevice},
         users,
     },
+    config::Config,
     platform::ManualClock,
     testing::TestNode,
 };
@@ -28,15 +29,24 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new() -> Self {
-        let node = TestNode::start().await;
+        Self::with(|_| {}).await
+    }
+
+    /// As [`World::new`], with changes to the configuration.
+    pub(super) async fn with(configure: impl FnOnce(&mut Config)) -> Self {
+        let node = TestNode::start_with(configure).await;
         Self { clock: node.clock.clone(), node }
     }
 
     /// Two nodes that can reach each other.
     pub(super) async fn two() -> (Self, Self) {
-        let hub = MemoryHub::new();
-        let one = TestNode::start_among(&hub, 1).await;
-        let other = TestNode::start_among(&hub, 2).await;
+        Self::two_on(&MemoryHub::new()).await
+    }
+
+    /// Two nodes, with keys of the seeds 1 and 2, that can reach each other as the hub lets them.
+    pub(super) async fn two_on(hub: &MemoryHub) -> (Self, Self) {
+        let one = TestNode::start_among(hub, 1).await;
+        let other = TestNode::start_among(hub, 2).await;
         (Self { clock: one.clock.clone(), node: one }, Self { clock: other.clock.clone(), node: other })
     }
 
