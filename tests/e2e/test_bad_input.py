@@ -346,6 +346,41 @@ async def test_on_a_full_disk_writes_are_refused_reads_go_on_and_space_mends_it(
     assert "panicked" not in node.output()
 
 
+async def test_on_a_full_disk_a_node_still_starts_shows_its_rooms_and_says_how_it_is(lan, small_disk):
+    """A device that was switched off and on again because "nothing works any more"."""
+    node = lan.node("alice")
+    node.data = small_disk / "data"
+    await node.start()
+    alice = await lan.user(node)
+    room_id = await alice.create_room()
+    kept = await alice.send(room_id, "before")
+    fill(small_disk / "filler", small_disk, 0)
+    await eventually(lambda: refusal(alice, room_id), 20, "sends are refused")
+
+    node.kill()
+    await node.start()
+    assert kept in {message.event_id for message in await alice.history(room_id)}
+    joined = (await alice.request("GET", "/_matrix/client/v3/sync"))["rooms"]["join"]
+    assert kept in {event["event_id"] for event in joined[room_id]["timeline"]["events"]}
+    assert json.loads(node.run("status", "--json").stdout)["accounts"] == 1
+    problems = [found for found in json.loads(node.run("doctor", "--json", check=False).stdout) if found["level"] == "problem"]
+    assert [found["check"] for found in problems] == ["disk"], problems
+
+
+async def test_a_node_without_an_account_says_how_it_is_on_a_full_disk(lan, small_disk):
+    """The setup link cannot be noted then; that must not hide everything else."""
+    node = lan.node("alice", {"registration": {"mode": "setup"}})
+    node.data = small_disk / "data"
+    await node.start()
+    assert await node.stop() == 0
+    fill(small_disk / "filler", small_disk, 0)
+    await node.start()
+    status = json.loads(node.run("status", "--json").stdout)
+    assert "setup_link" not in status and status["store"]["free_bytes"] < 64 * 1024 * 1024
+    problems = [found for found in json.loads(node.run("doctor", "--json", check=False).stdout) if found["level"] == "problem"]
+    assert [found["check"] for found in problems] == ["disk"], problems
+
+
 async def refusal(client, room_id: str):
     from client import MatrixError
     try:

@@ -57,6 +57,14 @@ struct Running {
     peers: Vec<Peer>,
 }
 
+/// Whether a node runs on the folder.
+enum Life {
+    Running(Box<Running>),
+    /// Something holds the socket, but it did not say how it is. Its ports and its database are in use.
+    Silent,
+    Stopped,
+}
+
 pub(super) async fn run(config: Result<Config, ConfigError>, options: &Output) -> Result<(), Failure> {
     let findings = match config {
         Ok(config) => examine(&config).await,
@@ -89,16 +97,17 @@ async fn examine(config: &Config) -> Vec<Finding> {
     findings.push(checks::key(config));
     findings.push(checks::disk(config));
     findings.push(checks::clock(config));
-    let (running, finding) = running(config).await;
-    findings.extend(finding);
-    match &running {
-        Some(running) => {
+    let (life, finding) = life(config).await;
+    findings.push(finding);
+    match &life {
+        Life::Running(running) => {
             findings.extend(network::answers(running).await);
             findings.push(network::peers(config, running));
             findings.push(checks::store_figures(running));
             findings.push(checks::queues(running));
         }
-        None => {
+        Life::Silent => {}
+        Life::Stopped => {
             findings.extend(network::ports(config));
             findings.extend(checks::store(config));
         }
@@ -108,31 +117,38 @@ async fn examine(config: &Config) -> Vec<Finding> {
 }
 
 /// Asks the running node, if there is one.
-async fn running(config: &Config) -> (Option<Running>, Option<Finding>) {
+async fn life(config: &Config) -> (Life, Finding) {
     let ask = async {
         let client = AdminClient::connect(&config.data_dir).await.map_err(|error| match error {
-            ConnectError::NotRunning(_) => Finding::note("node", "is not running", "Start it with `kith`."),
-            ConnectError::Forbidden(_) => Finding::problem("node", error.to_string(), "Use the account it runs under."),
-            ConnectError::Io(..) => Finding::problem("node", error.to_string(), "Restart the node."),
+            ConnectError::NotRunning(_) => {
+                (Life::Stopped, Finding::note("node", "is not running", "Start it with `kith`."))
+            }
+            ConnectError::Forbidden(_) => {
+                (Life::Silent, Finding::problem("node", error.to_string(), "Use the account it runs under."))
+            }
+            ConnectError::Io(..) => (Life::Silent, Finding::problem("node", error.to_string(), "Restart the node.")),
         })?;
         let answer = async { Ok::<_, crate::admin::AdminError>((client.status().await?, client.peers().await?)) };
         let (status, peers) = answer.await.map_err(|error| {
-            Finding::problem("node", format!("runs, but answers: {error}"), "Its log says why; then restart it.")
+            let finding = Finding::problem(
+                "node",
+                format!("runs, but answers: {error}"),
+                "Its log says why; then restart it.",
+            );
+            (Life::Silent, finding)
         })?;
         Ok(Running { status, peers })
     };
     match tokio::time::timeout(PATIENCE, ask).await {
         Ok(Ok(running)) => {
             let message = format!("is running (process {})", running.status.pid);
-            (Some(running), Some(Finding::ok("node", message)))
+            (Life::Running(Box::new(running)), Finding::ok("node", message))
         }
-        Ok(Err(finding)) => (None, Some(finding)),
+        Ok(Err(found)) => found,
         Err(_) => {
             let message = format!("does not answer within {} s", PATIENCE.as_secs());
-            (
-                None,
-                Some(Finding::problem("node", message, "Its disk or processor may be overloaded; its log says more.")),
-            )
+            let remedy = "Its disk or processor may be overloaded; its log says more.";
+            (Life::Silent, Finding::problem("node", message, remedy))
         }
     }
 }
