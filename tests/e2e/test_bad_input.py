@@ -7,12 +7,17 @@ import json
 import os
 import random
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 
+from node import binary
 from waiting import eventually
 
 SEED = 20240607
+# The user id of a user who owns nothing.
+NOBODY = 65534
 
 
 # --- starting
@@ -56,6 +61,29 @@ async def test_a_configuration_that_cannot_be_read_is_refused_with_its_file_name
     assert await node.exit_code() != 0
     assert "kith.toml" in node.output(), node.output()
     assert "panicked" not in node.output()
+
+
+def as_nobody(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs kith on a folder as a user who has nothing. The program is handed over open: its folder may be closed to them."""
+    with open(binary(), "rb") as program:
+        return subprocess.run(
+            [f"/proc/self/fd/{program.fileno()}", *arguments, "--data", folder], pass_fds=[program.fileno()],
+            user=NOBODY, group=NOBODY, extra_groups=[], env={"PATH": os.environ["PATH"]}, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=30,
+        )
+
+
+def test_a_configuration_that_may_not_be_read_is_never_taken_for_absent(open_folder):
+    """With `gateway_zone` in it, the node would be made under a wrong name, for ever."""
+    folder = open_folder / "data"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, NOBODY, NOBODY)
+    (folder / "kith.toml").write_text('gateway_zone = "mesh.example.org"')
+    (folder / "kith.toml").chmod(0o600)
+    done = as_nobody(folder, "serve")
+    assert done.returncode == 3, done.stderr
+    assert str(folder / "kith.toml") in done.stderr and "chown" in done.stderr, done.stderr
+    assert [path.name for path in folder.iterdir()] == ["kith.toml"]
 
 
 @pytest.mark.parametrize("names", [["thesis.docx", "holiday.jpg"], ["kith.redb"], ["server.key"]], ids=" ".join)

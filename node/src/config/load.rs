@@ -54,7 +54,7 @@ impl fmt::Display for Place {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration file {path}: {source}", path = .path.display())]
+    #[error("cannot read the configuration file {path}: {source}. {}", remedy(.source), path = .path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -139,7 +139,7 @@ impl Config {
                 let path = start_folder.join(FILE_NAME);
                 match read(&path) {
                     Ok(text) => merged.file(&path, text)?,
-                    Err(ConfigError::Read { source, .. }) if is_absent(&source) => {}
+                    Err(ConfigError::Read { source, .. }) if is_absent(&path, &source) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -171,10 +171,28 @@ impl Config {
     }
 }
 
-/// No file, or no folder to have it in. A folder that may not be entered is told later, by what opens it.
-fn is_absent(error: &std::io::Error) -> bool {
+/// No file, or no folder to have it in. A folder that may not be entered is told later, by what opens it. But a file that
+/// is there and may not be read counts: a name made without the zone that stands in it could never be changed again.
+fn is_absent(path: &Path, error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
-    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
+    match error.kind() {
+        NotFound | NotADirectory => true,
+        // Looking at a file needs its folder to be open, and not the file.
+        PermissionDenied => std::fs::symlink_metadata(path).is_err(),
+        _ => false,
+    }
+}
+
+/// What to do about a file that cannot be read.
+fn remedy(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{InvalidData, IsADirectory, NotFound, PermissionDenied};
+    match error.kind() {
+        NotFound => "Check the path given with --config (KITH_CONFIG)",
+        PermissionDenied => "Give it to the user who runs kith (chown), readable for that user (chmod 600)",
+        IsADirectory => "It is a folder: name the file in it",
+        InvalidData => "Save it as text in UTF-8",
+        _ => "Mend that, or name another file with --config",
+    }
 }
 
 fn absolute(path: PathBuf) -> PathBuf {

@@ -196,6 +196,32 @@ fn broken_and_missing_files_are_told() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_is_told_with_what_to_do_and_never_counts_as_absent() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = Flags { data_dir: Some(folder.path().to_owned()) };
+    let load = || Config::load(None, environment(&[]), &flags);
+    let file = folder.path().join("kith.toml");
+    std::fs::create_dir(&file).unwrap();
+    let message = load().unwrap_err().to_string();
+    assert!(message.contains("kith.toml") && message.contains("It is a folder"), "{message}");
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::write(&file, b"\xff\xfe").unwrap();
+    let message = load().unwrap_err().to_string();
+    assert!(message.contains("kith.toml") && message.contains("UTF-8"), "{message}");
+    #[cfg(unix)]
+    if !rustix::process::geteuid().is_root() {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
+        let message = load().unwrap_err().to_string();
+        assert!(message.contains("kith.toml") && message.contains("chmod 600"), "{message}");
+        // A folder that nobody may enter is for the one who opens it to tell.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o000)).unwrap();
+        load().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+#[test]
 fn every_key_reaches_its_field() {
     // A kind that disagrees with the field's type would fail here.
     for key in all().filter(|key| !matches!(key.full_name().as_str(), "gateway_zone" | "federation.listen")) {
