@@ -99,7 +99,27 @@ async def test_peers_and_status_tell_the_owner_who_is_near_and_that_nothing_wait
     )
     status = json.loads(alice.node.run("status", "--json").stdout)
     assert alice.server_name in json.dumps(status)
-    done = await asyncio.to_thread(alice.node.run, "doctor", "--json", check=False)
-    json.loads(done.stdout)
     for command in ("peers", "status", "identity", "doctor"):
         assert alice.node.run(command, check=False).stdout.strip()
+
+
+async def test_doctor_finds_nothing_wrong_with_two_healthy_neighbours_who_share_no_room_or_one(lan):
+    """Neighbours are dialled when there is something to say to them: two new ones are near, and not connected."""
+    here, there = unconfigured(lan, "alice"), unconfigured(lan, "bob")
+    await asyncio.gather(here.start(), there.start())
+    peer_id = there.identity()["peer_id"]
+    await eventually(lambda: peer_id in here.run("peers", "--json").stdout, 10, "the neighbour is seen")
+    done = await asyncio.to_thread(here.run, "doctor", check=False)
+    assert done.returncode == 0, done.stdout
+    here.configure({})
+    assert await here.stop() == 0
+    await here.start()
+    there.run("user", "add", "bob", "--password-stdin", feed=PASSWORD + "\n")
+    alice, bob = await lan.user(here), await Client.login(there, "bob")
+    lan.clients.append(bob)
+    room_id = await lan.room_of(alice, bob)
+    await alice.send(room_id, "hello")
+    await bob.wait_for_message(room_id, "hello")
+    for node in (here, there):
+        done = await asyncio.to_thread(node.run, "doctor", check=False)
+        assert done.returncode == 0, done.stdout

@@ -175,6 +175,7 @@ fn peer(info: PeerInfo) -> Peer {
         rtt_ms: info.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
         last_seen_s: info.last_seen.map(|seen| seen.as_secs_f64()),
         addresses: info.addresses,
+        last_error: info.last_error,
     }
 }
 

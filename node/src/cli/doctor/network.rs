@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 
 use super::super::port;
 use super::{Finding, Running};
+use crate::admin::Peer;
 use crate::config::{Config, MdnsMode};
 
 /// The group of multicast DNS (RFC 6762).
@@ -132,17 +133,27 @@ pub(super) fn peers(config: &Config, running: &Running) -> Finding {
     if !config.p2p.enabled {
         return Finding::note(CHECK, "peer-to-peer is off (`p2p.enabled`)", "Nothing, if that is meant.");
     }
-    let near = running.peers.iter().filter(|peer| peer.nearby).count();
-    let connected = running.peers.iter().filter(|peer| peer.connected).count();
-    let unreachable = running.peers.iter().filter(|peer| peer.nearby && !peer.connected).count();
-    if unreachable > 0 {
+    seen(&running.peers)
+}
+
+/// A neighbour without a room in common is not dialled, and a connection that nobody uses ends: only an attempt that
+/// failed tells that something is wrong.
+fn seen(peers: &[Peer]) -> Finding {
+    const CHECK: &str = "peers";
+    let near = peers.iter().filter(|peer| peer.nearby).count();
+    let connected = peers.iter().filter(|peer| peer.connected).count();
+    let mut failed = peers.iter().filter(|peer| peer.nearby && !peer.connected && peer.last_error.is_some());
+    if let Some(first) = failed.next() {
+        let others = failed.count();
+        let others = if others == 0 { String::new() } else { format!(" (and {others} others)") };
+        let error = first.last_error.as_deref().unwrap_or_default();
         return Finding::problem(
             CHECK,
-            format!("{unreachable} of {near} nodes near by are seen but not connected"),
+            format!("{}{others} is seen near by, but cannot be connected to: {error}", first.server_name),
             "A firewall may block UDP between the devices; some Wi-Fi networks keep their guests apart.",
         );
     }
-    if connected == 0 {
+    if near == 0 && connected == 0 {
         return Finding::note(
             CHECK,
             "nobody is near",
@@ -169,6 +180,26 @@ mod tests {
         }
         drop(listener);
         assert_eq!(ports(&config)[0].level, Level::Ok);
+    }
+
+    #[test]
+    fn only_a_neighbour_who_was_tried_in_vain_is_a_problem() {
+        let peer = |connected: bool, last_error: Option<&str>| Peer {
+            server_name: "bob".into(),
+            peer_id: String::new(),
+            connected,
+            direct: connected,
+            nearby: true,
+            rtt_ms: None,
+            last_seen_s: None,
+            addresses: Vec::new(),
+            last_error: last_error.map(str::to_owned),
+        };
+        assert_eq!(seen(&[peer(false, None), peer(true, None)]).level, Level::Ok);
+        assert_eq!(seen(&[]).level, Level::Note);
+        let found = seen(&[peer(true, None), peer(false, Some("timed out"))]);
+        assert_eq!(found.level, Level::Problem);
+        assert!(found.message.contains("bob") && found.message.contains("timed out"), "{}", found.message);
     }
 
     #[tokio::test]
