@@ -44,7 +44,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let config = Config::load(cli.config.as_deref(), std::env::vars_os(), &flags);
     // The doctor tells of a wrong configuration as of anything else that is wrong.
     if let Command::Doctor(options) = &command {
-        return runtime()?.block_on(doctor::run(config, options));
+        let file = Config::file(cli.config.as_deref(), std::env::vars_os(), &flags);
+        return runtime()?.block_on(doctor::run(config, &file, options));
     }
     let config = config?;
     match command {

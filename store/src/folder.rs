@@ -10,7 +10,7 @@ use crate::error::OpenError;
 /// Name of the database file.
 pub(crate) const DATABASE: &str = "kith.redb";
 /// Name of the lock file.
-const LOCK: &str = "kith.lock";
+pub(crate) const LOCK: &str = "kith.lock";
 
 /// Keeps other processes out until it is dropped (or the process dies).
 #[derive(Debug)]

@@ -123,3 +123,32 @@ async def test_doctor_finds_nothing_wrong_with_two_healthy_neighbours_who_share_
     for node in (here, there):
         done = await asyncio.to_thread(node.run, "doctor", check=False)
         assert done.returncode == 0, done.stdout
+
+
+async def test_doctor_changes_nothing_of_what_it_looks_at(lan):
+    """Run as root on the folder of a stopped service, it must leave nothing that the service's user cannot use."""
+    node = unconfigured(lan, "alice")
+    await node.start()
+    assert await node.stop() == 0
+    (node.data / "kith.lock").unlink()
+    node.data.chmod(0o755)
+
+    def picture():
+        return {path.name: (path.stat().st_mode, path.stat().st_mtime_ns) for path in [node.data, *node.data.iterdir()]}
+
+    before = picture()
+    done = node.run("doctor", check=False)
+    assert done.returncode == 8 and "chmod 700" in done.stdout, done.stdout
+    assert picture() == before
+    node.data.chmod(0o700)
+    assert node.run("doctor", check=False).returncode == 0
+
+
+async def test_doctor_gives_no_advice_to_change_a_folder_that_is_not_a_node_s(lan):
+    node = unconfigured(lan, "alice")
+    node.data.mkdir(mode=0o755)
+    (node.data / "thesis.docx").write_text("years of work")
+    done = node.run("doctor", check=False)
+    assert done.returncode == 8 and "thesis.docx" in done.stdout and "--data" in done.stdout, done.stdout
+    assert "chmod" not in done.stdout
+    assert [path.name for path in node.data.iterdir()] == ["thesis.docx"]

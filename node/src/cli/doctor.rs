@@ -3,6 +3,7 @@
 mod checks;
 mod network;
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -65,9 +66,10 @@ enum Life {
     Stopped,
 }
 
-pub(super) async fn run(config: Result<Config, ConfigError>, options: &Output) -> Result<(), Failure> {
+/// Nothing of what is looked at is changed. `file` is the configuration file that was read if it is there.
+pub(super) async fn run(config: Result<Config, ConfigError>, file: &Path, options: &Output) -> Result<(), Failure> {
     let findings = match config {
-        Ok(config) => examine(&config).await,
+        Ok(config) => examine(&config, file).await,
         Err(error) => {
             vec![Finding::problem(
                 "configuration",
@@ -84,7 +86,7 @@ pub(super) async fn run(config: Result<Config, ConfigError>, options: &Output) -
     if findings.iter().any(|finding| finding.level == Level::Problem) { Err(Failure::problems()) } else { Ok(()) }
 }
 
-async fn examine(config: &Config) -> Vec<Finding> {
+async fn examine(config: &Config, file: &Path) -> Vec<Finding> {
     let idle = config.without_effect();
     let mut findings = vec![if idle.is_empty() {
         Finding::ok("configuration", "is valid")
@@ -92,8 +94,15 @@ async fn examine(config: &Config) -> Vec<Finding> {
         let message = format!("is valid, but without effect in this version: {}", idle.join(", "));
         Finding::note("configuration", message, "Nothing; federation over HTTPS comes with a later version.")
     }];
+    findings.extend(checks::secrets_in_file(config, file));
+    if let Some(finding) = checks::foreign(config) {
+        // Nothing there is a node's: what else could be said of the folder would be advice to change somebody's things.
+        findings.push(finding);
+        findings.extend(network::ports(config));
+        findings.push(network::interfaces(config));
+        return findings;
+    }
     findings.extend(checks::folder(config));
-    findings.extend(checks::secrets_in_file(config));
     findings.push(checks::key(config));
     findings.push(checks::disk(config));
     findings.push(checks::clock(config));
@@ -130,11 +139,8 @@ async fn life(config: &Config) -> (Life, Finding) {
         })?;
         let answer = async { Ok::<_, crate::admin::AdminError>((client.status().await?, client.peers().await?)) };
         let (status, peers) = answer.await.map_err(|error| {
-            let finding = Finding::problem(
-                "node",
-                format!("runs, but answers: {error}"),
-                "Its log says why; then restart it.",
-            );
+            let finding =
+                Finding::problem("node", format!("runs, but answers: {error}"), "Its log says why; then restart it.");
             (Life::Silent, finding)
         })?;
         Ok(Running { status, peers })

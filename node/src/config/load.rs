@@ -125,13 +125,7 @@ impl Config {
         flags: &Flags,
     ) -> Result<Self, ConfigError> {
         let environment: BTreeMap<OsString, OsString> = environment.into_iter().collect();
-        let variable = |name: &str| environment.get(OsStr::new(name)).filter(|value| !value.is_empty()).cloned();
-        let flag_folder = flags.data_dir.clone().map(absolute);
-        let start_folder = flag_folder
-            .clone()
-            .or_else(|| variable("KITH_DATA_DIR").map(PathBuf::from))
-            .unwrap_or_else(|| default_data_dir(&variable));
-
+        let start_folder = start_folder(&environment, flags);
         let mut merged = Merged::default();
         match file {
             Some(path) => merged.file(path, read(path)?)?,
@@ -147,11 +141,21 @@ impl Config {
         merged.environment(&environment)?;
 
         let mut config = merged.config(start_folder)?;
-        if let Some(folder) = flag_folder {
-            config.data_dir = folder;
+        if let Some(folder) = &flags.data_dir {
+            config.data_dir = absolute(folder.clone());
         }
         config.check(&merged.places)?;
         Ok(config)
+    }
+
+    /// The file that [`load`](Self::load) reads: `file` if given, else the one in the data folder, which may not exist.
+    pub fn file(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        flags: &Flags,
+    ) -> PathBuf {
+        let environment: BTreeMap<OsString, OsString> = environment.into_iter().collect();
+        file.map_or_else(|| start_folder(&environment, flags).join(FILE_NAME), Path::to_owned)
     }
 
     /// Checks what types cannot say. [`load`](Self::load) does it; programs that build a `Config` do it themselves.
@@ -169,6 +173,13 @@ impl Config {
             reason,
         })
     }
+}
+
+/// The data folder as far as it is known before the file is read.
+fn start_folder(environment: &BTreeMap<OsString, OsString>, flags: &Flags) -> PathBuf {
+    let variable = |name: &str| environment.get(OsStr::new(name)).filter(|value| !value.is_empty()).cloned();
+    let given = flags.data_dir.clone().map(absolute).or_else(|| variable("KITH_DATA_DIR").map(PathBuf::from));
+    given.unwrap_or_else(|| default_data_dir(&variable))
 }
 
 /// No file, or no folder to have it in. A folder that may not be entered is told later, by what opens it. But a file that

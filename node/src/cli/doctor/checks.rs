@@ -5,14 +5,14 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kith_store::{OpenError, Options, Store};
+use kith_store::{Examined, OpenError};
 
 use super::super::DATABASE;
 use super::super::serve::EARLIEST_MS;
 use super::super::text::{bytes, duration};
 use super::{Finding, Running};
 use crate::config::Config;
-use crate::identity::Identity;
+use crate::identity::{self, Identity, KEY_FILE};
 use crate::platform::{Clock as _, SystemClock};
 
 /// A destination that cannot be reached for so long is told.
@@ -65,17 +65,32 @@ fn mode(metadata: &Metadata) -> u32 {
     metadata.permissions().mode() & 0o777
 }
 
-/// A configuration file with secrets in it must not be open.
-pub(super) fn secrets_in_file(config: &Config) -> Option<Finding> {
+/// A configuration file with secrets in it must not be open. Which file holds them cannot be told when the environment
+/// overrides it, so the file is judged whenever there are secrets.
+pub(super) fn secrets_in_file(config: &Config, file: &Path) -> Option<Finding> {
     if config.registration.shared_secret.is_none() && config.registration.tokens.is_empty() {
         return None;
     }
-    let path = config.data_dir.join("kith.toml");
-    let metadata = std::fs::metadata(&path).ok()?;
+    let metadata = std::fs::metadata(file).ok()?;
     (mode(&metadata) & 0o077 != 0).then(|| {
-        let message = format!("{} holds a secret and can be read by other users", path.display());
-        Finding::problem("configuration", message, format!("Run: chmod 600 '{}'", path.display()))
+        let message = format!("{} holds a secret and can be read by other users", file.display());
+        Finding::problem("configuration", message, format!("Run: chmod 600 '{}'", file.display()))
     })
+}
+
+/// A folder that holds other things and nothing of a node.
+pub(super) fn foreign(config: &Config) -> Option<Finding> {
+    let path = &config.data_dir;
+    let mut names: Vec<String> =
+        std::fs::read_dir(path).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    if names.iter().any(|name| [KEY_FILE, DATABASE, "media"].contains(&name.as_str())) {
+        return None;
+    }
+    let beside = identity::beside(path);
+    let found = names.into_iter().find(|name| !beside.contains(name))?;
+    let message = format!("{} is not a data folder of kith: it holds other things ({found})", path.display());
+    Some(Finding::problem("data folder", message, "Choose an empty or new folder with --data."))
 }
 
 pub(super) fn key(config: &Config) -> Finding {
@@ -144,24 +159,26 @@ fn plausible(now: Duration, newest_file: Duration) -> Finding {
     Finding::ok(CHECK, "is plausible")
 }
 
-/// Opens the store of a node that does not run.
+/// Looks into the store of a node that does not run, without changing it.
 pub(super) fn store(config: &Config) -> Option<Finding> {
     const CHECK: &str = "store";
-    if !config.data_dir.join(DATABASE).exists() {
-        return None;
-    }
-    let options = Options { cache_bytes: 4 << 20, reserve_bytes: 0, ..Options::default() };
-    Some(match Store::open_folder(&config.data_dir, options) {
-        Ok(store) => {
-            let stats = store.stats();
-            store.close();
-            Finding::ok(CHECK, format!("opens; {}", bytes(stats.file_bytes)))
+    Some(match kith_store::examine(&config.data_dir) {
+        Ok(None) => return None,
+        Ok(Some(Examined { file_bytes, snapshot: Some(_), .. })) => {
+            Finding::ok(CHECK, format!("opens; {}", bytes(file_bytes)))
+        }
+        Ok(Some(Examined { file_bytes, snapshot: None, .. })) => {
+            let message = format!("was not closed in order, so it cannot be looked into; {}", bytes(file_bytes));
+            Finding::note(CHECK, message, "Nothing: the next start mends that, or says what is wrong with it.")
         }
         Err(error @ OpenError::InUse { .. }) => {
             let remedy = "If that is the node, it has lost its local socket: stop it (`kill` and that number) and start it again.";
             Finding::problem(CHECK, error.to_string(), remedy)
         }
-        Err(error) => Finding::problem(CHECK, error.to_string(), "If it is damaged: restore a backup."),
+        Err(OpenError::Unusable { cause, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+            Finding::note(CHECK, "may not be looked at by this user", "Run this as the user who runs the node.")
+        }
+        Err(error) => Finding::problem(CHECK, error.to_string(), "See above; nothing was changed."),
     })
 }
 
@@ -249,5 +266,35 @@ mod tests {
         std::fs::write(folder.path().join(DATABASE), b"x").unwrap();
         assert_eq!(key(&config).level, Level::Problem);
         assert_eq!(store(&config).unwrap().level, Level::Problem, "this is no database");
+    }
+
+    #[test]
+    fn a_folder_of_other_things_is_not_to_be_made_a_node_s() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::in_folder(folder.path());
+        for ours in ["kith.toml", "cert.pem", ".cache", "kith.lock"] {
+            std::fs::write(folder.path().join(ours), b"").unwrap();
+        }
+        assert_eq!(foreign(&config), None);
+        std::fs::write(folder.path().join("thesis.docx"), b"").unwrap();
+        let found = foreign(&config).unwrap();
+        assert!(found.message.contains("thesis.docx") && found.remedy.unwrap().contains("--data"));
+        std::fs::write(folder.path().join(KEY_FILE), b"").unwrap();
+        assert_eq!(foreign(&config), None, "it is a node's, whatever else lies there");
+    }
+
+    #[test]
+    fn the_file_that_was_read_is_the_one_whose_secrets_are_looked_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("elsewhere.toml");
+        std::fs::write(&file, b"").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let mut config = Config::in_folder("/nowhere/at/all");
+        assert_eq!(secrets_in_file(&config, &file), None);
+        config.registration.shared_secret = Some(crate::config::Secret::new("x"));
+        let found = secrets_in_file(&config, &file).unwrap();
+        assert!(found.remedy.unwrap().contains("elsewhere.toml"));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(secrets_in_file(&config, &file), None);
     }
 }

@@ -10,6 +10,7 @@ use super::super::port;
 use super::{Finding, Running};
 use crate::admin::Peer;
 use crate::config::{Config, MdnsMode};
+use crate::p2p;
 
 /// The group of multicast DNS (RFC 6762).
 const MDNS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
@@ -17,27 +18,56 @@ const MDNS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 /// How long a listener of this device may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether the addresses for clients are free, for a node that does not run.
+/// Whether the addresses for clients and for peers are free, for a node that does not run.
 pub(super) fn ports(config: &Config) -> Vec<Finding> {
+    let clients = config.client.listen.iter().map(|address| free(*address, Protocol::Tcp, "[client]"));
+    let peers = if config.p2p.enabled { p2p::with_tcp(&config.p2p.listen) } else { Vec::new() };
+    let peers = peers.iter().filter_map(|address| socket_address(address));
+    let peers = peers.map(|(address, protocol)| free(address, protocol, "[p2p]"));
+    clients.chain(peers).flatten().collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// The address and protocol of a multiaddr such as `p2p.listen` has.
+fn socket_address(multiaddr: &str) -> Option<(SocketAddr, Protocol)> {
+    let mut parts = multiaddr.split('/').skip(2);
+    let ip = parts.next()?.parse().ok()?;
+    let protocol = match parts.next()? {
+        "udp" => Protocol::Udp,
+        "tcp" => Protocol::Tcp,
+        _ => return None,
+    };
+    Some((SocketAddr::new(ip, parts.next()?.parse().ok()?), protocol))
+}
+
+/// Tries to listen. Port 0 is always free.
+fn free(address: SocketAddr, protocol: Protocol, section: &str) -> Option<Finding> {
     const CHECK: &str = "port";
-    config
-        .client
-        .listen
-        .iter()
-        .filter(|address| address.port() != 0)
-        .map(|address| match TcpListener::bind(address) {
-            Ok(_) => Finding::ok(CHECK, format!("{address} is free")),
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                let holder = port::holder(*address).unwrap_or_else(|| "another program".to_owned());
-                let remedy = "Stop that program, or set another port: `listen` in section [client] of kith.toml.";
-                Finding::problem(CHECK, format!("{address} is in use by {holder}"), remedy)
-            }
-            Err(error) => {
-                let remedy = "Set another address: `listen` in section [client] of kith.toml.";
-                Finding::problem(CHECK, format!("{address} cannot be listened on: {error}"), remedy)
-            }
-        })
-        .collect()
+    if address.port() == 0 {
+        return None;
+    }
+    let (name, bound) = match protocol {
+        Protocol::Tcp => (address.to_string(), TcpListener::bind(address).map(drop)),
+        Protocol::Udp => (format!("{address} (UDP)"), UdpSocket::bind(address).map(drop)),
+    };
+    Some(match bound {
+        Ok(()) => Finding::ok(CHECK, format!("{name} is free")),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            let holder = (protocol == Protocol::Tcp).then(|| port::holder(address)).flatten();
+            let holder = holder.unwrap_or_else(|| "another program".to_owned());
+            let remedy = format!("Stop that program, or set another port: `listen` in section {section} of kith.toml.");
+            Finding::problem(CHECK, format!("{name} is in use by {holder}"), remedy)
+        }
+        Err(error) => {
+            let remedy = format!("Set another address: `listen` in section {section} of kith.toml.");
+            Finding::problem(CHECK, format!("{name} cannot be listened on: {error}"), remedy)
+        }
+    })
 }
 
 /// Whether the running node answers clients.
@@ -200,6 +230,20 @@ mod tests {
         let found = seen(&[peer(true, None), peer(false, Some("timed out"))]);
         assert_eq!(found.level, Level::Problem);
         assert!(found.message.contains("bob") && found.message.contains("timed out"), "{}", found.message);
+    }
+
+    #[test]
+    fn a_port_for_peers_that_is_in_use_is_a_problem() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let mut config = Config::in_folder("unused");
+        config.client.listen.clear();
+        config.p2p.listen = vec![format!("/ip4/127.0.0.1/udp/{port}/quic-v1"), "/ip6/::/udp/0/quic-v1".into()];
+        let findings = ports(&config);
+        assert!(findings.iter().any(|found| found.level == Level::Problem && found.message.contains("(UDP)")));
+        assert!(findings.iter().all(|found| !found.message.contains(":0 ")), "any port is free: {findings:?}");
+        config.p2p.enabled = false;
+        assert_eq!(ports(&config), []);
     }
 
     #[tokio::test]
