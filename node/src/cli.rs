@@ -3,6 +3,7 @@
 
 mod args;
 mod browser;
+mod clock;
 mod doctor;
 mod exit;
 mod identity;

@@ -431,14 +431,45 @@ def fill(filler, disk, left_free: int) -> None:
 
 # --- the clock
 
-@pytest.mark.parametrize("shift", ["@1970-01-02 00:00:00", "+3650d"], ids=["1970", "ten years ahead"])
-async def test_two_devices_chat_when_the_clock_of_one_is_far_off(lan, libfaketime, shift):
+@pytest.mark.parametrize("shift, told, mended", [
+    ("@1970-01-02 00:00:00", "which is years behind", None),
+    ("+3650d", "which is probably years ahead", "If the clock is right now, it was wrong before: nothing to do"),
+], ids=["1970", "ten years ahead"])
+async def test_two_devices_chat_when_the_clock_of_one_is_far_off_and_its_owner_is_told(lan, libfaketime, shift, told, mended):
     here, there = lan.node("alice"), lan.node("bob")
     here.environment = {"LD_PRELOAD": libfaketime, "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     await asyncio.gather(here.start(), there.start())
+    assert told in here.output() and "Set the device's clock" in here.output(), here.output()
+    found = clock_of(here)
+    assert found["level"] == "problem" and told in found["message"], found
     alice, bob = await asyncio.gather(lan.user(here), lan.user(there))
     room_id = await lan.room_of(alice, bob)
     await alice.send(room_id, "what year is it?")
     await bob.wait_for_message(room_id, "what year is it?")
     await bob.send(room_id, "not yours")
     await alice.wait_for_message(room_id, "not yours")
+
+    # The clock is set right while the node is off.
+    assert await here.stop() == 0
+    here.environment = {}
+    assert_clock(clock_of(here), mended)
+    here.stderr_file.write_text("")
+    await here.start()
+    assert_clock(clock_of(here), mended)
+    if mended:
+        assert mended in here.stderr_file.read_text(), "the first lines tell it too"
+    await alice.send(room_id, "and now?")
+    await bob.wait_for_message(room_id, "and now?")
+
+
+def clock_of(node) -> dict:
+    """What `kith doctor` finds about the clock."""
+    return next(found for found in json.loads(node.run("doctor", "--json", check=False).stdout) if found["check"] == "clock")
+
+
+def assert_clock(found: dict, remedy: str | None) -> None:
+    """That doctor calls the clock right, or says this of it."""
+    if remedy is None:
+        assert found["level"] == "ok", found
+    else:
+        assert found["level"] == "note" and found["remedy"].startswith(remedy) and "until 20" in found["remedy"], found

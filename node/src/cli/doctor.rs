@@ -105,8 +105,8 @@ async fn examine(config: &Config, file: &Path) -> Vec<Finding> {
     findings.extend(checks::folder(config));
     findings.push(checks::key(config));
     findings.push(checks::disk(config));
-    findings.push(checks::clock(config));
     let (life, finding) = life(config).await;
+    findings.push(checks::clock(config, &life));
     findings.push(finding);
     match &life {
         Life::Running(running) => {

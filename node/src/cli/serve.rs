@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt as _;
 use kith_transport::{NetworkEvent, ServerKey};
@@ -13,21 +12,15 @@ use tokio::sync::{broadcast, mpsc};
 use super::args::Serve;
 use super::browser::{self, Opened};
 use super::exit::Failure;
-use super::text::{bold, clean, duration, line};
+use super::text::{bold, clean, line};
 use crate::admin::{self, NodeAdmin};
 use crate::config::Config;
 use crate::identity;
-use crate::platform::{Clock as _, Platform, SystemClock};
+use crate::platform::{Platform, SystemClock};
 use crate::{Handle, Node};
 
 /// Peers whose coming is told; after that many, quietly.
 const MAX_TOLD: usize = 200;
-
-/// Unix time in milliseconds before which no clock can be right: 2026-01-01.
-pub(super) const EARLIEST_MS: u64 = 1_767_225_600_000;
-
-/// A clock this far behind what the node has seen is told.
-pub(super) const CLOCK_BEHIND: Duration = Duration::from_secs(120);
 
 pub(super) async fn run(config: Config, options: &Serve) -> Result<(), Failure> {
     // Before anything takes time, so that no signal is lost.
@@ -117,14 +110,9 @@ async fn welcome(handle: &Handle, owner: &NodeAdmin, options: &Serve) -> Option<
 
 /// Warns of a clock that cannot be right.
 fn tell_clock(clock: &SystemClock) {
-    let behind = clock.ahead_of_wall();
-    if behind > CLOCK_BEHIND {
-        tracing::warn!(
-            "this device's clock is {} behind what this node has seen already: set it. Until then the node goes on from there",
-            duration(behind)
-        );
-    } else if clock.now_ms() < EARLIEST_MS {
-        tracing::warn!("this device's clock is years behind: set it, or messages will carry wrong dates");
+    let wall = super::clock::wall();
+    if let Some(wrong) = super::clock::judge(wall, wall + clock.ahead_of_wall()) {
+        tracing::warn!("this device's clock {}. {}", wrong.what, wrong.remedy);
     }
 }
 

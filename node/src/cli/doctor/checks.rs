@@ -3,26 +3,22 @@
 use std::fs::Metadata;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use kith_store::{Examined, OpenError};
+use kith_store::tables::node::{CLOCK_FLOOR, FACTS};
+use kith_store::{Examined, OpenError, StoreError};
 
-use super::super::DATABASE;
-use super::super::serve::EARLIEST_MS;
-use super::super::text::{bytes, duration};
-use super::{Finding, Running};
+use super::super::text::{bytes, date};
+use super::super::{DATABASE, clock};
+use super::{Finding, Life, Running};
 use crate::config::Config;
 use crate::identity::{self, Identity, KEY_FILE};
-use crate::platform::{Clock as _, SystemClock};
 
 /// A destination that cannot be reached for so long is told.
 const LONG_AWAY: Duration = Duration::from_secs(86_400);
 
 /// Below this there is room, but not for long.
 const LITTLE_SPACE: u64 = 1 << 30;
-
-/// How far a file's time may lie ahead of the clock: file systems round, and clocks are set back a little.
-const TOLERATED: Duration = Duration::from_secs(120);
 
 pub(super) fn folder(config: &Config) -> Vec<Finding> {
     const CHECK: &str = "data folder";
@@ -133,30 +129,27 @@ fn space(free: u64, reserve: u64) -> Finding {
     Finding::ok(CHECK, message)
 }
 
-/// The wall clock, against the times of the node's own files.
-pub(super) fn clock(config: &Config) -> Finding {
-    let files = ["server.key", DATABASE, "kith.lock"];
-    let newest = files.iter().filter_map(|name| modified(&config.data_dir.join(name))).max().unwrap_or_default();
-    plausible(Duration::from_millis(SystemClock::new().now_ms()), newest)
-}
-
-fn modified(path: &Path) -> Option<Duration> {
-    let time: SystemTime = std::fs::metadata(path).ok()?.modified().ok()?;
-    time.duration_since(UNIX_EPOCH).ok()
-}
-
-fn plausible(now: Duration, newest_file: Duration) -> Finding {
+/// The device's clock, against the node's time: what it says, or what it noted last.
+pub(super) fn clock(config: &Config, life: &Life) -> Finding {
     const CHECK: &str = "clock";
-    const REMEDY: &str = "Set the device's clock; with internet, switch network time on (timedatectl set-ntp true).";
-    if now < Duration::from_millis(EARLIEST_MS) {
-        return Finding::problem(CHECK, "is years behind", REMEDY);
+    let wall = clock::wall();
+    let node = match life {
+        Life::Running(running) => Duration::from_millis(running.status.now_ms),
+        Life::Silent => Duration::ZERO,
+        Life::Stopped => noted(config).unwrap_or_default(),
+    };
+    match clock::judge(wall, node) {
+        Some(wrong) if wrong.surely => Finding::problem(CHECK, wrong.what, wrong.remedy),
+        Some(wrong) => Finding::note(CHECK, wrong.what, wrong.remedy),
+        None => Finding::ok(CHECK, format!("says {}", date(wall))),
     }
-    let ahead = newest_file.saturating_sub(now);
-    if ahead > TOLERATED {
-        let message = format!("is {} behind the times of this node's own files", duration(ahead));
-        return Finding::problem(CHECK, message, REMEDY);
-    }
-    Finding::ok(CHECK, "is plausible")
+}
+
+/// The time that a stopped node noted last.
+fn noted(config: &Config) -> Option<Duration> {
+    let examined = kith_store::examine(&config.data_dir).ok()??;
+    let noted: Result<_, StoreError> = FACTS.get(&examined.snapshot?, &CLOCK_FLOOR.to_owned());
+    noted.ok()?.map(Duration::from_millis)
 }
 
 /// Looks into the store of a node that does not run, without changing it.
@@ -248,14 +241,6 @@ mod tests {
         assert_eq!(space(63 << 20, 64 << 20).level, Level::Problem);
         assert_eq!(space(300 << 20, 64 << 20).level, Level::Note);
         assert_eq!(space(50 << 30, 64 << 20).level, Level::Ok);
-    }
-
-    #[test]
-    fn a_clock_behind_its_own_files_or_in_1970_is_a_problem() {
-        let now = Duration::from_millis(EARLIEST_MS + 1_000_000_000);
-        assert_eq!(plausible(now, now - Duration::from_secs(5)).level, Level::Ok);
-        assert_eq!(plausible(now, now + Duration::from_secs(3_600)).level, Level::Problem);
-        assert_eq!(plausible(Duration::from_secs(100), Duration::ZERO).level, Level::Problem);
     }
 
     #[test]
