@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from client import Client
-from net import Network
+from net import Network, disk_name
 from node import Node
 
 
@@ -130,7 +130,7 @@ def small_disk(tmp_path):
     """A disk of 200 MiB of its own."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m,mode=0700", "tmpfs", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m,mode=0700", disk_name(), folder], check=True)
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
 

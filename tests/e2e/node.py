@@ -14,7 +14,7 @@ from pathlib import Path
 
 import aiohttp
 
-from net import Host
+from net import Host, dies_with_us
 from waiting import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -86,6 +86,7 @@ class Node:
             self.process = subprocess.Popen(
                 self.host.command(binary(), "serve", "--config", self.config_file, "--data", self.data),
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True,
+                preexec_fn=dies_with_us,
             )
 
     async def start(self, deadline: float = READY_DEADLINE) -> float:
@@ -164,6 +165,7 @@ class Node:
         done = subprocess.run(
             self.host.command(binary(), *arguments, "--config", self.config_file, "--data", self.data),
             input=feed, capture_output=True, text=True, timeout=timeout, env={**surroundings(), **self.environment},
+            preexec_fn=dies_with_us,
         )
         assert not check or done.returncode == 0, f"kith {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
