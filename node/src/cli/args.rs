@@ -8,8 +8,7 @@ const ABOUT: &str = "A Matrix homeserver that runs on your own device";
 
 const LONG_ABOUT: &str = "\
 kith is a Matrix homeserver for one person, a family or a few friends, that runs on their own device. Nodes on the same \
-network find each other and chat without any server or internet; across the internet they reach each other through \
-peers and gateways.
+network find each other and chat without any server or internet.
 
 Without a command, `kith` runs the node, as `kith serve` does. The first start makes the node's key, which is also its \
 name, and shows a link that makes the first account. Then use any Matrix app on this device.
