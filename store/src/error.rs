@@ -194,7 +194,7 @@ pub enum OpenError {
         cause: io::Error,
     },
     /// The database is ours, but does not open.
-    #[error("the database {} is damaged: {cause}; restore a backup with `kith restore`", .path.display())]
+    #[error("the database {} is damaged: {cause}. It was left as it is: stop whatever uses it, and put a copy of the data folder back", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
