@@ -9,6 +9,7 @@ mod exit;
 mod identity;
 mod logging;
 mod node_access;
+mod panics;
 mod password;
 mod peers;
 mod port;
@@ -41,6 +42,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         return Ok(());
     }
     logging::start(cli.log.as_deref(), cli.log_format, matches!(command, Command::Serve(_)))?;
+    panics::watch();
     let flags = Flags { data_dir: cli.data };
     let config = Config::load(cli.config.as_deref(), std::env::vars_os(), &flags);
     // The doctor tells of a wrong configuration as of anything else that is wrong.

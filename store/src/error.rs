@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::folder::DATABASE;
+
 /// Stored bytes that are not what their table promises.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 #[error("{0}")]
@@ -209,4 +211,17 @@ pub enum OpenError {
         /// Why.
         cause: StoreError,
     },
+}
+
+impl OpenError {
+    /// The same for a folder that is known to be a node's: what is no database of kith was one, and is damaged.
+    #[must_use]
+    pub fn of_ours(self) -> Self {
+        match self {
+            Self::Foreign { path, found } if path.file_name().is_some_and(|name| name == DATABASE) => {
+                Self::Damaged { path, cause: found }
+            }
+            other => other,
+        }
+    }
 }

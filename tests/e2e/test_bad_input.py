@@ -101,18 +101,32 @@ async def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_is(l
         assert (node.data / name).read_bytes() == data
 
 
-async def test_a_store_that_was_overwritten_is_refused_without_a_panic(lan):
+@pytest.mark.parametrize("damage", [
+    lambda data: random.Random(SEED).randbytes(len(data)),
+    # The header, as a disk leaves it that lost its first blocks.
+    lambda data: bytes(4096) + data[4096:],
+    # What the header points to: redb panics at that.
+    lambda data: data[:4096] + bytes(len(data) - 4096),
+    lambda data: data[: len(data) // 2],
+], ids=["all", "the header", "all but the header", "half is missing"])
+async def test_a_damaged_store_is_called_so_left_as_it_is_and_shows_no_panic(lan, damage):
     node = lan.node("alice")
+    node.environment = {"KITH_LOG": "info"}
     await node.start()
     await lan.user(node)
     assert await node.stop() == 0
-    largest = max((path for path in node.data.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
-    damaged = random.Random(SEED).randbytes(largest.stat().st_size)
-    largest.write_bytes(damaged)
+    store = node.data / "kith.redb"
+    damaged = damage(store.read_bytes())
+    store.write_bytes(damaged)
+    found = next(found for found in json.loads(node.run("doctor", "--json", check=False).stdout) if found["check"] == "store")
+    assert found["level"] == "problem" and "is damaged" in found["message"], found
+    node.stderr_file.write_text("")
     node.spawn()
-    assert await node.exit_code() != 0
-    assert str(node.data) in node.output() and "panicked" not in node.output(), node.output()
-    assert largest.read_bytes() == damaged
+    assert await node.exit_code() == 4
+    said = node.stderr_file.read_text()
+    assert f"{store} is damaged" in said and "put a copy of the data folder back" in said, said
+    assert "panicked" not in said and "unreachable" not in said, said
+    assert store.read_bytes() == damaged
 
 
 async def test_a_data_path_that_is_a_file_is_refused(lan):

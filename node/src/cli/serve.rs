@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::args::Serve;
 use super::browser::{self, Opened};
 use super::exit::Failure;
+use super::panics;
 use super::text::{bold, clean, line};
 use crate::admin::{self, NodeAdmin};
 use crate::config::Config;
@@ -30,6 +31,7 @@ pub(super) async fn run(config: Config, options: &Serve) -> Result<(), Failure> 
     platform.clock = Arc::clone(&clock) as _;
     let spawner = Arc::clone(&platform.spawner);
 
+    let opening = panics::opening();
     let handle = tokio::select! {
         biased;
         started = Node::start(config, platform) => started?,
@@ -40,6 +42,7 @@ pub(super) async fn run(config: Config, options: &Serve) -> Result<(), Failure> 
             return Ok(());
         }
     };
+    drop(opening);
     let node = handle.node();
     let (failed, mut failure) = mpsc::channel(1);
     node.store.on_failure(Box::new(move |error| _ = failed.try_send(error.to_string())));

@@ -9,7 +9,7 @@ use kith_store::tables::node::{CLOCK_FLOOR, FACTS};
 use kith_store::{Examined, OpenError, StoreError};
 
 use super::super::text::{bytes, date};
-use super::super::{DATABASE, clock};
+use super::super::{DATABASE, clock, panics};
 use super::{Finding, Life, Running};
 use crate::config::Config;
 use crate::identity::{self, Identity, KEY_FILE};
@@ -147,15 +147,22 @@ pub(super) fn clock(config: &Config, life: &Life) -> Finding {
 
 /// The time that a stopped node noted last.
 fn noted(config: &Config) -> Option<Duration> {
-    let examined = kith_store::examine(&config.data_dir).ok()??;
+    let examined = look(config).ok()??;
     let noted: Result<_, StoreError> = FACTS.get(&examined.snapshot?, &CLOCK_FLOOR.to_owned());
     noted.ok()?.map(Duration::from_millis)
+}
+
+fn look(config: &Config) -> Result<Option<Examined>, OpenError> {
+    let _opening = panics::opening();
+    // A valid key beside it says that this was a node's database.
+    let ours = matches!(Identity::load(&config.data_dir), Ok(Some(_)));
+    kith_store::examine(&config.data_dir).map_err(|error| if ours { error.of_ours() } else { error })
 }
 
 /// Looks into the store of a node that does not run, without changing it.
 pub(super) fn store(config: &Config) -> Option<Finding> {
     const CHECK: &str = "store";
-    Some(match kith_store::examine(&config.data_dir) {
+    Some(match look(config) {
         Ok(None) => return None,
         Ok(Some(Examined { file_bytes, snapshot: Some(_), .. })) => {
             Finding::ok(CHECK, format!("opens; {}", bytes(file_bytes)))
