@@ -8,6 +8,7 @@ mod doctor;
 mod exit;
 mod identity;
 mod logging;
+mod neighbours;
 mod node_access;
 mod panics;
 mod password;

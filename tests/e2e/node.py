@@ -77,15 +77,16 @@ class Node:
 
     # --- life
 
-    def spawn(self) -> None:
-        """Starts the process and does not wait for it."""
+    def spawn(self, stdout: int | None = None) -> None:
+        """Starts the process and does not wait for it. `stdout` is a descriptor to write to instead of the file."""
         assert self.process is None or self.process.poll() is not None, f"{self.name} runs already"
         self.starts += 1
         environment = {"KITH_LOG": "debug", "RUST_BACKTRACE": "1", **surroundings(), **self.environment}
         with open(self.stdout_file, "ab") as out, open(self.stderr_file, "ab") as err:
             self.process = subprocess.Popen(
                 self.host.command(binary(), "serve", "--config", self.config_file, "--data", self.data),
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=out if stdout is None else stdout, stderr=err, env=environment,
+                start_new_session=True,
                 preexec_fn=dies_with_us,
             )
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import pty
 import re
 
 from client import PASSWORD, Client
@@ -152,3 +155,28 @@ async def test_doctor_gives_no_advice_to_change_a_folder_that_is_not_a_node_s(la
     assert done.returncode == 8 and "thesis.docx" in done.stdout and "--data" in done.stdout, done.stdout
     assert "chmod" not in done.stdout
     assert [path.name for path in node.data.iterdir()] == ["thesis.docx"]
+
+
+async def test_at_a_terminal_a_neighbour_is_told_when_it_comes_and_when_it_goes(lan):
+    here, there = unconfigured(lan, "alice"), unconfigured(lan, "bob")
+    terminal, other_end = pty.openpty()
+    os.set_blocking(terminal, False)
+    shown = bytearray()
+
+    def shows(words: str) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            shown.extend(os.read(terminal, 65536))
+        return words in shown.decode()
+
+    try:
+        here.spawn(stdout=other_end)
+        await here.ready()
+        assert await eventually(lambda: shows("Looking for other nodes"), 10, "it says what it does")
+        await there.start()
+        name = there.identity()["server_name"]
+        await eventually(lambda: shows(f"  {name} is near\r\n"), 10, "the neighbour is told")
+        assert await there.stop() == 0
+        await eventually(lambda: shows(f"  {name} is gone\r\n"), 10, "and that it went")
+    finally:
+        os.close(terminal)
+        os.close(other_end)

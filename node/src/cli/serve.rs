@@ -1,27 +1,22 @@
 //! `kith serve`: runs a node until it is told to stop, and tells its owner what is happening.
 
-use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use kith_transport::{NetworkEvent, ServerKey};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 use super::args::Serve;
 use super::browser::{self, Opened};
 use super::exit::Failure;
-use super::panics;
-use super::text::{bold, clean, line};
+use super::{neighbours, panics};
+use super::text::{bold, line};
 use crate::admin::{self, NodeAdmin};
 use crate::config::Config;
 use crate::identity;
 use crate::platform::{Platform, SystemClock};
 use crate::{Handle, Node};
-
-/// Peers whose coming is told; after that many, quietly.
-const MAX_TOLD: usize = 200;
 
 pub(super) async fn run(config: Config, options: &Serve) -> Result<(), Failure> {
     // Before anything takes time, so that no signal is lost.
@@ -61,7 +56,7 @@ pub(super) async fn run(config: Config, options: &Serve) -> Result<(), Failure> 
         && let Some(network) = node.transport.network()
     {
         let (network, events) = (Arc::clone(network), network.events());
-        spawner.spawn("tell of peers", tell_peers(network, events).boxed());
+        spawner.spawn("tell of peers", neighbours::tell(network, events).boxed());
     }
     notify_service_manager();
 
@@ -117,36 +112,6 @@ fn tell_clock(clock: &SystemClock) {
     if let Some(wrong) = super::clock::judge(wall, wall + clock.ahead_of_wall()) {
         tracing::warn!("this device's clock {}. {}", wrong.what, wrong.remedy);
     }
-}
-
-/// Tells of peers as they come and go.
-async fn tell_peers(network: Arc<dyn kith_transport::Network>, mut events: broadcast::Receiver<NetworkEvent>) {
-    let mut present = BTreeSet::new();
-    let mut told = 0;
-    for peer in network.peers().iter().filter(|peer| peer.connected) {
-        present.insert(peer.key);
-        line(format!("  + {}", name_of(network.as_ref(), peer.key)));
-    }
-    while told < MAX_TOLD {
-        match events.recv().await {
-            Ok(NetworkEvent::Connected { peer, direct }) if present.insert(peer) => {
-                told += 1;
-                let how = if direct { "" } else { " (by relay)" };
-                line(format!("  + {}{how}", name_of(network.as_ref(), peer)));
-            }
-            Ok(NetworkEvent::Disconnected { peer }) if present.remove(&peer) => {
-                line(format!("  - {}", name_of(network.as_ref(), peer)));
-            }
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
-    }
-    line("  (further peers are not told here: see `kith peers`)");
-}
-
-fn name_of(network: &dyn kith_transport::Network, key: ServerKey) -> String {
-    let record = network.peers().into_iter().find(|peer| peer.key == key).and_then(|peer| peer.server_name);
-    record.map_or_else(|| key.to_string(), |name| clean(&name))
 }
 
 /// Tells systemd (`Type=notify`) that the node is up, by the datagram of sd_notify(3).
