@@ -188,7 +188,10 @@ pub enum OpenError {
         supported: u64,
     },
     /// The operating system refuses.
-    #[error("the data folder {} cannot be used: {cause}", .path.display())]
+    #[error(
+        "cannot use {}: {cause}. It must belong to the user who runs kith, on a disk that can be written to; or choose another folder with --data",
+        .path.display()
+    )]
     Unusable {
         /// The folder or file.
         path: PathBuf,

@@ -86,6 +86,21 @@ def test_a_configuration_that_may_not_be_read_is_never_taken_for_absent(open_fol
     assert [path.name for path in folder.iterdir()] == ["kith.toml"]
 
 
+@pytest.mark.parametrize("name", ["server.key", "kith.lock", "kith.redb"])
+async def test_a_file_of_root_s_in_the_data_folder_is_named_with_what_to_do(lan, open_folder, name):
+    """As `sudo kith` leaves it on a folder that is somebody's."""
+    node = lan.node("alice")
+    node.data = open_folder / "data"
+    await node.start()
+    assert await node.stop() == 0
+    for path in [node.data, *node.data.rglob("*")]:
+        if path.name != name:
+            os.chown(path, NOBODY, NOBODY)
+    done = await asyncio.to_thread(as_nobody, node.data, "user", "list")
+    assert done.returncode == 4, done
+    assert str(node.data / name) in done.stderr and "must belong to the user who runs kith" in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("names", [["thesis.docx", "holiday.jpg"], ["kith.redb"], ["server.key"]], ids=" ".join)
 async def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_is(lan, names):
     node = lan.node("alice")
