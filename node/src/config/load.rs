@@ -70,7 +70,7 @@ pub enum ConfigError {
         message: String,
     },
     /// There is no such key.
-    #[error("{place}: unknown key `{key}`{}", nearest.as_ref().map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?")))]
+    #[error("{place}: unknown key `{key}`; {}", hint(.nearest.as_deref()))]
     Unknown {
         /// The key as written.
         key: String,
@@ -194,6 +194,11 @@ fn is_absent(path: &Path, error: &std::io::Error) -> bool {
     }
 }
 
+/// What to do about a key that does not exist.
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map_or_else(|| "`kith config` prints all keys".to_owned(), |nearest| format!("did you mean `{nearest}`?"))
+}
+
 /// What to do about a file that cannot be read.
 fn remedy(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind::{InvalidData, IsADirectory, NotFound, PermissionDenied};
@@ -250,6 +255,15 @@ impl Merged {
                         found: other.type_str().to_owned(),
                     });
                 }
+                (None, DeValue::Table(_)) => {
+                    // It was meant as a section: a key would be no better a guess.
+                    let sections = SECTIONS.iter().map(|(section, _)| (*section).to_owned());
+                    return Err(ConfigError::Unknown {
+                        key: name.get_ref().to_string(),
+                        place: place(name.span().start),
+                        nearest: nearest_of(name.get_ref(), sections.filter(|section| !section.is_empty())),
+                    });
+                }
                 (None, _) => self.file_key("", name, value, &folder, &place)?,
             }
         }
@@ -285,9 +299,7 @@ impl Merged {
             }
             let place = Place::Variable(name.to_owned());
             let Some(key) = all().find(|key| key.variable() == name) else {
-                let nearest =
-                    nearest_of(name, all().map(Key::variable).chain(OTHER_VARIABLES.iter().map(|n| (*n).to_owned())));
-                return Err(ConfigError::Unknown { key: name.to_owned(), place, nearest });
+                return Err(ConfigError::Unknown { key: name.to_owned(), place, nearest: nearest_variable(name) });
             };
             let Some(text) = value.to_str() else {
                 return Err(wrong(key, place, "text that is not UTF-8".to_owned()));
@@ -440,8 +452,24 @@ fn nearest(written: &str) -> Option<String> {
     if let Some(elsewhere) = all().find(|key| key.name == last) {
         return Some(elsewhere.full_name());
     }
-    let sections = SECTIONS.iter().map(|(section, _)| (*section).to_owned()).filter(|_| !written.contains('.'));
-    nearest_of(written, all().map(Key::full_name).chain(sections))
+    nearest_of(written, all().map(Key::full_name))
+}
+
+/// The variable that is most like the written one. What all of them begin with makes nothing alike, and a wrong guess is
+/// worse than none.
+fn nearest_variable(written: &str) -> Option<String> {
+    let bare = |name: &str| name.trim_start_matches("KITH_").to_owned();
+    let keys = all().map(|key| (key.variable(), key.name.to_uppercase()));
+    let others = OTHER_VARIABLES.iter().map(|name| ((*name).to_owned(), bare(name)));
+    keys.chain(others)
+        .map(|(variable, last)| {
+            let whole = strsim::jaro_winkler(&bare(written), &bare(&variable));
+            (whole.max(strsim::jaro_winkler(&bare(written), &last) * 0.99), variable)
+        })
+        .filter(|(likeness, _)| *likeness > 0.9)
+        // The first of those that are equally near.
+        .min_by(|(one, _), (other, _)| other.total_cmp(one))
+        .map(|(_, variable)| variable)
 }
 
 fn nearest_of(written: &str, valid: impl Iterator<Item = String>) -> Option<String> {
