@@ -37,12 +37,17 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
+    let cli = cli.with_environment(|name| std::env::var_os(name)).map_err(Failure::arguments)?;
     let command = cli.command.unwrap_or(Command::Serve(args::Serve::default()));
     if matches!(command, Command::Config) {
         text::out(&crate::config::example());
         return Ok(());
     }
-    logging::start(cli.log.as_deref(), cli.log_format, matches!(command, Command::Serve(_)))?;
+    logging::start(
+        cli.log.as_deref(),
+        cli.log_format.unwrap_or(args::LogFormat::Human),
+        matches!(command, Command::Serve(_)),
+    )?;
     panics::watch();
     let flags = Flags { data_dir: cli.data };
     let config = Config::load(cli.config.as_deref(), std::env::vars_os(), &flags);
