@@ -14,8 +14,9 @@ use super::text;
 use crate::admin::{Admin as _, AdminClient, ConnectError, Peer, Status};
 use crate::config::{Config, ConfigError};
 
-/// How long the running node is waited for. A node that takes longer is in trouble itself.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the running node is waited for. A node that takes longer is in trouble itself. Less than the socket's client
+/// waits, so that it is a finding and not an error.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
