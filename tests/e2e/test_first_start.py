@@ -180,3 +180,23 @@ async def test_at_a_terminal_a_neighbour_is_told_when_it_comes_and_when_it_goes(
     finally:
         os.close(terminal)
         os.close(other_end)
+
+
+async def test_what_to_know_about_the_key_is_shown_until_there_is_an_account(lan):
+    """The first start may end at a port in use, after it has made the key."""
+    node = unconfigured(lan, "alice")
+    taken = node.host.socket()
+    taken.bind(("127.0.0.1", node.port))
+    taken.listen()
+    node.spawn()
+    assert await node.exit_code() == 6
+    taken.close()
+    assert (node.data / "server.key").exists()
+    for hint in (True, False):
+        node.stdout_file.write_text("")
+        await node.start()
+        await eventually(lambda: "Looking for other nodes" in node.output(), 10, "all is said")
+        assert (f"Keep a copy of {node.data / 'server.key'}" in node.output()) == hint
+        if hint:
+            node.run("user", "add", "alice", "--password-stdin", feed=PASSWORD + "\n")
+        assert await node.stop() == 0

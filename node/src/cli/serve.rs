@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 use super::args::Serve;
 use super::browser::{self, Opened};
 use super::exit::Failure;
-use super::{neighbours, panics};
 use super::text::{bold, line};
+use super::{neighbours, panics};
+use crate::accounts::users;
 use crate::admin::{self, NodeAdmin};
 use crate::config::Config;
 use crate::identity;
@@ -83,8 +84,11 @@ async fn welcome(handle: &Handle, owner: &NodeAdmin, options: &Serve) -> Option<
     line(format!("  server name   {}", bold(node.identity.server_name().as_str())));
     line(format!("  data          {}", node.config.data_dir.display()));
     line(format!("  for clients   {base_url}"));
-    if node.identity.created {
-        line(format!("\nThis is the first start. {}", identity::backup_hint(&node.config.data_dir)));
+    // Not only at the first start, which may have ended at a port in use before anybody read this.
+    let unused = node.store.read(|read| users::any(read)).is_ok_and(|any| !any);
+    if node.identity.created || unused {
+        let begin = if node.identity.created { "This is the first start." } else { "There is no account yet." };
+        line(format!("\n{begin} {}", identity::backup_hint(&node.config.data_dir)));
         line("The server name stands in every account and room, and cannot be changed later.");
     }
     let opened = match owner.setup_link().await {
