@@ -27,7 +27,7 @@ async def test_a_port_in_use_is_named_and_the_first_node_goes_on(lan):
     await first.start()
     second = lan.node_on(first.host, "second", port=first.port)
     second.spawn()
-    assert await second.exit_code() != 0
+    assert await second.exit_code() == 6
     assert "127.0.0.1:8008" in second.output() and "in use" in second.output().lower(), second.output()
     await first.ready()
 
@@ -39,7 +39,7 @@ async def test_a_second_process_on_the_same_folder_is_refused_and_the_first_goes
     second = lan.node_on(first.host, "second", port=8009)
     second.data = first.data
     second.spawn()
-    assert await second.exit_code() != 0
+    assert await second.exit_code() == 5
     assert str(first.data) in second.output(), second.output()
     room_id = await alice.create_room()
     await alice.send(room_id, "still here")
@@ -48,7 +48,7 @@ async def test_a_second_process_on_the_same_folder_is_refused_and_the_first_goes
 async def test_an_unknown_configuration_key_is_named_with_the_nearest_valid_one(lan):
     node = lan.node("alice", {"p2p": {"mdsn": "off"}})
     node.spawn()
-    assert await node.exit_code() != 0
+    assert await node.exit_code() == 3
     assert "mdsn" in node.output() and "mdns" in node.output(), node.output()
     assert not node.data.exists() or not list(node.data.iterdir()), "nothing is made before the configuration is understood"
 
@@ -58,7 +58,7 @@ async def test_a_configuration_that_cannot_be_read_is_refused_with_its_file_name
     node = lan.node("alice")
     node.config_file.write_text(text)
     node.spawn()
-    assert await node.exit_code() != 0
+    assert await node.exit_code() == 3
     assert "kith.toml" in node.output(), node.output()
     assert "panicked" not in node.output()
 
@@ -109,7 +109,7 @@ async def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_is(l
     for name, data in strange.items():
         (node.data / name).write_bytes(data)
     node.spawn()
-    assert await node.exit_code() != 0
+    assert await node.exit_code() == 4
     assert str(node.data) in node.output(), node.output()
     assert "panicked" not in node.output()
     for name, data in strange.items():
@@ -134,7 +134,8 @@ async def test_a_damaged_store_is_called_so_left_as_it_is_and_shows_no_panic(lan
     damaged = damage(store.read_bytes())
     store.write_bytes(damaged)
     found = next(found for found in json.loads(node.run("doctor", "--json", check=False).stdout) if found["check"] == "store")
-    assert found["level"] == "problem" and "is damaged" in found["message"], found
+    # Of a file that is cut short it cannot be told, without mending it, from one that a crash left.
+    assert "is damaged" in found["message"] or "cannot be looked into" in found["message"], found
     node.stderr_file.write_text("")
     node.spawn()
     assert await node.exit_code() == 4
@@ -148,7 +149,7 @@ async def test_a_data_path_that_is_a_file_is_refused(lan):
     node = lan.node("alice")
     node.data.write_text("not a folder")
     node.spawn()
-    assert await node.exit_code() != 0
+    assert await node.exit_code() == 4
     assert str(node.data) in node.output() and "panicked" not in node.output(), node.output()
 
 

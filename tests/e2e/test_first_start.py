@@ -8,6 +8,9 @@ import json
 import os
 import pty
 import re
+from signal import SIGINT, SIGTERM
+
+import pytest
 
 from client import PASSWORD, Client
 from waiting import eventually
@@ -200,3 +203,42 @@ async def test_what_to_know_about_the_key_is_shown_until_there_is_an_account(lan
         if hint:
             node.run("user", "add", "alice", "--password-stdin", feed=PASSWORD + "\n")
         assert await node.stop() == 0
+
+
+async def test_commands_end_with_the_exit_codes_that_are_documented(lan):
+    """3, 5 and 6 of a node that does not start are in test_bad_input.py, 8 of the doctor above."""
+    node = unconfigured(lan, "alice")
+    for arguments, code, words in [
+        (["no-such-command"], 2, "no-such-command"),
+        (["status", "--log", "verbos"], 2, "verbos"),
+        (["identity"], 4, "there is no node in"),
+        (["user", "list"], 4, "there is no node in"),
+        (["status"], 7, "no node is running on"),
+        (["peers"], 7, "no node is running on"),
+        (["config"], 0, ""),
+    ]:
+        done = node.run(*arguments, check=False)
+        assert done.returncode == code and words in done.stderr, (arguments, done)
+    assert not node.data.exists(), "none of these makes anything"
+
+    await node.start()
+    done = node.run("user", "passwd", "nobody", "--password-stdin", feed=PASSWORD + "\n", check=False)
+    assert done.returncode == 1 and "no such user" in done.stderr, done
+    assert await node.stop() == 0
+
+
+@pytest.mark.parametrize("first, second, code", [(SIGTERM, SIGINT, 130), (SIGINT, SIGTERM, 143)], ids=["130", "143"])
+async def test_a_second_signal_ends_at_once_a_node_that_is_still_stopping(lan, first, second, code):
+    node = lan.node("alice")
+    await node.start()
+    async with node.http() as http:
+        # A node does not stop in the middle of hashing passwords, which takes a while.
+        wanted = [{"username": f"user{n}", "password": PASSWORD, "auth": {"type": "m.login.dummy"}} for n in range(40)]
+        under_way = [asyncio.create_task(http.post("/_matrix/client/v3/register", json=each)) for each in wanted]
+        await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+        node.process.send_signal(first)
+        await eventually(lambda: "Stopping." in node.output(), 10, "it says that it stops", every=0.001)
+        node.process.send_signal(second)
+        assert await node.exit_code(5) == code
+        await asyncio.gather(*under_way, return_exceptions=True)
+    await node.start()
