@@ -3,11 +3,14 @@
 
 mod args;
 mod browser;
+mod clock;
 mod doctor;
 mod exit;
 mod identity;
 mod logging;
+mod neighbours;
 mod node_access;
+mod panics;
 mod password;
 mod peers;
 mod port;
@@ -34,17 +37,24 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
+    let cli = cli.with_environment(|name| std::env::var_os(name)).map_err(Failure::arguments)?;
     let command = cli.command.unwrap_or(Command::Serve(args::Serve::default()));
     if matches!(command, Command::Config) {
         text::out(&crate::config::example());
         return Ok(());
     }
-    logging::start(cli.log.as_deref(), cli.log_format, matches!(command, Command::Serve(_)))?;
+    logging::start(
+        cli.log.as_deref(),
+        cli.log_format.unwrap_or(args::LogFormat::Human),
+        matches!(command, Command::Serve(_)),
+    )?;
+    panics::watch();
     let flags = Flags { data_dir: cli.data };
     let config = Config::load(cli.config.as_deref(), std::env::vars_os(), &flags);
     // The doctor tells of a wrong configuration as of anything else that is wrong.
     if let Command::Doctor(options) = &command {
-        return runtime()?.block_on(doctor::run(config, options));
+        let file = Config::file(cli.config.as_deref(), std::env::vars_os(), &flags);
+        return runtime()?.block_on(doctor::run(config, &file, options));
     }
     let config = config?;
     match command {

@@ -83,7 +83,10 @@ pub enum IdentityError {
         path: PathBuf,
     },
     /// The file cannot be read or written.
-    #[error("cannot {what} the server key {}: {source}", .path.display())]
+    #[error(
+        "cannot {what} the server key {}: {source}. It and its folder must belong to the user who runs kith, on a disk with free space",
+        .path.display()
+    )]
     Io {
         /// "read" or "write".
         what: &'static str,

@@ -133,7 +133,9 @@ impl Node {
                     ..Options::default()
                 };
                 let reserve = options.reserve_bytes;
-                let store = Store::open_folder(&config.data_dir, options)?;
+                // A key that was there before says whose database this is.
+                let of_ours = |error: OpenError| if identity.created { error } else { error.of_ours() };
+                let store = Store::open_folder(&config.data_dir, options).map_err(of_ours)?;
                 let blobs = FolderBlobs::open(config.data_dir.join("media"), reserve).map_err(StartError::Media)?;
                 (store, Arc::new(blobs))
             }

@@ -51,7 +51,7 @@ pub(crate) async fn start(
 }
 
 /// The addresses, and for each of QUIC the same of TCP, for networks that let no UDP through.
-fn with_tcp(listen: &[String]) -> Vec<String> {
+pub(crate) fn with_tcp(listen: &[String]) -> Vec<String> {
     let mut addresses = listen.to_vec();
     for address in listen {
         if let Some(host) = address.strip_suffix("/quic-v1")

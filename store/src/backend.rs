@@ -94,9 +94,14 @@ const LARGEST_UNFINISHED: u64 = 8 << 20;
 /// redb writes its magic number last when it makes a database. A crash before that leaves a file it refuses: such a
 /// file, which holds nothing but (part of) a header, is emptied to be made anew.
 pub(crate) fn restart_unfinished(storage: &dyn StorageBackend) -> io::Result<()> {
+    if is_unfinished(storage)? { storage.set_len(0) } else { Ok(()) }
+}
+
+/// Whether this is such a file. An empty one is none.
+pub(crate) fn is_unfinished(storage: &dyn StorageBackend) -> io::Result<bool> {
     let len = storage.len()?;
     if len == 0 || len > LARGEST_UNFINISHED {
-        return Ok(());
+        return Ok(false);
     }
     let mut at = 0;
     let mut page = [0; 4096];
@@ -109,11 +114,11 @@ pub(crate) fn restart_unfinished(storage: &dyn StorageBackend) -> io::Result<()>
         // Of the first page only the magic number tells: the header behind it is written before it.
         let looked_at = if at == 0 { chunk.get(..chunk.len().min(9)) } else { Some(&*chunk) };
         if looked_at.is_some_and(|bytes| bytes.iter().any(|&byte| byte != 0)) {
-            return Ok(());
+            return Ok(false);
         }
         at += size as u64;
     }
-    storage.set_len(0)
+    Ok(true)
 }
 
 pub(crate) fn unusable(path: &Path, cause: io::Error) -> OpenError {

@@ -4,11 +4,13 @@ use std::fmt;
 use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redb::{
-    BackendError, Builder, Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError, TableHandle,
+    BackendError, Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageBackend, StorageError,
+    TableHandle,
 };
 
 use crate::backend::{Backend, restart_unfinished, unusable};
@@ -140,7 +142,7 @@ impl StorageBackend for WatchedStorage {
 }
 
 /// What redb said, or that it panicked: it may on a damaged file.
-enum Trouble {
+pub(crate) enum Trouble {
     Io(io::Error),
     Database(DatabaseError),
     Panic,
@@ -174,27 +176,12 @@ pub(crate) fn open(
     migrations: &[Migration],
 ) -> Result<(Database, u64), OpenError> {
     let path = backend.path();
-    let foreign = |found: &str| OpenError::Foreign { path: backend.path(), found: found.to_owned() };
-    let damaged = |cause: &str| OpenError::Damaged { path: backend.path(), cause: cause.to_owned() };
-    let database = open_redb(backend, cache_bytes, watch).map_err(|trouble| match trouble {
-        Trouble::Io(error) => unusable(&path, error),
-        Trouble::Panic => damaged("its pages make no sense"),
-        Trouble::Database(DatabaseError::DatabaseAlreadyOpen) => OpenError::InUse { path: path.clone(), pid: None },
-        Trouble::Database(DatabaseError::Storage(StorageError::Io(error))) => match error.kind() {
-            io::ErrorKind::InvalidData => foreign("it is not a database"),
-            io::ErrorKind::UnexpectedEof => damaged("it is cut short"),
-            _ => unusable(&path, error),
-        },
-        Trouble::Database(error) => damaged(&error.to_string()),
-    })?;
+    let database = open_redb(backend, cache_bytes, watch).map_err(|trouble| refusal(&path, trouble))?;
     let store = |cause: StoreError| OpenError::Store { path: backend.path(), cause };
     let supported = migrations::current(migrations);
 
     let transaction = database.begin_read().map_err(|error| store(error.into()))?;
-    let tables: Vec<String> =
-        transaction.list_tables().map_err(|error| store(error.into()))?.map(|table| table.name().to_owned()).collect();
-    if tables.is_empty() {
-        drop(transaction);
+    let Some((_, found)) = recognise(transaction, &path, supported)? else {
         let mut overlay = Overlay::default();
         for (key, number) in [(FORMAT_KEY, FORMAT), (SCHEMA_KEY, supported), (COMMIT_KEY, 0)] {
             overlay.write(META.name(), key.to_owned().to_bytes(), Some(Value::encode(&number)));
@@ -202,16 +189,47 @@ pub(crate) fn open(
         let transaction = database.begin_write().map_err(|error| store(error.into()))?;
         apply(transaction, &overlay).map_err(store)?;
         return Ok((database, supported));
+    };
+    Ok((database, found))
+}
+
+/// Says of a database what it is: ours, with its schema version; `None`: nobody's yet, since it is empty.
+pub(crate) fn recognise(
+    transaction: ReadTransaction,
+    path: &Path,
+    supported: u64,
+) -> Result<Option<(Snapshot, u64)>, OpenError> {
+    let store = |cause: StoreError| OpenError::Store { path: path.to_owned(), cause };
+    let tables: Vec<String> =
+        transaction.list_tables().map_err(|error| store(error.into()))?.map(|table| table.name().to_owned()).collect();
+    if tables.is_empty() {
+        return Ok(None);
     }
     let snapshot = Snapshot::new(transaction);
     // Another program's table of that name has other types, which is an error of its own.
     if !tables.iter().any(|name| name == META.name()) || meta::get(&snapshot, FORMAT_KEY).ok() != Some(FORMAT) {
-        return Err(foreign("it is another program's database"));
+        return Err(OpenError::Foreign { path: path.to_owned(), found: "it is another program's database".to_owned() });
     }
     let found = meta::get(&snapshot, SCHEMA_KEY).map_err(store)?;
     if found > supported {
-        return Err(OpenError::NewerSchema { path, found, supported });
+        return Err(OpenError::NewerSchema { path: path.to_owned(), found, supported });
     }
-    drop(snapshot);
-    Ok((database, found))
+    Ok(Some((snapshot, found)))
+}
+
+/// Why a database did not open, for a person.
+pub(crate) fn refusal(path: &Path, trouble: Trouble) -> OpenError {
+    let foreign = |found: &str| OpenError::Foreign { path: path.to_owned(), found: found.to_owned() };
+    let damaged = |cause: &str| OpenError::Damaged { path: path.to_owned(), cause: cause.to_owned() };
+    match trouble {
+        Trouble::Io(error) => unusable(path, error),
+        Trouble::Panic => damaged("its pages make no sense"),
+        Trouble::Database(DatabaseError::DatabaseAlreadyOpen) => OpenError::InUse { path: path.to_owned(), pid: None },
+        Trouble::Database(DatabaseError::Storage(StorageError::Io(error))) => match error.kind() {
+            io::ErrorKind::InvalidData => foreign("it is not a database"),
+            io::ErrorKind::UnexpectedEof => damaged("it is cut short"),
+            _ => unusable(path, error),
+        },
+        Trouble::Database(error) => damaged(&error.to_string()),
+    }
 }

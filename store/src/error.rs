@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::folder::DATABASE;
+
 /// Stored bytes that are not what their table promises.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 #[error("{0}")]
@@ -186,7 +188,10 @@ pub enum OpenError {
         supported: u64,
     },
     /// The operating system refuses.
-    #[error("the data folder {} cannot be used: {cause}", .path.display())]
+    #[error(
+        "cannot use {}: {cause}. It must belong to the user who runs kith, on a disk that can be written to; or choose another folder with --data",
+        .path.display()
+    )]
     Unusable {
         /// The folder or file.
         path: PathBuf,
@@ -194,7 +199,7 @@ pub enum OpenError {
         cause: io::Error,
     },
     /// The database is ours, but does not open.
-    #[error("the database {} is damaged: {cause}; restore a backup with `kith restore`", .path.display())]
+    #[error("the database {} is damaged: {cause}. It was left as it is: stop whatever uses it, and put a copy of the data folder back", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -209,4 +214,17 @@ pub enum OpenError {
         /// Why.
         cause: StoreError,
     },
+}
+
+impl OpenError {
+    /// The same for a folder that is known to be a node's: what is no database of kith was one, and is damaged.
+    #[must_use]
+    pub fn of_ours(self) -> Self {
+        match self {
+            Self::Foreign { path, found } if path.file_name().is_some_and(|name| name == DATABASE) => {
+                Self::Damaged { path, cause: found }
+            }
+            other => other,
+        }
+    }
 }

@@ -10,7 +10,7 @@ use crate::error::OpenError;
 /// Name of the database file.
 pub(crate) const DATABASE: &str = "kith.redb";
 /// Name of the lock file.
-const LOCK: &str = "kith.lock";
+pub(crate) const LOCK: &str = "kith.lock";
 
 /// Keeps other processes out until it is dropped (or the process dies).
 #[derive(Debug)]
@@ -87,7 +87,7 @@ fn lock(dir: &Path) -> Result<FolderLock, OpenError> {
         .create(true)
         .truncate(false)
         .open(&path)
-        .map_err(|cause| unusable(dir, cause))?;
+        .map_err(|cause| unusable(&path, cause))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -96,7 +96,7 @@ fn lock(dir: &Path) -> Result<FolderLock, OpenError> {
             let _ = (&file).take(16).read_to_string(&mut pid);
             return Err(OpenError::InUse { path: dir.to_owned(), pid: pid.trim().parse().ok() });
         }
-        Err(TryLockError::Error(cause)) => return Err(unusable(dir, cause)),
+        Err(TryLockError::Error(cause)) => return Err(unusable(&path, cause)),
     }
     // For the message above; the lock itself does not depend on it.
     let write_pid = |file: &mut File| -> io::Result<()> {

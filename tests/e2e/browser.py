@@ -17,7 +17,7 @@ from pathlib import Path
 
 import aiohttp
 
-from net import Host
+from net import Host, dies_with_us
 from waiting import eventually
 
 FLAGS = [
@@ -45,6 +45,7 @@ class Browser:
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env={**os.environ, "HOME": str(self.folder)}, start_new_session=True,
+            preexec_fn=dies_with_us,
         )
         try:
             port_file = self.folder / "DevToolsActivePort"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 import uuid
@@ -314,11 +315,11 @@ class Client:
         ciphertext = await asyncio.wait_for(self.request("GET", path, raw=True), deadline)
         return decrypt_attachment(ciphertext, file["key"]["k"], file["hashes"]["sha256"], file["iv"])
 
-    async def history(self, room_id: str) -> list[Message]:
-        """The whole timeline by `/messages`, oldest first, decrypted where keys are known."""
+    async def history(self, room_id: str, pages: int | None = None) -> list[Message]:
+        """The timeline by `/messages`, whole or its newest pages of 100, oldest first, decrypted where keys are known."""
         events: list[dict] = []
         token = None
-        while True:
+        for _ in itertools.count() if pages is None else range(pages):
             query = {"dir": "b", "limit": "100", **({"from": token} if token else {})}
             page = await self.request("GET", f"/_matrix/client/v3/rooms/{quote(room_id)}/messages", query=query)
             events += page["chunk"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from client import Client
-from net import Network
+from net import Network, disk_name
 from node import Node
 
 
@@ -128,9 +130,17 @@ def small_disk(tmp_path):
     """A disk of 200 MiB of its own."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m,mode=0700", "tmpfs", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m,mode=0700", disk_name(), folder], check=True)
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that other users can enter, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="kith-e2e-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -12,11 +12,13 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
+PR_SET_PDEATHSIG = 1
 NETNS_FOLDER = Path("/run/netns")
 LOCK_FOLDER = Path("/run/kith-e2e")
 PREFIX = "kithe2e"
@@ -59,19 +61,52 @@ def _setns(descriptor: int) -> None:
         raise OSError(error, f"setns: {os.strerror(error)}")
 
 
-def _hold_run_lock() -> None:
-    """Marks this process as a living run and removes the namespaces of dead ones."""
+def hold_run_lock() -> None:
+    """Marks this process as a living run and removes what dead ones left: processes, namespaces, disks."""
     global _run_lock
     if _run_lock is not None:
         return
     LOCK_FOLDER.mkdir(parents=True, exist_ok=True)
-    _run_lock = open(LOCK_FOLDER / f"{os.getpid()}.lock", "w")
-    fcntl.flock(_run_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # One at a time, so that nobody meets a lock that is made but not held yet.
+    with open(LOCK_FOLDER / "starting", "w") as starting:
+        fcntl.flock(starting, fcntl.LOCK_EX)
+        # Before this run has its own lock: what bears its process id is left from a dead run that had the same.
+        _remove_leftovers()
+        _run_lock = open(LOCK_FOLDER / f"{os.getpid()}.lock", "w")
+        fcntl.flock(_run_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     atexit.register(Path(_run_lock.name).unlink, missing_ok=True)
+
+
+def _remove_leftovers() -> None:
     for entry in sorted(NETNS_FOLDER.glob(f"{PREFIX}-*")):
-        pid = entry.name.split("-")[1]
-        if pid != str(os.getpid()) and not _run_is_alive(pid):
-            subprocess.run(["ip", "netns", "del", entry.name], capture_output=True)
+        if not _run_is_alive(entry.name.split("-")[1]):
+            _remove_namespace(entry.name)
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        source, folder = line.split(" ")[:2]
+        if source.startswith(f"{PREFIX}-") and not _run_is_alive(source.split("-")[1]):
+            subprocess.run(["umount", "--lazy", folder], capture_output=True)
+
+
+def _remove_namespace(name: str) -> None:
+    """Removes one of our namespaces. Its processes end first: a namespace lives on, nameless, as long as one is in it."""
+    assert name.startswith(f"{PREFIX}-"), name
+    inside_it = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split()
+    for pid in map(int, inside_it):
+        if pid != os.getpid():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def disk_name() -> str:
+    """What to call a disk that this run mounts, so that it is known whose it is."""
+    hold_run_lock()
+    return f"{PREFIX}-{os.getpid()}-disk"
+
+
+def dies_with_us() -> None:
+    """For `preexec_fn`: the child is killed when the test's process dies, however that dies."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _run_is_alive(pid: str) -> bool:
@@ -137,7 +172,7 @@ class Network:
 
     def __init__(self):
         global _networks
-        _hold_run_lock()
+        hold_run_lock()
         _networks += 1
         self.prefix = f"{PREFIX}-{os.getpid()}-{_networks}"
         self.switch = f"{self.prefix}-switch"
@@ -164,6 +199,6 @@ class Network:
         return host
 
     def close(self) -> None:
-        """Removes every namespace of this network; their links go with them."""
+        """Removes every namespace of this network, with what runs there; their links go with them."""
         for entry in NETNS_FOLDER.glob(f"{self.prefix}-*"):
-            subprocess.run(["ip", "netns", "del", entry.name], capture_output=True)
+            _remove_namespace(entry.name)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import aiohttp
 
-from net import Host
+from net import Host, dies_with_us
 from waiting import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -77,15 +77,17 @@ class Node:
 
     # --- life
 
-    def spawn(self) -> None:
-        """Starts the process and does not wait for it."""
+    def spawn(self, stdout: int | None = None) -> None:
+        """Starts the process and does not wait for it. `stdout` is a descriptor to write to instead of the file."""
         assert self.process is None or self.process.poll() is not None, f"{self.name} runs already"
         self.starts += 1
         environment = {"KITH_LOG": "debug", "RUST_BACKTRACE": "1", **surroundings(), **self.environment}
         with open(self.stdout_file, "ab") as out, open(self.stderr_file, "ab") as err:
             self.process = subprocess.Popen(
                 self.host.command(binary(), "serve", "--config", self.config_file, "--data", self.data),
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=out if stdout is None else stdout, stderr=err, env=environment,
+                start_new_session=True,
+                preexec_fn=dies_with_us,
             )
 
     async def start(self, deadline: float = READY_DEADLINE) -> float:
@@ -164,6 +166,7 @@ class Node:
         done = subprocess.run(
             self.host.command(binary(), *arguments, "--config", self.config_file, "--data", self.data),
             input=feed, capture_output=True, text=True, timeout=timeout, env={**surroundings(), **self.environment},
+            preexec_fn=dies_with_us,
         )
         assert not check or done.returncode == 0, f"kith {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -197,23 +200,24 @@ class Node:
 
     async def raw(self, data: bytes, deadline: float = 10, half_close: bool = False) -> bytes:
         """Writes bytes to the client listener and returns what comes back until the node closes (or the deadline)."""
+        loop = asyncio.get_running_loop()
         connection = self.host.socket()
         connection.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
-        reader, writer = await asyncio.open_connection(sock=connection)
+        await loop.sock_connect(connection, ("127.0.0.1", self.port))
         got = bytearray()
 
         async def read():
-            while chunk := await reader.read(65536):
+            while chunk := await loop.sock_recv(connection, 65536):
                 got.extend(chunk)
 
         async def write():
-            writer.write(data)
-            await writer.drain()
-            if half_close:
-                writer.write_eof()
+            # The node may answer and close before it has read everything; its answer counts all the same.
+            with contextlib.suppress(OSError):
+                await loop.sock_sendall(connection, data)
+                if half_close:
+                    connection.shutdown(socket.SHUT_WR)
 
         with contextlib.suppress(TimeoutError, asyncio.TimeoutError, OSError):
             await asyncio.wait_for(asyncio.gather(read(), write()), deadline)
-        writer.close()
+        connection.close()
         return bytes(got)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from net import dies_with_us
 from node import Node
 
 HERE = Path(__file__).resolve().parent
@@ -76,7 +77,7 @@ class Synapse(Node):
         with open(self.stdout_file, "ab") as out, open(self.stderr_file, "ab") as err:
             self.process = subprocess.Popen(
                 self.host.command(python, "-m", "synapse.app.homeserver", "-c", self.config_file),
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.folder, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.folder, start_new_session=True, preexec_fn=dies_with_us,
             )
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 
 from checks import same_room
@@ -94,3 +95,23 @@ async def all_in_order(reader, room_id: str, event_ids: list[str]) -> None:
     found = [message for message in history if message.event_id in wanted]
     assert [message.event_id for message in found] == event_ids
     assert all(message.type == "m.room.message" for message in found), "some could not be decrypted"
+
+
+async def test_what_was_written_while_a_device_slept_arrives_on_both_sides_when_it_wakes(lan):
+    """Sleep as a lid that is closed: the process stands still, with its connections, and nobody is told."""
+    alice, bob = await lan.pair()
+    room_id = await lan.room_of(alice, bob)
+    for sender, receiver in ((alice, bob), (bob, alice)):
+        await sender.send(room_id, f"{sender.username} before")
+        await receiver.wait_for_message(room_id, f"{sender.username} before")
+
+    bob.node.process.send_signal(signal.SIGSTOP)
+    sent = [await alice.send(room_id, f"message {number}") for number in range(20)]
+    # Not a wait for anything: the sleep itself, longer than requests and pings take their time for.
+    await asyncio.sleep(5)
+    bob.node.process.send_signal(signal.SIGCONT)
+    await bob.wait_for_message(room_id, "message 19", 30)
+    await all_in_order(bob, room_id, sent)
+    await bob.send(room_id, "good morning")
+    await alice.wait_for_message(room_id, "good morning", 30)
+    await same_room(room_id, alice, bob)

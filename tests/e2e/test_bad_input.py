@@ -7,12 +7,17 @@ import json
 import os
 import random
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 
+from node import binary
 from waiting import eventually
 
 SEED = 20240607
+# The user id of a user who owns nothing.
+NOBODY = 65534
 
 
 # --- starting
@@ -22,7 +27,7 @@ async def test_a_port_in_use_is_named_and_the_first_node_goes_on(lan):
     await first.start()
     second = lan.node_on(first.host, "second", port=first.port)
     second.spawn()
-    assert await second.exit_code() != 0
+    assert await second.exit_code() == 6
     assert "127.0.0.1:8008" in second.output() and "in use" in second.output().lower(), second.output()
     await first.ready()
 
@@ -34,7 +39,7 @@ async def test_a_second_process_on_the_same_folder_is_refused_and_the_first_goes
     second = lan.node_on(first.host, "second", port=8009)
     second.data = first.data
     second.spawn()
-    assert await second.exit_code() != 0
+    assert await second.exit_code() == 5
     assert str(first.data) in second.output(), second.output()
     room_id = await alice.create_room()
     await alice.send(room_id, "still here")
@@ -43,7 +48,7 @@ async def test_a_second_process_on_the_same_folder_is_refused_and_the_first_goes
 async def test_an_unknown_configuration_key_is_named_with_the_nearest_valid_one(lan):
     node = lan.node("alice", {"p2p": {"mdsn": "off"}})
     node.spawn()
-    assert await node.exit_code() != 0
+    assert await node.exit_code() == 3
     assert "mdsn" in node.output() and "mdns" in node.output(), node.output()
     assert not node.data.exists() or not list(node.data.iterdir()), "nothing is made before the configuration is understood"
 
@@ -53,9 +58,47 @@ async def test_a_configuration_that_cannot_be_read_is_refused_with_its_file_name
     node = lan.node("alice")
     node.config_file.write_text(text)
     node.spawn()
-    assert await node.exit_code() != 0
+    assert await node.exit_code() == 3
     assert "kith.toml" in node.output(), node.output()
     assert "panicked" not in node.output()
+
+
+def as_nobody(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs kith on a folder as a user who has nothing. The program is handed over open: its folder may be closed to them."""
+    with open(binary(), "rb") as program:
+        return subprocess.run(
+            [f"/proc/self/fd/{program.fileno()}", *arguments, "--data", folder], pass_fds=[program.fileno()],
+            user=NOBODY, group=NOBODY, extra_groups=[], env={"PATH": os.environ["PATH"]}, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=30,
+        )
+
+
+def test_a_configuration_that_may_not_be_read_is_never_taken_for_absent(open_folder):
+    """With `gateway_zone` in it, the node would be made under a wrong name, for ever."""
+    folder = open_folder / "data"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, NOBODY, NOBODY)
+    (folder / "kith.toml").write_text('gateway_zone = "mesh.example.org"')
+    (folder / "kith.toml").chmod(0o600)
+    done = as_nobody(folder, "serve")
+    assert done.returncode == 3, done.stderr
+    assert str(folder / "kith.toml") in done.stderr and "chown" in done.stderr, done.stderr
+    assert [path.name for path in folder.iterdir()] == ["kith.toml"]
+
+
+@pytest.mark.parametrize("name", ["server.key", "kith.lock", "kith.redb"])
+async def test_a_file_of_root_s_in_the_data_folder_is_named_with_what_to_do(lan, open_folder, name):
+    """As `sudo kith` leaves it on a folder that is somebody's."""
+    node = lan.node("alice")
+    node.data = open_folder / "data"
+    await node.start()
+    assert await node.stop() == 0
+    for path in [node.data, *node.data.rglob("*")]:
+        if path.name != name:
+            os.chown(path, NOBODY, NOBODY)
+    done = await asyncio.to_thread(as_nobody, node.data, "user", "list")
+    assert done.returncode == 4, done
+    assert str(node.data / name) in done.stderr and "must belong to the user who runs kith" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("names", [["thesis.docx", "holiday.jpg"], ["kith.redb"], ["server.key"]], ids=" ".join)
@@ -66,32 +109,47 @@ async def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_is(l
     for name, data in strange.items():
         (node.data / name).write_bytes(data)
     node.spawn()
-    assert await node.exit_code() != 0
+    assert await node.exit_code() == 4
     assert str(node.data) in node.output(), node.output()
     assert "panicked" not in node.output()
     for name, data in strange.items():
         assert (node.data / name).read_bytes() == data
 
 
-async def test_a_store_that_was_overwritten_is_refused_without_a_panic(lan):
+@pytest.mark.parametrize("damage", [
+    lambda data: random.Random(SEED).randbytes(len(data)),
+    # The header, as a disk leaves it that lost its first blocks.
+    lambda data: bytes(4096) + data[4096:],
+    # What the header points to: redb panics at that.
+    lambda data: data[:4096] + bytes(len(data) - 4096),
+    lambda data: data[: len(data) // 2],
+], ids=["all", "the header", "all but the header", "half is missing"])
+async def test_a_damaged_store_is_called_so_left_as_it_is_and_shows_no_panic(lan, damage):
     node = lan.node("alice")
+    node.environment = {"KITH_LOG": "info"}
     await node.start()
     await lan.user(node)
     assert await node.stop() == 0
-    largest = max((path for path in node.data.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
-    damaged = random.Random(SEED).randbytes(largest.stat().st_size)
-    largest.write_bytes(damaged)
+    store = node.data / "kith.redb"
+    damaged = damage(store.read_bytes())
+    store.write_bytes(damaged)
+    found = next(found for found in json.loads(node.run("doctor", "--json", check=False).stdout) if found["check"] == "store")
+    # Of a file that is cut short it cannot be told, without mending it, from one that a crash left.
+    assert "is damaged" in found["message"] or "cannot be looked into" in found["message"], found
+    node.stderr_file.write_text("")
     node.spawn()
-    assert await node.exit_code() != 0
-    assert str(node.data) in node.output() and "panicked" not in node.output(), node.output()
-    assert largest.read_bytes() == damaged
+    assert await node.exit_code() == 4
+    said = node.stderr_file.read_text()
+    assert f"{store} is damaged" in said and "put a copy of the data folder back" in said, said
+    assert "panicked" not in said and "unreachable" not in said, said
+    assert store.read_bytes() == damaged
 
 
 async def test_a_data_path_that_is_a_file_is_refused(lan):
     node = lan.node("alice")
     node.data.write_text("not a folder")
     node.spawn()
-    assert await node.exit_code() != 0
+    assert await node.exit_code() == 4
     assert str(node.data) in node.output() and "panicked" not in node.output(), node.output()
 
 
@@ -115,27 +173,29 @@ async def test_malformed_and_oversized_requests_to_the_client_listener_get_an_er
     alice = await lan.user(node)
     room_id = await alice.create_room()
     head = f"Host: localhost:8008\r\nAuthorization: Bearer {alice.nio.access_token}\r\n"
+    login = b"POST /_matrix/client/v3/login HTTP/1.1\r\nHost: localhost:8008\r\n"
     noise = random.Random(SEED)
     before = node.resident_bytes()
 
-    requests = [
-        noise.randbytes(100_000),
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + noise.randbytes(600),
-        b"GET\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\n\r\n",
-        b"GET /_matrix/client/versions HTTP/1.1\r\nHost: localhost:8008\r\nX: " + b"a" * 10_000_000 + b"\r\n\r\n",
-        b"GET /_matrix/client/versions HTTP/1.1\r\n" + b"X: y\r\n" * 100_000 + b"\r\n",
-        b"GET /_matrix/client/v3/../../../etc/passwd HTTP/1.1\r\nHost: localhost:8008\r\nConnection: close\r\n\r\n",
-        b"GET /_matrix/client/v3/rooms/%ff%fe/state HTTP/1.1\r\nConnection: close\r\n" + head.encode() + b"\r\n",
-        b"POST /_matrix/client/v3/login HTTP/1.1\r\nHost: localhost:8008\r\nContent-Length: -1\r\n\r\n{}",
-        b"POST /_matrix/client/v3/login HTTP/1.1\r\nHost: localhost:8008\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\n",
-        b"POST /_matrix/client/v3/login HTTP/1.1\r\nHost: localhost:8008\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    close = b"Connection: close\r\n"
+    cases = [
+        (400, noise.randbytes(100_000)),
+        (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + noise.randbytes(600)),
+        (400, b"GET\r\n\r\n"),
+        (400, b"GET / HTTP/9.9\r\n\r\n"),
+        (431, b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\n\r\n"),
+        (431, b"GET /_matrix/client/versions HTTP/1.1\r\nHost: localhost:8008\r\nX: " + b"a" * 10_000_000 + b"\r\n\r\n"),
+        (431, b"GET /_matrix/client/versions HTTP/1.1\r\n" + b"X: y\r\n" * 100_000 + b"\r\n"),
+        (404, b"GET /_matrix/client/v3/../../../etc/passwd HTTP/1.1\r\nHost: localhost:8008\r\n" + close + b"\r\n"),
+        (400, b"GET /_matrix/client/v3/rooms/%ff%fe/state HTTP/1.1\r\n" + close + head.encode() + b"\r\n"),
+        (400, login + b"Content-Length: -1\r\n\r\n{}"),
+        (400, login + b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\n"),
+        (400, login + close + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     ]
-    for request in requests:
-        answer = await node.raw(request, deadline=5, half_close=True)
-        status = int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.") else None
-        assert status is None or 400 <= status < 500, (request[:60], answer[:200])
+    for expected, request in cases:
+        # Of the chunk that is announced nothing comes; only its end is to be waited for.
+        answer = await node.raw(request, deadline=10, half_close=b"FFFF\r\n" in request)
+        assert answer.startswith(f"HTTP/1.1 {expected} ".encode()), (request[:60], answer[:200])
         await node.ready(5)
     assert node.resident_bytes() - before < 64_000_000
     assert "panicked" not in node.output()
@@ -346,6 +406,41 @@ async def test_on_a_full_disk_writes_are_refused_reads_go_on_and_space_mends_it(
     assert "panicked" not in node.output()
 
 
+async def test_on_a_full_disk_a_node_still_starts_shows_its_rooms_and_says_how_it_is(lan, small_disk):
+    """A device that was switched off and on again because "nothing works any more"."""
+    node = lan.node("alice")
+    node.data = small_disk / "data"
+    await node.start()
+    alice = await lan.user(node)
+    room_id = await alice.create_room()
+    kept = await alice.send(room_id, "before")
+    fill(small_disk / "filler", small_disk, 0)
+    await eventually(lambda: refusal(alice, room_id), 20, "sends are refused")
+
+    node.kill()
+    await node.start()
+    assert kept in {message.event_id for message in await alice.history(room_id)}
+    joined = (await alice.request("GET", "/_matrix/client/v3/sync"))["rooms"]["join"]
+    assert kept in {event["event_id"] for event in joined[room_id]["timeline"]["events"]}
+    assert json.loads(node.run("status", "--json").stdout)["accounts"] == 1
+    problems = [found for found in json.loads(node.run("doctor", "--json", check=False).stdout) if found["level"] == "problem"]
+    assert [found["check"] for found in problems] == ["disk"], problems
+
+
+async def test_a_node_without_an_account_says_how_it_is_on_a_full_disk(lan, small_disk):
+    """The setup link cannot be noted then; that must not hide everything else."""
+    node = lan.node("alice", {"registration": {"mode": "setup"}})
+    node.data = small_disk / "data"
+    await node.start()
+    assert await node.stop() == 0
+    fill(small_disk / "filler", small_disk, 0)
+    await node.start()
+    status = json.loads(node.run("status", "--json").stdout)
+    assert "setup_link" not in status and status["store"]["free_bytes"] < 64 * 1024 * 1024
+    problems = [found for found in json.loads(node.run("doctor", "--json", check=False).stdout) if found["level"] == "problem"]
+    assert [found["check"] for found in problems] == ["disk"], problems
+
+
 async def refusal(client, room_id: str):
     from client import MatrixError
     try:
@@ -368,14 +463,45 @@ def fill(filler, disk, left_free: int) -> None:
 
 # --- the clock
 
-@pytest.mark.parametrize("shift", ["@1970-01-02 00:00:00", "+3650d"], ids=["1970", "ten years ahead"])
-async def test_two_devices_chat_when_the_clock_of_one_is_far_off(lan, libfaketime, shift):
+@pytest.mark.parametrize("shift, told, mended", [
+    ("@1970-01-02 00:00:00", "which is years behind", None),
+    ("+3650d", "which is probably years ahead", "If the clock is right now, it was wrong before: nothing to do"),
+], ids=["1970", "ten years ahead"])
+async def test_two_devices_chat_when_the_clock_of_one_is_far_off_and_its_owner_is_told(lan, libfaketime, shift, told, mended):
     here, there = lan.node("alice"), lan.node("bob")
     here.environment = {"LD_PRELOAD": libfaketime, "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     await asyncio.gather(here.start(), there.start())
+    assert told in here.output() and "Set the device's clock" in here.output(), here.output()
+    found = clock_of(here)
+    assert found["level"] == "problem" and told in found["message"], found
     alice, bob = await asyncio.gather(lan.user(here), lan.user(there))
     room_id = await lan.room_of(alice, bob)
     await alice.send(room_id, "what year is it?")
     await bob.wait_for_message(room_id, "what year is it?")
     await bob.send(room_id, "not yours")
     await alice.wait_for_message(room_id, "not yours")
+
+    # The clock is set right while the node is off.
+    assert await here.stop() == 0
+    here.environment = {}
+    assert_clock(clock_of(here), mended)
+    here.stderr_file.write_text("")
+    await here.start()
+    assert_clock(clock_of(here), mended)
+    if mended:
+        assert mended in here.stderr_file.read_text(), "the first lines tell it too"
+    await alice.send(room_id, "and now?")
+    await bob.wait_for_message(room_id, "and now?")
+
+
+def clock_of(node) -> dict:
+    """What `kith doctor` finds about the clock."""
+    return next(found for found in json.loads(node.run("doctor", "--json", check=False).stdout) if found["check"] == "clock")
+
+
+def assert_clock(found: dict, remedy: str | None) -> None:
+    """That doctor calls the clock right, or says this of it."""
+    if remedy is None:
+        assert found["level"] == "ok", found
+    else:
+        assert found["level"] == "note" and found["remedy"].startswith(remedy) and "until 20" in found["remedy"], found

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import pty
 import re
+from signal import SIGINT, SIGTERM
+
+import pytest
 
 from client import PASSWORD, Client
 from waiting import eventually
@@ -99,7 +105,140 @@ async def test_peers_and_status_tell_the_owner_who_is_near_and_that_nothing_wait
     )
     status = json.loads(alice.node.run("status", "--json").stdout)
     assert alice.server_name in json.dumps(status)
-    done = await asyncio.to_thread(alice.node.run, "doctor", "--json", check=False)
-    json.loads(done.stdout)
     for command in ("peers", "status", "identity", "doctor"):
         assert alice.node.run(command, check=False).stdout.strip()
+
+
+async def test_doctor_finds_nothing_wrong_with_two_healthy_neighbours_who_share_no_room_or_one(lan):
+    """Neighbours are dialled when there is something to say to them: two new ones are near, and not connected."""
+    here, there = unconfigured(lan, "alice"), unconfigured(lan, "bob")
+    await asyncio.gather(here.start(), there.start())
+    peer_id = there.identity()["peer_id"]
+    await eventually(lambda: peer_id in here.run("peers", "--json").stdout, 10, "the neighbour is seen")
+    done = await asyncio.to_thread(here.run, "doctor", check=False)
+    assert done.returncode == 0, done.stdout
+    here.configure({})
+    assert await here.stop() == 0
+    await here.start()
+    there.run("user", "add", "bob", "--password-stdin", feed=PASSWORD + "\n")
+    alice, bob = await lan.user(here), await Client.login(there, "bob")
+    lan.clients.append(bob)
+    room_id = await lan.room_of(alice, bob)
+    await alice.send(room_id, "hello")
+    await bob.wait_for_message(room_id, "hello")
+    for node in (here, there):
+        done = await asyncio.to_thread(node.run, "doctor", check=False)
+        assert done.returncode == 0, done.stdout
+
+
+async def test_doctor_changes_nothing_of_what_it_looks_at(lan):
+    """Run as root on the folder of a stopped service, it must leave nothing that the service's user cannot use."""
+    node = unconfigured(lan, "alice")
+    await node.start()
+    assert await node.stop() == 0
+    (node.data / "kith.lock").unlink()
+    node.data.chmod(0o755)
+
+    def picture():
+        return {path.name: (path.stat().st_mode, path.stat().st_mtime_ns) for path in [node.data, *node.data.iterdir()]}
+
+    before = picture()
+    done = node.run("doctor", check=False)
+    assert done.returncode == 8 and "chmod 700" in done.stdout, done.stdout
+    assert picture() == before
+    node.data.chmod(0o700)
+    assert node.run("doctor", check=False).returncode == 0
+
+
+async def test_doctor_gives_no_advice_to_change_a_folder_that_is_not_a_node_s(lan):
+    node = unconfigured(lan, "alice")
+    node.data.mkdir(mode=0o755)
+    (node.data / "thesis.docx").write_text("years of work")
+    done = node.run("doctor", check=False)
+    assert done.returncode == 8 and "thesis.docx" in done.stdout and "--data" in done.stdout, done.stdout
+    assert "chmod" not in done.stdout
+    assert [path.name for path in node.data.iterdir()] == ["thesis.docx"]
+
+
+async def test_at_a_terminal_a_neighbour_is_told_when_it_comes_and_when_it_goes(lan):
+    here, there = unconfigured(lan, "alice"), unconfigured(lan, "bob")
+    terminal, other_end = pty.openpty()
+    os.set_blocking(terminal, False)
+    shown = bytearray()
+
+    def shows(words: str) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            shown.extend(os.read(terminal, 65536))
+        return words in shown.decode()
+
+    try:
+        here.spawn(stdout=other_end)
+        await here.ready()
+        assert await eventually(lambda: shows("Looking for other nodes"), 10, "it says what it does")
+        await there.start()
+        name = there.identity()["server_name"]
+        await eventually(lambda: shows(f"  {name} is near\r\n"), 10, "the neighbour is told")
+        assert await there.stop() == 0
+        await eventually(lambda: shows(f"  {name} is gone\r\n"), 10, "and that it went")
+    finally:
+        os.close(terminal)
+        os.close(other_end)
+
+
+async def test_what_to_know_about_the_key_is_shown_until_there_is_an_account(lan):
+    """The first start may end at a port in use, after it has made the key."""
+    node = unconfigured(lan, "alice")
+    taken = node.host.socket()
+    taken.bind(("127.0.0.1", node.port))
+    taken.listen()
+    node.spawn()
+    assert await node.exit_code() == 6
+    taken.close()
+    assert (node.data / "server.key").exists()
+    for hint in (True, False):
+        node.stdout_file.write_text("")
+        await node.start()
+        await eventually(lambda: "Looking for other nodes" in node.output(), 10, "all is said")
+        assert (f"Keep a copy of {node.data / 'server.key'}" in node.output()) == hint
+        if hint:
+            node.run("user", "add", "alice", "--password-stdin", feed=PASSWORD + "\n")
+        assert await node.stop() == 0
+
+
+async def test_commands_end_with_the_exit_codes_that_are_documented(lan):
+    """3, 5 and 6 of a node that does not start are in test_bad_input.py, 8 of the doctor above."""
+    node = unconfigured(lan, "alice")
+    for arguments, code, words in [
+        (["no-such-command"], 2, "no-such-command"),
+        (["status", "--log", "verbos"], 2, "verbos"),
+        (["identity"], 4, "there is no node in"),
+        (["user", "list"], 4, "there is no node in"),
+        (["status"], 7, "no node is running on"),
+        (["peers"], 7, "no node is running on"),
+        (["config"], 0, ""),
+    ]:
+        done = node.run(*arguments, check=False)
+        assert done.returncode == code and words in done.stderr, (arguments, done)
+    assert not node.data.exists(), "none of these makes anything"
+
+    await node.start()
+    done = node.run("user", "passwd", "nobody", "--password-stdin", feed=PASSWORD + "\n", check=False)
+    assert done.returncode == 1 and "no such user" in done.stderr, done
+    assert await node.stop() == 0
+
+
+@pytest.mark.parametrize("first, second, code", [(SIGTERM, SIGINT, 130), (SIGINT, SIGTERM, 143)], ids=["130", "143"])
+async def test_a_second_signal_ends_at_once_a_node_that_is_still_stopping(lan, first, second, code):
+    node = lan.node("alice")
+    await node.start()
+    async with node.http() as http:
+        # A node does not stop in the middle of hashing passwords, which takes a while.
+        wanted = [{"username": f"user{n}", "password": PASSWORD, "auth": {"type": "m.login.dummy"}} for n in range(40)]
+        under_way = [asyncio.create_task(http.post("/_matrix/client/v3/register", json=each)) for each in wanted]
+        await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+        node.process.send_signal(first)
+        await eventually(lambda: "Stopping." in node.output(), 10, "it says that it stops", every=0.001)
+        node.process.send_signal(second)
+        assert await node.exit_code(5) == code
+        await asyncio.gather(*under_way, return_exceptions=True)
+    await node.start()

@@ -57,7 +57,7 @@ async def nothing_lost_nothing_twice(talkers: list[Talker], deadline: float = 60
             if talker.acknowledged:
                 await reader.wait_for_message(talker.room_id, list(talker.acknowledged.values())[-1], deadline)
     room_id = talkers[0].room_id
-    await same_room(room_id, *readers)
+    await same_room(room_id, *readers, deadline=deadline)
     for reader in readers:
         history = await reader.history(room_id)
         times = Counter(message.event_id for message in history)

@@ -350,6 +350,7 @@ impl Network for MemoryNetwork {
             addresses: vec![format!("/memory/{key}")],
             last_seen: Some(Duration::ZERO),
             rtt: None,
+            last_error: None,
         };
         state.neighbours(self.key).into_iter().map(info).collect()
     }

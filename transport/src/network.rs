@@ -216,6 +216,8 @@ pub struct PeerInfo {
     pub last_seen: Option<Duration>,
     /// The last measured round trip.
     pub rtt: Option<Duration>,
+    /// Why the last attempt to connect failed. `None`: there was none since it was last connected, or there is a connection.
+    pub last_error: Option<String>,
 }
 
 impl PeerInfo {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -18,10 +19,17 @@ use super::{Admin, AdminError, Deactivation, NewPassword, NewUser, Peer, Status,
 /// The largest answer, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
 
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// So many times longer for a change: hashing a password, or leaving many rooms, takes its time on a small device.
+const CHANGES_TAKE: u32 = 6;
+
 /// A running node, over its socket.
 #[derive(Debug, Clone)]
 pub struct AdminClient {
     data_dir: PathBuf,
+    patience: Duration,
 }
 
 /// Why there is no connection to a node.
@@ -44,8 +52,14 @@ impl AdminClient {
     /// # Errors
     /// [`ConnectError`].
     pub async fn connect(data_dir: &Path) -> Result<Self, ConnectError> {
-        let client = Self { data_dir: data_dir.to_owned() };
+        let client = Self { data_dir: data_dir.to_owned(), patience: PATIENCE };
         client.open().await.map(|_| client)
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     async fn open(&self) -> Result<UnixStream, ConnectError> {
@@ -63,6 +77,26 @@ impl AdminClient {
     }
 
     async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, AdminError> {
+        let patience = if method == Method::GET { self.patience } else { self.patience * CHANGES_TAKE };
+        match tokio::time::timeout(patience, self.exchange(method, path, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(AdminError::new(
+                "M_UNKNOWN",
+                format!(
+                    "the node did not answer within {} s: its disk or processor may be overloaded, or it hangs. Its log \
+                     may say more; if it stays so, restart it",
+                    patience.as_secs()
+                ),
+            )),
+        }
+    }
+
+    async fn exchange<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,

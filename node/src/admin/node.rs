@@ -114,6 +114,11 @@ impl NodeAdmin {
                 Ok::<_, MatrixError>((active as u64, rooms as u64))
             })
             .map_err(AdminError::from)?;
+        // On a full disk no new link can be noted. That must not hide how full the disk is, and what the rest is like.
+        let setup_link = match self.setup_link().await {
+            Err(error) if error.errcode == "M_RESOURCE_LIMIT_EXCEEDED" => None,
+            link => link?,
+        };
         let stats = node.store.stats();
         let peers = self.known_peers();
         let count = |which: &dyn Fn(&PeerInfo) -> bool| peers.iter().filter(|peer| which(peer)).count() as u64;
@@ -128,7 +133,7 @@ impl NodeAdmin {
             public_base_url: node.config.public_base_url_at(&self.addresses),
             client_listeners: self.addresses.iter().map(ToString::to_string).collect(),
             federation_listeners: Vec::new(),
-            setup_link: self.setup_link().await?,
+            setup_link,
             accounts,
             rooms,
             addresses: node.transport.network().map(|network| network.own_addresses()).unwrap_or_default(),
@@ -171,6 +176,7 @@ fn peer(info: PeerInfo) -> Peer {
         rtt_ms: info.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
         last_seen_s: info.last_seen.map(|seen| seen.as_secs_f64()),
         addresses: info.addresses,
+        last_error: info.last_error,
     }
 }
 

@@ -74,6 +74,18 @@ async fn commands_reach_a_running_node_and_get_its_answers_and_errors() {
 }
 
 #[tokio::test]
+async fn a_node_that_hangs_is_told_and_not_waited_for_without_end() {
+    let folder = tempfile::tempdir().unwrap();
+    // The system takes connections for it; nobody reads what comes.
+    let _stuck = tokio::net::UnixListener::bind(folder.path().join(SOCKET)).unwrap();
+    let client = AdminClient::connect(folder.path()).await.unwrap().with_patience(std::time::Duration::from_millis(5));
+    let error = client.status().await.unwrap_err().to_string();
+    assert!(error.contains("did not answer within") && error.contains("restart it"), "{error}");
+    let user = NewUser { name: "alice".into(), password: "x".into(), admin: false };
+    assert!(client.add_user(user).await.is_err());
+}
+
+#[tokio::test]
 async fn the_socket_is_for_the_owner_alone_and_goes_with_the_node() {
     let folder = tempfile::tempdir().unwrap();
     let (spawner, _) = start(folder.path());

@@ -109,6 +109,9 @@ pub struct Peer {
     pub last_seen_s: Option<f64>,
     /// Its known multiaddrs.
     pub addresses: Vec<String>,
+    /// Why the last attempt to connect failed, if one did since it was last connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 /// An account.

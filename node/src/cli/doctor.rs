@@ -3,6 +3,7 @@
 mod checks;
 mod network;
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -13,8 +14,9 @@ use super::text;
 use crate::admin::{Admin as _, AdminClient, ConnectError, Peer, Status};
 use crate::config::{Config, ConfigError};
 
-/// How long the running node is waited for. A node that takes longer is in trouble itself.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the running node is waited for. A node that takes longer is in trouble itself. Less than the socket's client
+/// waits, so that it is a finding and not an error.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -57,9 +59,18 @@ struct Running {
     peers: Vec<Peer>,
 }
 
-pub(super) async fn run(config: Result<Config, ConfigError>, options: &Output) -> Result<(), Failure> {
+/// Whether a node runs on the folder.
+enum Life {
+    Running(Box<Running>),
+    /// Something holds the socket, but it did not say how it is. Its ports and its database are in use.
+    Silent,
+    Stopped,
+}
+
+/// Nothing of what is looked at is changed. `file` is the configuration file that was read if it is there.
+pub(super) async fn run(config: Result<Config, ConfigError>, file: &Path, options: &Output) -> Result<(), Failure> {
     let findings = match config {
-        Ok(config) => examine(&config).await,
+        Ok(config) => examine(&config, file).await,
         Err(error) => {
             vec![Finding::problem(
                 "configuration",
@@ -76,7 +87,7 @@ pub(super) async fn run(config: Result<Config, ConfigError>, options: &Output) -
     if findings.iter().any(|finding| finding.level == Level::Problem) { Err(Failure::problems()) } else { Ok(()) }
 }
 
-async fn examine(config: &Config) -> Vec<Finding> {
+async fn examine(config: &Config, file: &Path) -> Vec<Finding> {
     let idle = config.without_effect();
     let mut findings = vec![if idle.is_empty() {
         Finding::ok("configuration", "is valid")
@@ -84,21 +95,29 @@ async fn examine(config: &Config) -> Vec<Finding> {
         let message = format!("is valid, but without effect in this version: {}", idle.join(", "));
         Finding::note("configuration", message, "Nothing; federation over HTTPS comes with a later version.")
     }];
+    findings.extend(checks::secrets_in_file(config, file));
+    if let Some(finding) = checks::foreign(config) {
+        // Nothing there is a node's: what else could be said of the folder would be advice to change somebody's things.
+        findings.push(finding);
+        findings.extend(network::ports(config));
+        findings.push(network::interfaces(config));
+        return findings;
+    }
     findings.extend(checks::folder(config));
-    findings.extend(checks::secrets_in_file(config));
     findings.push(checks::key(config));
     findings.push(checks::disk(config));
-    findings.push(checks::clock(config));
-    let (running, finding) = running(config).await;
-    findings.extend(finding);
-    match &running {
-        Some(running) => {
+    let (life, finding) = life(config).await;
+    findings.push(checks::clock(config, &life));
+    findings.push(finding);
+    match &life {
+        Life::Running(running) => {
             findings.extend(network::answers(running).await);
             findings.push(network::peers(config, running));
             findings.push(checks::store_figures(running));
             findings.push(checks::queues(running));
         }
-        None => {
+        Life::Silent => {}
+        Life::Stopped => {
             findings.extend(network::ports(config));
             findings.extend(checks::store(config));
         }
@@ -108,31 +127,35 @@ async fn examine(config: &Config) -> Vec<Finding> {
 }
 
 /// Asks the running node, if there is one.
-async fn running(config: &Config) -> (Option<Running>, Option<Finding>) {
+async fn life(config: &Config) -> (Life, Finding) {
     let ask = async {
         let client = AdminClient::connect(&config.data_dir).await.map_err(|error| match error {
-            ConnectError::NotRunning(_) => Finding::note("node", "is not running", "Start it with `kith`."),
-            ConnectError::Forbidden(_) => Finding::problem("node", error.to_string(), "Use the account it runs under."),
-            ConnectError::Io(..) => Finding::problem("node", error.to_string(), "Restart the node."),
+            ConnectError::NotRunning(_) => {
+                (Life::Stopped, Finding::note("node", "is not running", "Start it with `kith`."))
+            }
+            ConnectError::Forbidden(_) => {
+                (Life::Silent, Finding::problem("node", error.to_string(), "Use the account it runs under."))
+            }
+            ConnectError::Io(..) => (Life::Silent, Finding::problem("node", error.to_string(), "Restart the node.")),
         })?;
         let answer = async { Ok::<_, crate::admin::AdminError>((client.status().await?, client.peers().await?)) };
         let (status, peers) = answer.await.map_err(|error| {
-            Finding::problem("node", format!("runs, but answers: {error}"), "Its log says why; then restart it.")
+            let finding =
+                Finding::problem("node", format!("runs, but answers: {error}"), "Its log says why; then restart it.");
+            (Life::Silent, finding)
         })?;
         Ok(Running { status, peers })
     };
     match tokio::time::timeout(PATIENCE, ask).await {
         Ok(Ok(running)) => {
             let message = format!("is running (process {})", running.status.pid);
-            (Some(running), Some(Finding::ok("node", message)))
+            (Life::Running(Box::new(running)), Finding::ok("node", message))
         }
-        Ok(Err(finding)) => (None, Some(finding)),
+        Ok(Err(found)) => found,
         Err(_) => {
             let message = format!("does not answer within {} s", PATIENCE.as_secs());
-            (
-                None,
-                Some(Finding::problem("node", message, "Its disk or processor may be overloaded; its log says more.")),
-            )
+            let remedy = "Its disk or processor may be overloaded; its log says more.";
+            (Life::Silent, Finding::problem("node", message, remedy))
         }
     }
 }

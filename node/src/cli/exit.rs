@@ -13,6 +13,8 @@ use super::port;
 
 /// Anything that has no code of its own.
 const GENERAL: u8 = 1;
+/// As clap ends on them.
+const ARGUMENTS: u8 = 2;
 const CONFIGURATION: u8 = 3;
 const DATA: u8 = 4;
 const IN_USE: u8 = 5;
@@ -31,6 +33,11 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn general(message: impl Into<String>) -> Self {
         Self { code: GENERAL, message: message.into() }
+    }
+
+    /// An option, or what stands for it in the environment, is none.
+    pub(super) fn arguments(message: impl Into<String>) -> Self {
+        Self { code: ARGUMENTS, message: message.into() }
     }
 
     /// The doctor found something, and told it.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::exit::Failure;
+use super::panics;
 use crate::admin::{Admin, AdminClient, ConnectError, NodeAdmin};
 use crate::config::Config;
 use crate::identity::Identity;
@@ -33,7 +34,9 @@ impl NodeAccess {
         let mut platform = Platform::system().map_err(|error| Failure::general(error.to_string()))?;
         platform.network = NetworkChoice::None;
         platform.listeners = false;
+        let opening = panics::opening();
         let handle = Node::start(config, platform).await?;
+        drop(opening);
         let admin = NodeAdmin::new(&handle);
         Ok(Self { admin: Arc::new(admin), handle: Some(handle) })
     }

@@ -1,34 +1,23 @@
 //! `kith serve`: runs a node until it is told to stop, and tells its owner what is happening.
 
-use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt as _;
-use kith_transport::{NetworkEvent, ServerKey};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 use super::args::Serve;
 use super::browser::{self, Opened};
 use super::exit::Failure;
-use super::peers::shown_name;
-use super::text::{bold, duration, line};
+use super::text::{bold, line};
+use super::{neighbours, panics};
+use crate::accounts::users;
 use crate::admin::{self, NodeAdmin};
 use crate::config::Config;
 use crate::identity;
-use crate::platform::{Clock as _, Platform, SystemClock};
+use crate::platform::{Platform, SystemClock};
 use crate::{Handle, Node};
-
-/// Peers whose coming is told; after that many, quietly.
-const MAX_TOLD: usize = 200;
-
-/// Unix time in milliseconds before which no clock can be right: 2026-01-01.
-pub(super) const EARLIEST_MS: u64 = 1_767_225_600_000;
-
-/// A clock this far behind what the node has seen is told.
-pub(super) const CLOCK_BEHIND: Duration = Duration::from_secs(120);
 
 pub(super) async fn run(config: Config, options: &Serve) -> Result<(), Failure> {
     // Before anything takes time, so that no signal is lost.
@@ -38,6 +27,7 @@ pub(super) async fn run(config: Config, options: &Serve) -> Result<(), Failure> 
     platform.clock = Arc::clone(&clock) as _;
     let spawner = Arc::clone(&platform.spawner);
 
+    let opening = panics::opening();
     let handle = tokio::select! {
         biased;
         started = Node::start(config, platform) => started?,
@@ -48,6 +38,7 @@ pub(super) async fn run(config: Config, options: &Serve) -> Result<(), Failure> 
             return Ok(());
         }
     };
+    drop(opening);
     let node = handle.node();
     let (failed, mut failure) = mpsc::channel(1);
     node.store.on_failure(Box::new(move |error| _ = failed.try_send(error.to_string())));
@@ -66,7 +57,7 @@ pub(super) async fn run(config: Config, options: &Serve) -> Result<(), Failure> 
         && let Some(network) = node.transport.network()
     {
         let (network, events) = (Arc::clone(network), network.events());
-        spawner.spawn("tell of peers", tell_peers(network, events).boxed());
+        spawner.spawn("tell of peers", neighbours::tell(network, events).boxed());
     }
     notify_service_manager();
 
@@ -93,8 +84,11 @@ async fn welcome(handle: &Handle, owner: &NodeAdmin, options: &Serve) -> Option<
     line(format!("  server name   {}", bold(node.identity.server_name().as_str())));
     line(format!("  data          {}", node.config.data_dir.display()));
     line(format!("  for clients   {base_url}"));
-    if node.identity.created {
-        line(format!("\nThis is the first start. {}", identity::backup_hint(&node.config.data_dir)));
+    // Not only at the first start, which may have ended at a port in use before anybody read this.
+    let unused = node.store.read(|read| users::any(read)).is_ok_and(|any| !any);
+    if node.identity.created || unused {
+        let begin = if node.identity.created { "This is the first start." } else { "There is no account yet." };
+        line(format!("\n{begin} {}", identity::backup_hint(&node.config.data_dir)));
         line("The server name stands in every account and room, and cannot be changed later.");
     }
     if node.identity.began_anew {
@@ -122,49 +116,9 @@ async fn welcome(handle: &Handle, owner: &NodeAdmin, options: &Serve) -> Option<
 
 /// Warns of a clock that cannot be right.
 fn tell_clock(clock: &SystemClock) {
-    let behind = clock.ahead_of_wall();
-    if behind > CLOCK_BEHIND {
-        tracing::warn!(
-            "this device's clock is {} behind what this node has seen already: set it. Until then the node goes on from there",
-            duration(behind)
-        );
-    } else if clock.now_ms() < EARLIEST_MS {
-        tracing::warn!("this device's clock is years behind: set it, or messages will carry wrong dates");
-    }
-}
-
-/// Tells of peers as they come and go.
-async fn tell_peers(network: Arc<dyn kith_transport::Network>, mut events: broadcast::Receiver<NetworkEvent>) {
-    let mut present = BTreeSet::new();
-    let mut told = 0;
-    for peer in network.peers().iter().filter(|peer| peer.connected) {
-        present.insert(peer.key);
-        line(format!("  + {}", name_of(network.as_ref(), peer.key)));
-    }
-    while told < MAX_TOLD {
-        match events.recv().await {
-            Ok(NetworkEvent::Connected { peer, direct }) if present.insert(peer) => {
-                told += 1;
-                let how = if direct { "" } else { " (by relay)" };
-                line(format!("  + {}{how}", name_of(network.as_ref(), peer)));
-            }
-            Ok(NetworkEvent::Disconnected { peer }) if present.remove(&peer) => {
-                line(format!("  - {}", name_of(network.as_ref(), peer)));
-            }
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
-    }
-    line("  (further peers are not told here: see `kith peers`)");
-}
-
-fn name_of(network: &dyn kith_transport::Network, key: ServerKey) -> String {
-    match network.peers().into_iter().find(|peer| peer.key == key) {
-        Some(peer) => {
-            let proven = peer.proven_name().map_or_else(|| key.to_string(), str::to_owned);
-            shown_name(&proven, peer.claimed_name())
-        }
-        None => key.to_string(),
+    let wall = super::clock::wall();
+    if let Some(wrong) = super::clock::judge(wall, wall + clock.ahead_of_wall()) {
+        tracing::warn!("this device's clock {}. {}", wrong.what, wrong.remedy);
     }
 }
 

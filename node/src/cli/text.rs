@@ -65,6 +65,21 @@ pub(super) fn duration(duration: Duration) -> String {
     }
 }
 
+/// The day (UTC) of a Unix time.
+pub(super) fn date(unix: Duration) -> String {
+    // Days to a civil date, by the method of Howard Hinnant's `civil_from_days`.
+    let days = i64::try_from(unix.as_secs() / 86_400).unwrap_or(0) + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 /// "900 B", "1.2 MiB".
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -105,5 +120,19 @@ mod tests {
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(5 << 20), "5.0 MiB");
         assert_eq!(duration(Duration::from_secs(7_200)), "2 h");
+    }
+
+    #[test]
+    fn dates_are_right_around_leap_days_and_ends_of_years() {
+        for (seconds, day) in [
+            (0, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (1_735_689_599, "2024-12-31"),
+            (1_735_689_600, "2025-01-01"),
+            (4_107_542_400, "2100-03-01"),
+        ] {
+            assert_eq!(date(Duration::from_secs(seconds)), day);
+        }
     }
 }

@@ -54,7 +54,7 @@ impl fmt::Display for Place {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration file {path}: {source}", path = .path.display())]
+    #[error("cannot read the configuration file {path}: {source}. {}", remedy(.source), path = .path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -70,7 +70,7 @@ pub enum ConfigError {
         message: String,
     },
     /// There is no such key.
-    #[error("{place}: unknown key `{key}`{}", nearest.as_ref().map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?")))]
+    #[error("{place}: unknown key `{key}`; {}", hint(.nearest.as_deref()))]
     Unknown {
         /// The key as written.
         key: String,
@@ -125,13 +125,7 @@ impl Config {
         flags: &Flags,
     ) -> Result<Self, ConfigError> {
         let environment: BTreeMap<OsString, OsString> = environment.into_iter().collect();
-        let variable = |name: &str| environment.get(OsStr::new(name)).filter(|value| !value.is_empty()).cloned();
-        let flag_folder = flags.data_dir.clone().map(absolute);
-        let start_folder = flag_folder
-            .clone()
-            .or_else(|| variable("KITH_DATA_DIR").map(PathBuf::from))
-            .unwrap_or_else(|| default_data_dir(&variable));
-
+        let start_folder = start_folder(&environment, flags);
         let mut merged = Merged::default();
         match file {
             Some(path) => merged.file(path, read(path)?)?,
@@ -139,7 +133,7 @@ impl Config {
                 let path = start_folder.join(FILE_NAME);
                 match read(&path) {
                     Ok(text) => merged.file(&path, text)?,
-                    Err(ConfigError::Read { source, .. }) if is_absent(&source) => {}
+                    Err(ConfigError::Read { source, .. }) if is_absent(&path, &source) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -147,11 +141,21 @@ impl Config {
         merged.environment(&environment)?;
 
         let mut config = merged.config(start_folder)?;
-        if let Some(folder) = flag_folder {
-            config.data_dir = folder;
+        if let Some(folder) = &flags.data_dir {
+            config.data_dir = absolute(folder.clone());
         }
         config.check(&merged.places)?;
         Ok(config)
+    }
+
+    /// The file that [`load`](Self::load) reads: `file` if given, else the one in the data folder, which may not exist.
+    pub fn file(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        flags: &Flags,
+    ) -> PathBuf {
+        let environment: BTreeMap<OsString, OsString> = environment.into_iter().collect();
+        file.map_or_else(|| start_folder(&environment, flags).join(FILE_NAME), Path::to_owned)
     }
 
     /// Checks what types cannot say. [`load`](Self::load) does it; programs that build a `Config` do it themselves.
@@ -171,10 +175,40 @@ impl Config {
     }
 }
 
-/// No file, or no folder to have it in. A folder that may not be entered is told later, by what opens it.
-fn is_absent(error: &std::io::Error) -> bool {
+/// The data folder as far as it is known before the file is read.
+fn start_folder(environment: &BTreeMap<OsString, OsString>, flags: &Flags) -> PathBuf {
+    let variable = |name: &str| environment.get(OsStr::new(name)).filter(|value| !value.is_empty()).cloned();
+    let given = flags.data_dir.clone().map(absolute).or_else(|| variable("KITH_DATA_DIR").map(PathBuf::from));
+    given.unwrap_or_else(|| default_data_dir(&variable))
+}
+
+/// No file, or no folder to have it in. A folder that may not be entered is told later, by what opens it. But a file that
+/// is there and may not be read counts: a name made without the zone that stands in it could never be changed again.
+fn is_absent(path: &Path, error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
-    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
+    match error.kind() {
+        NotFound | NotADirectory => true,
+        // Looking at a file needs its folder to be open, and not the file.
+        PermissionDenied => std::fs::symlink_metadata(path).is_err(),
+        _ => false,
+    }
+}
+
+/// What to do about a key that does not exist.
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map_or_else(|| "`kith config` prints all keys".to_owned(), |nearest| format!("did you mean `{nearest}`?"))
+}
+
+/// What to do about a file that cannot be read.
+fn remedy(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{InvalidData, IsADirectory, NotFound, PermissionDenied};
+    match error.kind() {
+        NotFound => "Check the path given with --config (KITH_CONFIG)",
+        PermissionDenied => "Give it to the user who runs kith (chown), readable for that user (chmod 600)",
+        IsADirectory => "It is a folder: name the file in it",
+        InvalidData => "Save it as text in UTF-8",
+        _ => "Mend that, or name another file with --config",
+    }
 }
 
 fn absolute(path: PathBuf) -> PathBuf {
@@ -221,6 +255,15 @@ impl Merged {
                         found: other.type_str().to_owned(),
                     });
                 }
+                (None, DeValue::Table(_)) => {
+                    // It was meant as a section: a key would be no better a guess.
+                    let sections = SECTIONS.iter().map(|(section, _)| (*section).to_owned());
+                    return Err(ConfigError::Unknown {
+                        key: name.get_ref().to_string(),
+                        place: place(name.span().start),
+                        nearest: nearest_of(name.get_ref(), sections.filter(|section| !section.is_empty())),
+                    });
+                }
                 (None, _) => self.file_key("", name, value, &folder, &place)?,
             }
         }
@@ -256,9 +299,7 @@ impl Merged {
             }
             let place = Place::Variable(name.to_owned());
             let Some(key) = all().find(|key| key.variable() == name) else {
-                let nearest =
-                    nearest_of(name, all().map(Key::variable).chain(OTHER_VARIABLES.iter().map(|n| (*n).to_owned())));
-                return Err(ConfigError::Unknown { key: name.to_owned(), place, nearest });
+                return Err(ConfigError::Unknown { key: name.to_owned(), place, nearest: nearest_variable(name) });
             };
             let Some(text) = value.to_str() else {
                 return Err(wrong(key, place, "text that is not UTF-8".to_owned()));
@@ -411,8 +452,24 @@ fn nearest(written: &str) -> Option<String> {
     if let Some(elsewhere) = all().find(|key| key.name == last) {
         return Some(elsewhere.full_name());
     }
-    let sections = SECTIONS.iter().map(|(section, _)| (*section).to_owned()).filter(|_| !written.contains('.'));
-    nearest_of(written, all().map(Key::full_name).chain(sections))
+    nearest_of(written, all().map(Key::full_name))
+}
+
+/// The variable that is most like the written one. What all of them begin with makes nothing alike, and a wrong guess is
+/// worse than none.
+fn nearest_variable(written: &str) -> Option<String> {
+    let bare = |name: &str| name.trim_start_matches("KITH_").to_owned();
+    let keys = all().map(|key| (key.variable(), key.name.to_uppercase()));
+    let others = OTHER_VARIABLES.iter().map(|name| ((*name).to_owned(), bare(name)));
+    keys.chain(others)
+        .map(|(variable, last)| {
+            let whole = strsim::jaro_winkler(&bare(written), &bare(&variable));
+            (whole.max(strsim::jaro_winkler(&bare(written), &last) * 0.99), variable)
+        })
+        .filter(|(likeness, _)| *likeness > 0.9)
+        // The first of those that are equally near.
+        .min_by(|(one, _), (other, _)| other.total_cmp(one))
+        .map(|(_, variable)| variable)
 }
 
 fn nearest_of(written: &str, valid: impl Iterator<Item = String>) -> Option<String> {

@@ -96,6 +96,9 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_key() {
         ("[registraton]\nmode = \"open\"\n", "registraton", Some("registration"), 1),
         ("[p2p]\nbootstrap_nodes = []\n", "p2p.bootstrap_nodes", Some("p2p.bootstrap"), 2),
         ("[client]\nlisten = []\nzzzzqqqq = 1\n", "client.zzzzqqqq", None, 3),
+        // No guess is better than `p2p` or `server_name`.
+        ("port = 80\n", "port", None, 1),
+        ("[server]\nname = \"a\"\n", "server", None, 1),
     ] {
         match load_file(text) {
             Err(ConfigError::Unknown { key, place: Place::File(_, at), nearest }) => {
@@ -106,6 +109,8 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_key() {
     }
     let message = load_file("[client]\nlistn = []\n").unwrap_err().to_string();
     assert!(message.contains("line 2: unknown key `client.listn`; did you mean `client.listen`?"), "{message}");
+    let message = load_file("port = 80\n").unwrap_err().to_string();
+    assert!(message.contains("unknown key `port`; `kith config` prints all keys"), "{message}");
 }
 
 #[test]
@@ -115,6 +120,18 @@ fn an_unknown_variable_is_named_with_the_nearest_one_and_others_are_left_alone()
         message.contains("KITH_CLIENT_LISTN") && message.contains("did you mean `KITH_CLIENT_LISTEN`?"),
         "{message}"
     );
+    for (written, near) in [
+        ("KITH_LISTEN", Some("KITH_CLIENT_LISTEN")),
+        ("KITH_LOGS", Some("KITH_LOG")),
+        ("KITH_DATADIR", Some("KITH_DATA_DIR")),
+        ("KITH_PORT", None),
+        ("KITH_HOME", None),
+    ] {
+        match load_environment(&[(written, "x")]) {
+            Err(ConfigError::Unknown { nearest, .. }) => assert_eq!(nearest.as_deref(), near, "{written}"),
+            other => panic!("{written}: {other:?}"),
+        }
+    }
     load_environment(&[("KITH_LOG", "debug"), ("KITHX", "1"), ("OTHER", "2")]).unwrap();
 }
 
@@ -193,6 +210,32 @@ fn broken_and_missing_files_are_told() {
     let missing = Config::load(Some(Path::new("/nowhere/kith.toml")), environment(&[]), &Flags::default());
     assert!(missing.unwrap_err().to_string().contains("/nowhere/kith.toml"));
     assert!(load_file("[client]\nlisten = []\nlisten = []\n").is_err());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_with_what_to_do_and_never_counts_as_absent() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = Flags { data_dir: Some(folder.path().to_owned()) };
+    let load = || Config::load(None, environment(&[]), &flags);
+    let file = folder.path().join("kith.toml");
+    std::fs::create_dir(&file).unwrap();
+    let message = load().unwrap_err().to_string();
+    assert!(message.contains("kith.toml") && message.contains("It is a folder"), "{message}");
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::write(&file, b"\xff\xfe").unwrap();
+    let message = load().unwrap_err().to_string();
+    assert!(message.contains("kith.toml") && message.contains("UTF-8"), "{message}");
+    #[cfg(unix)]
+    if !rustix::process::geteuid().is_root() {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
+        let message = load().unwrap_err().to_string();
+        assert!(message.contains("kith.toml") && message.contains("chmod 600"), "{message}");
+        // A folder that nobody may enter is for the one who opens it to tell.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o000)).unwrap();
+        load().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
 }
 
 #[test]

@@ -77,6 +77,7 @@ impl Libp2pNetwork {
             addresses: peer.addresses().iter().map(Multiaddr::to_string).collect(),
             last_seen: peer.last_seen.map(|at| now.saturating_duration_since(at)),
             rtt: peer.rtt.filter(|_| direct.is_some()),
+            last_error: peer.last_error.clone().filter(|_| direct.is_none()),
         }
     }
 }

@@ -3,26 +3,22 @@
 use std::fs::Metadata;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use kith_store::{OpenError, Options, Store};
+use kith_store::tables::node::{CLOCK_FLOOR, FACTS};
+use kith_store::{Examined, OpenError, StoreError};
 
-use super::super::DATABASE;
-use super::super::serve::EARLIEST_MS;
-use super::super::text::{bytes, duration};
-use super::{Finding, Running};
+use super::super::text::{bytes, date};
+use super::super::{DATABASE, clock, panics};
+use super::{Finding, Life, Running};
 use crate::config::Config;
-use crate::identity::Identity;
-use crate::platform::{Clock as _, SystemClock};
+use crate::identity::{self, Identity, KEY_FILE};
 
 /// A destination that cannot be reached for so long is told.
 const LONG_AWAY: Duration = Duration::from_secs(86_400);
 
 /// Below this there is room, but not for long.
 const LITTLE_SPACE: u64 = 1 << 30;
-
-/// How far a file's time may lie ahead of the clock: file systems round, and clocks are set back a little.
-const TOLERATED: Duration = Duration::from_secs(120);
 
 pub(super) fn folder(config: &Config) -> Vec<Finding> {
     const CHECK: &str = "data folder";
@@ -65,17 +61,32 @@ fn mode(metadata: &Metadata) -> u32 {
     metadata.permissions().mode() & 0o777
 }
 
-/// A configuration file with secrets in it must not be open.
-pub(super) fn secrets_in_file(config: &Config) -> Option<Finding> {
+/// A configuration file with secrets in it must not be open. Which file holds them cannot be told when the environment
+/// overrides it, so the file is judged whenever there are secrets.
+pub(super) fn secrets_in_file(config: &Config, file: &Path) -> Option<Finding> {
     if config.registration.shared_secret.is_none() && config.registration.tokens.is_empty() {
         return None;
     }
-    let path = config.data_dir.join("kith.toml");
-    let metadata = std::fs::metadata(&path).ok()?;
+    let metadata = std::fs::metadata(file).ok()?;
     (mode(&metadata) & 0o077 != 0).then(|| {
-        let message = format!("{} holds a secret and can be read by other users", path.display());
-        Finding::problem("configuration", message, format!("Run: chmod 600 '{}'", path.display()))
+        let message = format!("{} holds a secret and can be read by other users", file.display());
+        Finding::problem("configuration", message, format!("Run: chmod 600 '{}'", file.display()))
     })
+}
+
+/// A folder that holds other things and nothing of a node.
+pub(super) fn foreign(config: &Config) -> Option<Finding> {
+    let path = &config.data_dir;
+    let mut names: Vec<String> =
+        std::fs::read_dir(path).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    if names.iter().any(|name| [KEY_FILE, DATABASE, "media"].contains(&name.as_str())) {
+        return None;
+    }
+    let beside = identity::beside(path);
+    let found = names.into_iter().find(|name| !beside.contains(name))?;
+    let message = format!("{} is not a data folder of kith: it holds other things ({found})", path.display());
+    Some(Finding::problem("data folder", message, "Choose an empty or new folder with --data."))
 }
 
 pub(super) fn key(config: &Config) -> Finding {
@@ -118,50 +129,56 @@ fn space(free: u64, reserve: u64) -> Finding {
     Finding::ok(CHECK, message)
 }
 
-/// The wall clock, against the times of the node's own files.
-pub(super) fn clock(config: &Config) -> Finding {
-    let files = ["server.key", DATABASE, "kith.lock"];
-    let newest = files.iter().filter_map(|name| modified(&config.data_dir.join(name))).max().unwrap_or_default();
-    plausible(Duration::from_millis(SystemClock::new().now_ms()), newest)
-}
-
-fn modified(path: &Path) -> Option<Duration> {
-    let time: SystemTime = std::fs::metadata(path).ok()?.modified().ok()?;
-    time.duration_since(UNIX_EPOCH).ok()
-}
-
-fn plausible(now: Duration, newest_file: Duration) -> Finding {
+/// The device's clock, against the node's time: what it says, or what it noted last.
+pub(super) fn clock(config: &Config, life: &Life) -> Finding {
     const CHECK: &str = "clock";
-    const REMEDY: &str = "Set the device's clock; with internet, switch network time on (timedatectl set-ntp true).";
-    if now < Duration::from_millis(EARLIEST_MS) {
-        return Finding::problem(CHECK, "is years behind", REMEDY);
+    let wall = clock::wall();
+    let node = match life {
+        Life::Running(running) => Duration::from_millis(running.status.now_ms),
+        Life::Silent => Duration::ZERO,
+        Life::Stopped => noted(config).unwrap_or_default(),
+    };
+    match clock::judge(wall, node) {
+        Some(wrong) if wrong.surely => Finding::problem(CHECK, wrong.what, wrong.remedy),
+        Some(wrong) => Finding::note(CHECK, wrong.what, wrong.remedy),
+        None => Finding::ok(CHECK, format!("says {}", date(wall))),
     }
-    let ahead = newest_file.saturating_sub(now);
-    if ahead > TOLERATED {
-        let message = format!("is {} behind the times of this node's own files", duration(ahead));
-        return Finding::problem(CHECK, message, REMEDY);
-    }
-    Finding::ok(CHECK, "is plausible")
 }
 
-/// Opens the store of a node that does not run.
+/// The time that a stopped node noted last.
+fn noted(config: &Config) -> Option<Duration> {
+    let examined = look(config).ok()??;
+    let noted: Result<_, StoreError> = FACTS.get(&examined.snapshot?, &CLOCK_FLOOR.to_owned());
+    noted.ok()?.map(Duration::from_millis)
+}
+
+fn look(config: &Config) -> Result<Option<Examined>, OpenError> {
+    let _opening = panics::opening();
+    // A valid key beside it says that this was a node's database.
+    let ours = matches!(Identity::load(&config.data_dir), Ok(Some(_)));
+    kith_store::examine(&config.data_dir).map_err(|error| if ours { error.of_ours() } else { error })
+}
+
+/// Looks into the store of a node that does not run, without changing it.
 pub(super) fn store(config: &Config) -> Option<Finding> {
     const CHECK: &str = "store";
-    if !config.data_dir.join(DATABASE).exists() {
-        return None;
-    }
-    let options = Options { cache_bytes: 4 << 20, reserve_bytes: 0, ..Options::default() };
-    Some(match Store::open_folder(&config.data_dir, options) {
-        Ok(store) => {
-            let stats = store.stats();
-            store.close();
-            Finding::ok(CHECK, format!("opens; {}", bytes(stats.file_bytes)))
+    Some(match look(config) {
+        Ok(None) => return None,
+        Ok(Some(Examined { file_bytes, snapshot: Some(_), .. })) => {
+            Finding::ok(CHECK, format!("opens; {}", bytes(file_bytes)))
+        }
+        Ok(Some(Examined { file_bytes, snapshot: None, .. })) => {
+            let message = format!("was not closed in order, so it cannot be looked into; {}", bytes(file_bytes));
+            Finding::note(CHECK, message, "Nothing: the next start mends that, or says what is wrong with it.")
         }
         Err(error @ OpenError::InUse { .. }) => {
             let remedy = "If that is the node, it has lost its local socket: stop it (`kill` and that number) and start it again.";
             Finding::problem(CHECK, error.to_string(), remedy)
         }
-        Err(error) => Finding::problem(CHECK, error.to_string(), "If it is damaged: restore a backup."),
+        Err(OpenError::Unusable { cause, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+            Finding::note(CHECK, "may not be looked at by this user", "Run this as the user who runs the node.")
+        }
+        Err(error) => Finding::problem(CHECK, error.to_string(), "See above; nothing was changed."),
     })
 }
 
@@ -234,14 +251,6 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_behind_its_own_files_or_in_1970_is_a_problem() {
-        let now = Duration::from_millis(EARLIEST_MS + 1_000_000_000);
-        assert_eq!(plausible(now, now - Duration::from_secs(5)).level, Level::Ok);
-        assert_eq!(plausible(now, now + Duration::from_secs(3_600)).level, Level::Problem);
-        assert_eq!(plausible(Duration::from_secs(100), Duration::ZERO).level, Level::Problem);
-    }
-
-    #[test]
     fn data_without_a_key_are_a_problem() {
         let folder = tempfile::tempdir().unwrap();
         let config = Config::in_folder(folder.path());
@@ -249,5 +258,35 @@ mod tests {
         std::fs::write(folder.path().join(DATABASE), b"x").unwrap();
         assert_eq!(key(&config).level, Level::Problem);
         assert_eq!(store(&config).unwrap().level, Level::Problem, "this is no database");
+    }
+
+    #[test]
+    fn a_folder_of_other_things_is_not_to_be_made_a_node_s() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::in_folder(folder.path());
+        for ours in ["kith.toml", "cert.pem", ".cache", "kith.lock"] {
+            std::fs::write(folder.path().join(ours), b"").unwrap();
+        }
+        assert_eq!(foreign(&config), None);
+        std::fs::write(folder.path().join("thesis.docx"), b"").unwrap();
+        let found = foreign(&config).unwrap();
+        assert!(found.message.contains("thesis.docx") && found.remedy.unwrap().contains("--data"));
+        std::fs::write(folder.path().join(KEY_FILE), b"").unwrap();
+        assert_eq!(foreign(&config), None, "it is a node's, whatever else lies there");
+    }
+
+    #[test]
+    fn the_file_that_was_read_is_the_one_whose_secrets_are_looked_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("elsewhere.toml");
+        std::fs::write(&file, b"").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let mut config = Config::in_folder("/nowhere/at/all");
+        assert_eq!(secrets_in_file(&config, &file), None);
+        config.registration.shared_secret = Some(crate::config::Secret::new("x"));
+        let found = secrets_in_file(&config, &file).unwrap();
+        assert!(found.remedy.unwrap().contains("elsewhere.toml"));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(secrets_in_file(&config, &file), None);
     }
 }

@@ -8,7 +8,9 @@ use tokio::net::TcpStream;
 
 use super::super::port;
 use super::{Finding, Running};
+use crate::admin::Peer;
 use crate::config::{Config, MdnsMode};
+use crate::p2p;
 
 /// The group of multicast DNS (RFC 6762).
 const MDNS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
@@ -16,27 +18,56 @@ const MDNS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 /// How long a listener of this device may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether the addresses for clients are free, for a node that does not run.
+/// Whether the addresses for clients and for peers are free, for a node that does not run.
 pub(super) fn ports(config: &Config) -> Vec<Finding> {
+    let clients = config.client.listen.iter().map(|address| free(*address, Protocol::Tcp, "[client]"));
+    let peers = if config.p2p.enabled { p2p::with_tcp(&config.p2p.listen) } else { Vec::new() };
+    let peers = peers.iter().filter_map(|address| socket_address(address));
+    let peers = peers.map(|(address, protocol)| free(address, protocol, "[p2p]"));
+    clients.chain(peers).flatten().collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// The address and protocol of a multiaddr such as `p2p.listen` has.
+fn socket_address(multiaddr: &str) -> Option<(SocketAddr, Protocol)> {
+    let mut parts = multiaddr.split('/').skip(2);
+    let ip = parts.next()?.parse().ok()?;
+    let protocol = match parts.next()? {
+        "udp" => Protocol::Udp,
+        "tcp" => Protocol::Tcp,
+        _ => return None,
+    };
+    Some((SocketAddr::new(ip, parts.next()?.parse().ok()?), protocol))
+}
+
+/// Tries to listen. Port 0 is always free.
+fn free(address: SocketAddr, protocol: Protocol, section: &str) -> Option<Finding> {
     const CHECK: &str = "port";
-    config
-        .client
-        .listen
-        .iter()
-        .filter(|address| address.port() != 0)
-        .map(|address| match TcpListener::bind(address) {
-            Ok(_) => Finding::ok(CHECK, format!("{address} is free")),
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                let holder = port::holder(*address).unwrap_or_else(|| "another program".to_owned());
-                let remedy = "Stop that program, or set another port: `listen` in section [client] of kith.toml.";
-                Finding::problem(CHECK, format!("{address} is in use by {holder}"), remedy)
-            }
-            Err(error) => {
-                let remedy = "Set another address: `listen` in section [client] of kith.toml.";
-                Finding::problem(CHECK, format!("{address} cannot be listened on: {error}"), remedy)
-            }
-        })
-        .collect()
+    if address.port() == 0 {
+        return None;
+    }
+    let (name, bound) = match protocol {
+        Protocol::Tcp => (address.to_string(), TcpListener::bind(address).map(drop)),
+        Protocol::Udp => (format!("{address} (UDP)"), UdpSocket::bind(address).map(drop)),
+    };
+    Some(match bound {
+        Ok(()) => Finding::ok(CHECK, format!("{name} is free")),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            let holder = (protocol == Protocol::Tcp).then(|| port::holder(address)).flatten();
+            let holder = holder.unwrap_or_else(|| "another program".to_owned());
+            let remedy = format!("Stop that program, or set another port: `listen` in section {section} of kith.toml.");
+            Finding::problem(CHECK, format!("{name} is in use by {holder}"), remedy)
+        }
+        Err(error) => {
+            let remedy = format!("Set another address: `listen` in section {section} of kith.toml.");
+            Finding::problem(CHECK, format!("{name} cannot be listened on: {error}"), remedy)
+        }
+    })
 }
 
 /// Whether the running node answers clients.
@@ -132,17 +163,27 @@ pub(super) fn peers(config: &Config, running: &Running) -> Finding {
     if !config.p2p.enabled {
         return Finding::note(CHECK, "peer-to-peer is off (`p2p.enabled`)", "Nothing, if that is meant.");
     }
-    let near = running.peers.iter().filter(|peer| peer.nearby).count();
-    let connected = running.peers.iter().filter(|peer| peer.connected).count();
-    let unreachable = running.peers.iter().filter(|peer| peer.nearby && !peer.connected).count();
-    if unreachable > 0 {
+    seen(&running.peers)
+}
+
+/// A neighbour without a room in common is not dialled, and a connection that nobody uses ends: only an attempt that
+/// failed tells that something is wrong.
+fn seen(peers: &[Peer]) -> Finding {
+    const CHECK: &str = "peers";
+    let near = peers.iter().filter(|peer| peer.nearby).count();
+    let connected = peers.iter().filter(|peer| peer.connected).count();
+    let mut failed = peers.iter().filter(|peer| peer.nearby && !peer.connected && peer.last_error.is_some());
+    if let Some(first) = failed.next() {
+        let others = failed.count();
+        let others = if others == 0 { String::new() } else { format!(" (and {others} others)") };
+        let error = first.last_error.as_deref().unwrap_or_default();
         return Finding::problem(
             CHECK,
-            format!("{unreachable} of {near} nodes near by are seen but not connected"),
+            format!("{}{others} is seen near by, but cannot be connected to: {error}", first.server_name),
             "A firewall may block UDP between the devices; some Wi-Fi networks keep their guests apart.",
         );
     }
-    if connected == 0 {
+    if near == 0 && connected == 0 {
         return Finding::note(
             CHECK,
             "nobody is near",
@@ -169,6 +210,40 @@ mod tests {
         }
         drop(listener);
         assert_eq!(ports(&config)[0].level, Level::Ok);
+    }
+
+    #[test]
+    fn only_a_neighbour_who_was_tried_in_vain_is_a_problem() {
+        let peer = |connected: bool, last_error: Option<&str>| Peer {
+            server_name: "bob".into(),
+            peer_id: String::new(),
+            connected,
+            direct: connected,
+            nearby: true,
+            rtt_ms: None,
+            last_seen_s: None,
+            addresses: Vec::new(),
+            last_error: last_error.map(str::to_owned),
+        };
+        assert_eq!(seen(&[peer(false, None), peer(true, None)]).level, Level::Ok);
+        assert_eq!(seen(&[]).level, Level::Note);
+        let found = seen(&[peer(true, None), peer(false, Some("timed out"))]);
+        assert_eq!(found.level, Level::Problem);
+        assert!(found.message.contains("bob") && found.message.contains("timed out"), "{}", found.message);
+    }
+
+    #[test]
+    fn a_port_for_peers_that_is_in_use_is_a_problem() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let mut config = Config::in_folder("unused");
+        config.client.listen.clear();
+        config.p2p.listen = vec![format!("/ip4/127.0.0.1/udp/{port}/quic-v1"), "/ip6/::/udp/0/quic-v1".into()];
+        let findings = ports(&config);
+        assert!(findings.iter().any(|found| found.level == Level::Problem && found.message.contains("(UDP)")));
+        assert!(findings.iter().all(|found| !found.message.contains(":0 ")), "any port is free: {findings:?}");
+        config.p2p.enabled = false;
+        assert_eq!(ports(&config), []);
     }
 
     #[tokio::test]
