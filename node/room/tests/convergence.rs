@@ -9,7 +9,7 @@ mod oracle;
 mod plays;
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kith_room::{Decision, Outcome, StateMap};
 use oracle::{
@@ -17,7 +17,11 @@ use oracle::{
     receiver::{Receiver, Verdict},
 };
 use plays::{PEOPLE, Play, Script, Setup, mix, script};
-use proptest::{prelude::*, test_runner::FileFailurePersistence};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{FileFailurePersistence, TestRunner},
+};
 use serde_json::json;
 use support::Replica;
 
@@ -147,20 +151,33 @@ fn agree_in_every_order(play: &mut Play, seed: u64) -> Result<(), TestCaseError>
     merge(play, &mut pairs)
 }
 
-fn config(cases: u32) -> ProptestConfig {
-    let cases = std::env::var("KITH_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(cases);
+/// Of 10,000 rooms, or what `KITH_CASES` says, this part.
+fn config(part: u32) -> ProptestConfig {
+    let all: u32 = std::env::var("KITH_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(10_000);
     let failure_persistence = Some(Box::new(FileFailurePersistence::WithSource("regressions")) as _);
+    let cases = all.div_ceil(part);
     ProptestConfig { cases, failure_persistence, max_shrink_iters: 4_000, ..ProptestConfig::default() }
 }
 
 proptest! {
-    #![proptest_config(config(10_000))]
+    #![proptest_config(config(1))]
 
     #[test]
     fn every_server_judges_as_the_specification_says_and_all_agree_once_merged(
         script in script(0..16),
         seed in any::<u64>(),
     ) {
+        let mut play = Play::new(&script);
+        let agreed = agree_in_every_order(&mut play, seed);
+        prop_assert!(agreed.is_ok(), "{}\n{}", agreed.unwrap_err(), play.story());
+    }
+}
+
+proptest! {
+    #![proptest_config(config(100))]
+
+    #[test]
+    fn so_they_do_in_rooms_in_which_much_happens(script in script(30..70), seed in any::<u64>()) {
         let mut play = Play::new(&script);
         let agreed = agree_in_every_order(&mut play, seed);
         prop_assert!(agreed.is_ok(), "{}\n{}", agreed.unwrap_err(), play.story());
@@ -199,4 +216,29 @@ fn power_events_are_ordered_by_the_auth_events_among_them() {
     agree_in_every_order(&mut play, 0).unwrap();
     let merged = &play.book.fates[play.ids.last().unwrap()].after;
     assert!(merged.contains_key(&("m.room.member".into(), PEOPLE[2].into())));
+}
+
+/// What the properties above are worth depends on what the generated rooms contain.
+#[test]
+fn generated_rooms_fork_and_conflict_and_break_the_rules() {
+    let mut runner = TestRunner::deterministic();
+    let (mut conflicts, mut soft_failed, mut followed) = (0, 0, 0);
+    let mut broken: BTreeMap<&str, usize> = BTreeMap::new();
+    for _ in 0..1_000 {
+        let play = Play::new(&script(0..16).new_tree(&mut runner).unwrap().current());
+        let mut server = Receiver::default();
+        let soft: BTreeSet<&Id> =
+            play.ids.iter().filter(|id| server.receive(&play.book, id) == Verdict::SoftFailed).collect();
+        let ends: BTreeSet<&State> = server.extremities().iter().map(|id| &*play.book.fates[id].after).collect();
+        conflicts += usize::from(ends.len() > 1);
+        soft_failed += soft.len();
+        followed += play.book.pdus.values().filter(|pdu| pdu.prev.iter().any(|id| soft.contains(id))).count();
+        for rule in play.book.fates.values().filter_map(|fate| fate.rejected) {
+            *broken.entry(rule).or_default() += 1;
+        }
+    }
+    assert!(conflicts > 400, "{conflicts} rooms end in a conflict");
+    assert!(soft_failed > 150, "{soft_failed} events soft-fail");
+    assert!(followed > 10, "{followed} events follow one that soft-failed");
+    assert!(broken.len() >= 28, "{broken:#?}");
 }
