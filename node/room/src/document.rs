@@ -115,6 +115,15 @@ impl Document {
         Ok(Sha256::digest(hashed.to_text()).into())
     }
 
+    /// The same in the form in which events hold it: unpadded Base64.
+    ///
+    /// # Errors
+    ///
+    /// The event is far too long.
+    pub fn content_hash_base64(&self) -> Result<String, ReceiveError> {
+        self.content_hash().map(|hash| data_encoding::BASE64_NOPAD.encode(&hash))
+    }
+
     /// The hash that names the event (from version 3 on) and that events which cite it hold (before), in unpadded Base64:
     /// <https://spec.matrix.org/v1.19/server-server-api/#calculating-the-reference-hash-for-an-event>.
     pub(crate) fn reference_hash(&self, rules: &RoomVersionRules) -> Result<String, ReceiveError> {
