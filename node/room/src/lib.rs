@@ -40,6 +40,7 @@ pub mod json;
 pub mod keys;
 pub mod local;
 mod numbers;
+mod policy;
 pub mod power;
 pub mod receive;
 pub mod redact;

@@ -120,9 +120,14 @@ impl Room {
         let place = self.place(&mut builder, random, &memo)?;
         let object =
             builder.unsigned_object(&self.rules, &place.prev_events, &place.auth_events, place.depth, origin_server_ts);
-        let event = Arc::new(unsigned_event(object.clone(), &self.rules)?);
-        allowed(self.judge(event, place.state_before, Placement::Live, &memo)?)?;
-        Ok(object)
+        let event = unsigned_event(object.clone(), &self.rules)?;
+        // The room's policy server is asked by who signs it.
+        let decision = self.decide(&event, &place.state_before, Placement::Live, &memo);
+        memo.finish()?;
+        match decision {
+            Decision::Accepted => Ok(object),
+            Decision::SoftFailed { reason } | Decision::Rejected { reason } => Err(CreateError::Forbidden(reason)),
+        }
     }
 
     fn place(&self, builder: &mut Builder, random: u64, memo: &Memo<'_>) -> Result<Place, CreateError> {

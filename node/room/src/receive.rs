@@ -26,9 +26,10 @@ pub const MAX_TEXT_BYTES: usize = 4 * MAX_EVENT_BYTES;
 
 /// Checks an event that came from outside and makes it ready for [`crate::engine::Room::handle_pdu`].
 ///
-/// `keys` holds the verification keys of the servers that [`signing_servers`] names, valid at the event's
-/// `origin_server_ts`; names that are keys verify by themselves. `unsigned` is dropped. An event whose content hash does
-/// not match comes back redacted, as the specification wants it stored ([`Event::redacted`]).
+/// `keys` holds the verification keys of the servers that [`signing_servers`] names, from version 5 on only those valid at the
+/// event's `origin_server_ts` (`enforce_key_validity` of the rules); names that are keys verify by themselves. `unsigned` is
+/// dropped. An event whose content hash does not match comes back redacted, as the specification wants it stored
+/// ([`Event::redacted`]).
 ///
 /// # Errors
 ///
