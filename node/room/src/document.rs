@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     build::Signer,
     json::{self, JsonError},
-    numbers::{self, OddNumbers, Step},
+    numbers::{self, Odd, OddNumbers, Step},
     receive::{MAX_TEXT_BYTES, ReceiveError},
 };
 
@@ -68,12 +68,15 @@ impl Document {
 
     /// How a number at the top of the event is written, if canonical JSON does not know it.
     pub(crate) fn odd_number(&self, name: &str) -> Option<&str> {
-        self.odd.get(&[Step::Key(name.to_owned())][..]).map(String::as_str)
+        match self.odd.get(&Step::Key(name.to_owned())) {
+            Some(Odd::Number(text)) => Some(text),
+            _ => None,
+        }
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
         self.object.remove(name);
-        self.odd.retain(|path, _| !matches!(path.first(), Some(Step::Key(first)) if first == name));
+        self.odd.remove(&Step::Key(name.to_owned()));
     }
 
     /// The event's text, in the form in which it is stored and sent.

@@ -5,7 +5,7 @@
 //! made such events write, so numbers are written here in the same way: integers digit by digit, floats as the shortest
 //! decimal that reads back as the same double. Keys that are there twice and too deep nesting are refused as everywhere.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, Int};
 
@@ -21,34 +21,51 @@ pub(crate) enum Step {
     Index(usize),
 }
 
-/// Where an object holds numbers that canonical JSON does not know, and how they are written. In the object itself an
-/// integer stands for each: the number without its fraction, and the nearest of ±(2^53 − 1) where it is beyond.
-pub(crate) type OddNumbers = BTreeMap<Vec<Step>, String>;
+/// What is odd about a value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Odd {
+    /// It is a number that canonical JSON does not know; so it is written.
+    Number(String),
+    /// It holds such numbers.
+    Within(OddNumbers),
+}
+
+/// Where an object or array holds numbers that canonical JSON does not know. In the object itself an integer stands for each:
+/// the number without its fraction, and the nearest of ±(2^53 − 1) where it is beyond.
+pub(crate) type OddNumbers = BTreeMap<Step, Odd>;
 
 /// Reads exactly one JSON object with any numbers in it.
 pub(crate) fn parse_object(text: &str) -> Result<(CanonicalJsonObject, OddNumbers), JsonError> {
-    let mut reader = Reader { text, at: 0, path: Vec::new(), odd: OddNumbers::new() };
-    let value = reader.value()?;
+    let mut reader = Reader { text, at: 0, nesting: 0 };
+    let read = reader.value()?;
     reader.skip_space();
-    match value {
-        CanonicalJsonValue::Object(object) if reader.at == text.len() => Ok((object, reader.odd)),
-        CanonicalJsonValue::Object(_) => Err(reader.error("trailing characters")),
+    match read {
+        (CanonicalJsonValue::Object(_), _) if reader.at != text.len() => Err(reader.error("trailing characters")),
+        (CanonicalJsonValue::Object(object), Some(Odd::Within(odd))) => Ok((object, odd)),
+        (CanonicalJsonValue::Object(object), _) => Ok((object, OddNumbers::new())),
         _ => Err(JsonError::new("expected an object")),
     }
 }
 
 /// The text of an object with such numbers: as [`crate::json::to_text`], and these as they are to be written.
 pub(crate) fn to_text(object: &CanonicalJsonObject, odd: &OddNumbers) -> String {
-    let mut writer = Writer { out: String::new(), path: Vec::new(), odd };
-    writer.object(object);
+    let mut writer = Writer { out: String::new() };
+    writer.object(object, Some(odd));
     writer.out
 }
 
 struct Reader<'a> {
     text: &'a str,
     at: usize,
-    path: Vec<Step>,
-    odd: OddNumbers,
+    /// How many arrays and objects are open.
+    nesting: usize,
+}
+
+/// A value, and what is odd about it.
+type Read = (CanonicalJsonValue, Option<Odd>);
+
+fn within(odd: OddNumbers) -> Option<Odd> {
+    (!odd.is_empty()).then_some(Odd::Within(odd))
 }
 
 impl Reader<'_> {
@@ -74,14 +91,14 @@ impl Reader<'_> {
         there
     }
 
-    fn value(&mut self) -> Result<CanonicalJsonValue, JsonError> {
+    fn value(&mut self) -> Result<Read, JsonError> {
         self.skip_space();
         match self.peek() {
-            Some(b'{') => self.object(),
-            Some(b'[') => self.array(),
-            Some(b'"') => self.string().map(CanonicalJsonValue::String),
+            Some(b'{') => self.nested(Self::object),
+            Some(b'[') => self.nested(Self::array),
+            Some(b'"') => Ok((self.string()?.into(), None)),
             Some(b'-' | b'0'..=b'9') => self.number(),
-            _ => self.word(),
+            _ => Ok((self.word()?, None)),
         }
     }
 
@@ -100,26 +117,22 @@ impl Reader<'_> {
         Err(self.error("expected a value"))
     }
 
-    fn enter(&mut self, step: Step) -> Result<CanonicalJsonValue, JsonError> {
-        self.path.push(step);
-        let value = self.value()?;
-        self.path.pop();
+    fn nested(&mut self, read: fn(&mut Self) -> Result<Read, JsonError>) -> Result<Read, JsonError> {
+        self.at += 1;
+        if self.nesting >= MAX_NESTING {
+            return Err(JsonError::new(format!("nested deeper than {MAX_NESTING} levels")));
+        }
+        self.nesting += 1;
+        let value = read(self)?;
+        self.nesting -= 1;
         Ok(value)
     }
 
-    fn open(&mut self) -> Result<(), JsonError> {
-        self.at += 1;
-        if self.path.len() >= MAX_NESTING {
-            return Err(JsonError::new(format!("nested deeper than {MAX_NESTING} levels")));
-        }
-        Ok(())
-    }
-
-    fn object(&mut self) -> Result<CanonicalJsonValue, JsonError> {
-        self.open()?;
+    fn object(&mut self) -> Result<Read, JsonError> {
         let mut object = CanonicalJsonObject::new();
+        let mut all_odd = OddNumbers::new();
         if self.take(b'}') {
-            return Ok(object.into());
+            return Ok((object.into(), None));
         }
         loop {
             self.skip_space();
@@ -130,10 +143,13 @@ impl Reader<'_> {
             if !self.take(b':') {
                 return Err(self.error("expected `:`"));
             }
-            let value = self.enter(Step::Key(key.clone()))?;
+            let (value, odd) = self.value()?;
+            if let Some(odd) = odd {
+                all_odd.insert(Step::Key(key.clone()), odd);
+            }
             object.insert(key, value);
             if self.take(b'}') {
-                return Ok(object.into());
+                return Ok((object.into(), within(all_odd)));
             }
             if !self.take(b',') {
                 return Err(self.error("expected `,` or `}`"));
@@ -141,17 +157,20 @@ impl Reader<'_> {
         }
     }
 
-    fn array(&mut self) -> Result<CanonicalJsonValue, JsonError> {
-        self.open()?;
+    fn array(&mut self) -> Result<Read, JsonError> {
         let mut array = Vec::new();
+        let mut all_odd = OddNumbers::new();
         if self.take(b']') {
-            return Ok(CanonicalJsonValue::Array(array));
+            return Ok((CanonicalJsonValue::Array(array), None));
         }
         loop {
-            let value = self.enter(Step::Index(array.len()))?;
+            let (value, odd) = self.value()?;
+            if let Some(odd) = odd {
+                all_odd.insert(Step::Index(array.len()), odd);
+            }
             array.push(value);
             if self.take(b']') {
-                return Ok(CanonicalJsonValue::Array(array));
+                return Ok((CanonicalJsonValue::Array(array), within(all_odd)));
             }
             if !self.take(b',') {
                 return Err(self.error("expected `,` or `]`"));
@@ -177,19 +196,14 @@ impl Reader<'_> {
         serde_json::from_str(quoted).map_err(|error| JsonError::new(error.to_string()))
     }
 
-    fn number(&mut self) -> Result<CanonicalJsonValue, JsonError> {
+    fn number(&mut self) -> Result<Read, JsonError> {
         let start = self.at;
         while matches!(self.peek(), Some(b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')) {
             self.at += 1;
         }
         let text = self.text.get(start..self.at).unwrap_or_default();
-        let Some((value, odd)) = read_number(text) else {
-            return Err(self.error("invalid number"));
-        };
-        if let Some(odd) = odd {
-            self.odd.insert(self.path.clone(), odd);
-        }
-        Ok(CanonicalJsonValue::Integer(value))
+        let (value, odd) = read_number(text).ok_or_else(|| self.error("invalid number"))?;
+        Ok((CanonicalJsonValue::Integer(value), odd.map(Odd::Number)))
     }
 }
 
@@ -254,14 +268,12 @@ fn write_float(value: f64) -> String {
     if plain.contains('.') { plain } else { format!("{plain}.0") }
 }
 
-struct Writer<'a> {
+struct Writer {
     out: String,
-    path: Vec<Step>,
-    odd: &'a OddNumbers,
 }
 
-impl Writer<'_> {
-    fn object(&mut self, object: &CanonicalJsonObject) {
+impl Writer {
+    fn object(&mut self, object: &CanonicalJsonObject, odd: Option<&OddNumbers>) {
         self.out.push('{');
         for (index, (key, value)) in object.iter().enumerate() {
             if index > 0 {
@@ -269,36 +281,26 @@ impl Writer<'_> {
             }
             self.plain(key);
             self.out.push(':');
-            self.path.push(Step::Key(key.clone()));
-            self.value(value);
-            self.path.pop();
+            self.value(value, odd.and_then(|odd| odd.get(&Step::Key(key.clone()))));
         }
         self.out.push('}');
     }
 
-    fn value(&mut self, value: &CanonicalJsonValue) {
-        match value {
-            CanonicalJsonValue::Object(object) => self.object(object),
-            CanonicalJsonValue::Array(items) => {
+    fn value(&mut self, value: &CanonicalJsonValue, odd: Option<&Odd>) {
+        match (value, odd) {
+            (CanonicalJsonValue::Integer(_), Some(Odd::Number(text))) => self.out.push_str(text),
+            (CanonicalJsonValue::Object(object), Some(Odd::Within(odd))) => self.object(object, Some(odd)),
+            (CanonicalJsonValue::Array(items), Some(Odd::Within(odd))) => {
                 self.out.push('[');
                 for (index, item) in items.iter().enumerate() {
                     if index > 0 {
                         self.out.push(',');
                     }
-                    self.path.push(Step::Index(index));
-                    self.value(item);
-                    self.path.pop();
+                    self.value(item, odd.get(&Step::Index(index)));
                 }
                 self.out.push(']');
             }
-            CanonicalJsonValue::Integer(integer) => {
-                // Writing into a string cannot fail.
-                let _ = match self.odd.get(&self.path) {
-                    Some(odd) => self.out.write_str(odd),
-                    None => write!(self.out, "{integer}"),
-                };
-            }
-            other => self.plain(other),
+            (plain, _) => self.plain(plain),
         }
     }
 
@@ -357,6 +359,20 @@ mod tests {
         assert_eq!(integer("c"), Some(Int::MIN));
         assert_eq!(integer("d"), Some(Int::from(7)));
         assert_eq!(odd.len(), 3);
+    }
+
+    /// Once the whole way was noted for each number: 60,000 of them deep down took half a gigabyte.
+    #[test]
+    fn many_numbers_deep_down_cost_no_more_than_elsewhere() {
+        let numbers = vec!["1.5"; 60_000].join(",");
+        let text = format!("{{\"a\":{}{numbers}{}}}", "[".repeat(MAX_NESTING - 1), "]".repeat(MAX_NESTING - 1));
+        assert_eq!(rewritten(&text), text);
+        let (_, odd) = parse_object(&text).expect("valid");
+        let (mut levels, mut odd) = (1, &odd);
+        while let Some(Odd::Within(inner)) = odd.values().next() {
+            (levels, odd) = (levels + 1, inner);
+        }
+        assert_eq!((levels, odd.len()), (MAX_NESTING, 60_000));
     }
 
     #[test]
