@@ -121,8 +121,14 @@ impl PowerLevels {
 /// as these.
 pub(crate) fn plain_levels(content: &RawValue) -> Option<Box<RawValue>> {
     let mut content: Map<String, Value> = serde_json::from_str(content.get()).ok()?;
+    make_levels_plain(&mut content).then(|| serde_json::value::to_raw_value(&content).ok()).flatten()
+}
+
+/// Makes integers of levels in the content of a power levels event that are strings or floats, as versions before 10 and 6
+/// allow them. Whether there were any.
+pub fn make_levels_plain(content: &mut Map<String, Value>) -> bool {
     let mut changed = false;
-    for (name, value) in &mut content {
+    for (name, value) in content {
         if LEVELS.contains(&name.as_str()) {
             changed |= make_plain(value);
         } else if LEVEL_MAPS.contains(&name.as_str())
@@ -131,7 +137,7 @@ pub(crate) fn plain_levels(content: &RawValue) -> Option<Box<RawValue>> {
             levels.values_mut().for_each(|level| changed |= make_plain(level));
         }
     }
-    changed.then(|| serde_json::value::to_raw_value(&content).ok()).flatten()
+    changed
 }
 
 /// Makes an integer of a level. Whether there was anything to do.

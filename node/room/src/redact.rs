@@ -11,6 +11,7 @@ use ruma::{
 };
 
 use crate::{
+    document::Document,
     event::{Event, EventError},
     power::PowerLevels,
 };
@@ -21,9 +22,18 @@ use crate::{
 ///
 /// Never for an event that this crate made or checked.
 pub fn redact(event: &Event, rules: &RoomVersionRules) -> Result<Event, EventError> {
-    let mut document = event.document()?;
+    Event::from_checked(redact_text(event.text(), rules)?, event.event_id().to_owned(), rules, event.redacted())
+}
+
+/// The same for the text of an event, as [`Event::text`] gave it.
+///
+/// # Errors
+///
+/// The text is not that of an event.
+pub fn redact_text(text: &str, rules: &RoomVersionRules) -> Result<String, EventError> {
+    let mut document = Document::read_lenient(text).map_err(|error| EventError(error.to_string()))?;
     document.redact(rules).map_err(|error| EventError(error.to_string()))?;
-    Event::from_checked(document.to_text(), event.event_id().to_owned(), rules, event.redacted())
+    Ok(document.to_text())
 }
 
 /// The redacted event as clients see it: with the redaction event (in client format) in `unsigned.redacted_because`.

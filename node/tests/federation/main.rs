@@ -6,5 +6,6 @@ mod messages;
 mod profiles;
 mod queries;
 mod requests;
+mod versions;
 mod without;
 mod world;
