@@ -73,7 +73,7 @@ fn events_hash_sign_and_redact_as_in_synapse() {
     let server_name = ServerName::parse(&vectors.server).unwrap();
     let signer = Signer { server_name: &server_name, key: &key };
 
-    assert_eq!(vectors.events.len(), 120);
+    assert_eq!(vectors.events.len(), 132);
     for vector in vectors.events {
         let what = format!("{} in version {}", vector.event["type"], vector.version);
         let text = json::to_text(&vector.event);

@@ -89,6 +89,9 @@ def made(name, kind, state_key, content, **others):
 def main():
     versions = list(map(str, range(1, 13)))
     events = [made(name, *event) for name in versions for event in contents(name)]
+    # Fields that redaction keeps in old versions, and one that none knows.
+    extra = {"origin": SERVER, "membership": "join", "prev_state": [], "org.example": {"a": 1}}
+    events += [made(name, "m.room.member", BOB, {"membership": "join"}, **extra) for name in versions]
     odd = [made(name, *event) for name in versions[:5] for event in odd_contents()]
     odd += [made(name, "m.room.message", None, {}, depth=2**63 - 1) for name in versions[:5]]
     for row in odd:
