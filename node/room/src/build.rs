@@ -2,20 +2,24 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#signing-events>
 
+use std::collections::BTreeMap;
+
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, EventId, Int, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId,
-    OwnedUserId, RoomVersionId, ServerName, UserId,
+    CanonicalJsonObject, CanonicalJsonValue, Int, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId,
+    RoomVersionId, ServerName, UserId,
     canonical_json::to_canonical_value,
-    room_version_rules::RoomVersionRules,
-    signatures::{Ed25519KeyPair, hash_and_sign_event, sign_event},
+    room_version_rules::{EventsReferenceFormatVersion, RoomVersionRules},
+    signatures::{Ed25519KeyPair, add_content_hash_to_event},
 };
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
-    event::{Event, MAX_DEPTH},
+    document::Document,
+    event::{Event, EventError, MAX_DEPTH},
     format::{self, check_format},
     json,
-    receive::{ReceiveError, event_id},
+    receive::ReceiveError,
 };
 
 /// What a client or this node wants to say; the room adds the rest.
@@ -33,12 +37,22 @@ pub struct Builder {
     pub content: CanonicalJsonObject,
     /// The event that it redacts.
     pub redacts: Option<OwnedEventId>,
+    /// In versions 1 and 2, the hashes of the events it cites. [`crate::engine::Room`] fills them in.
+    pub reference_hashes: BTreeMap<OwnedEventId, String>,
 }
 
 impl Builder {
     /// A message event with this content.
     pub fn new(sender: &UserId, kind: impl Into<String>, content: CanonicalJsonObject) -> Self {
-        Self { room_id: None, sender: sender.to_owned(), kind: kind.into(), state_key: None, content, redacts: None }
+        Self {
+            room_id: None,
+            sender: sender.to_owned(),
+            kind: kind.into(),
+            state_key: None,
+            content,
+            redacts: None,
+            reference_hashes: BTreeMap::new(),
+        }
     }
 
     /// A message event with anything as content that becomes a JSON object.
@@ -84,9 +98,16 @@ impl Builder {
         depth: u64,
         origin_server_ts: MilliSecondsSinceUnixEpoch,
     ) -> CanonicalJsonObject {
-        let ids = |ids: &[OwnedEventId]| {
-            CanonicalJsonValue::Array(ids.iter().map(|id| CanonicalJsonValue::String(id.to_string())).collect())
+        let cite = |id: &OwnedEventId| {
+            let text = CanonicalJsonValue::String(id.to_string());
+            if rules.events_reference_format != EventsReferenceFormatVersion::V1 {
+                return text;
+            }
+            let hash = self.reference_hashes.get(id).map(|hash| ("sha256".to_owned(), hash.as_str().into()));
+            CanonicalJsonValue::Array(vec![text, hash.into_iter().collect::<CanonicalJsonObject>().into()])
         };
+        let cite_all = |ids: &[OwnedEventId]| CanonicalJsonValue::Array(ids.iter().map(cite).collect());
+        let (prev_events, auth_events) = (cite_all(prev_events), cite_all(auth_events));
         let mut content = self.content;
         let mut object = CanonicalJsonObject::new();
         if let Some(redacts) = self.redacts {
@@ -106,8 +127,8 @@ impl Builder {
         object.insert("type".to_owned(), self.kind.into());
         object.insert("sender".to_owned(), self.sender.to_string().into());
         object.insert("content".to_owned(), content.into());
-        object.insert("prev_events".to_owned(), ids(prev_events));
-        object.insert("auth_events".to_owned(), ids(auth_events));
+        object.insert("prev_events".to_owned(), prev_events);
+        object.insert("auth_events".to_owned(), auth_events);
         object.insert("depth".to_owned(), CanonicalJsonValue::Integer(depth));
         object.insert("origin_server_ts".to_owned(), CanonicalJsonValue::Integer(origin_server_ts.0.into()));
         object
@@ -182,32 +203,47 @@ pub fn complete_template(
 ///
 /// The signature would make the event too long.
 pub fn countersign(event: &Event, rules: &RoomVersionRules, signer: Signer<'_>) -> Result<Event, BuildError> {
-    let mut object = event.json().clone();
-    sign_event(signer.server_name.as_str(), signer.key, &mut object, &rules.redaction)
-        .map_err(|error| BuildError::Format(error.to_string()))?;
-    let text = json::to_text(&object);
-    check_format(&object, text.len(), rules).map_err(BuildError::Format)?;
-    Event::from_checked(text, event.event_id().to_owned(), rules, event.redacted())
-        .map_err(|error| BuildError::Format(error.to_string()))
+    let mut document = event.document()?;
+    document.sign(rules, signer)?;
+    let text = document.to_text();
+    check_format(&document, text.len(), rules).map_err(BuildError::Format)?;
+    Ok(Event::from_checked(text, event.event_id().to_owned(), rules, event.redacted())?)
 }
 
 fn finish(mut object: CanonicalJsonObject, rules: &RoomVersionRules, signer: Signer<'_>) -> Result<Event, BuildError> {
     if !json::fits_nesting(&object) {
         return Err(BuildError::Content(format!("nested deeper than {} levels", json::MAX_NESTING)));
     }
-    hash_and_sign_event(signer.server_name.as_str(), signer.key, &mut object, &rules.redaction)
-        .map_err(|error| BuildError::Format(error.to_string()))?;
-    let text = json::to_text(&object);
-    check_format(&object, text.len(), rules).map_err(BuildError::Format)?;
-    let event_id: OwnedEventId = event_id(&object, rules)?;
-    Event::from_checked(text, event_id, rules, false).map_err(|error| BuildError::Format(error.to_string()))
+    name(&mut object, rules, signer.server_name);
+    add_content_hash_to_event(&mut object).map_err(|error| BuildError::Format(error.to_string()))?;
+    let mut document = Document::from(object);
+    document.sign(rules, signer)?;
+    let text = document.to_text();
+    check_format(&document, text.len(), rules).map_err(BuildError::Format)?;
+    let event_id = document.event_id(rules)?;
+    Ok(Event::from_checked(text, event_id, rules, false)?)
 }
 
 /// An event as it would be, for checking it before anyone signs it.
-pub(crate) fn unsigned_event(object: CanonicalJsonObject, rules: &RoomVersionRules) -> Result<Event, BuildError> {
-    let event_id: &EventId = &event_id(&object, rules)?;
-    let text = json::to_text(&object);
-    Event::from_checked(text, event_id.to_owned(), rules, false).map_err(|error| BuildError::Format(error.to_string()))
+pub(crate) fn unsigned_event(mut object: CanonicalJsonObject, rules: &RoomVersionRules) -> Result<Event, BuildError> {
+    let sender =
+        object.get("sender").and_then(CanonicalJsonValue::as_str).and_then(|user| <&UserId>::try_from(user).ok());
+    if let Some(server) = sender.map(|user| user.server_name().to_owned()) {
+        name(&mut object, rules, &server);
+    }
+    let document = Document::from(object);
+    let event_id = document.event_id(rules)?;
+    Ok(Event::from_checked(document.to_text(), event_id, rules, false)?)
+}
+
+/// In versions 1 and 2 an event has any name that its server gives it
+/// (<https://spec.matrix.org/v1.19/rooms/v1/#event-ids>). A hash of the event is one that needs no randomness.
+fn name(object: &mut CanonicalJsonObject, rules: &RoomVersionRules, server: &ServerName) {
+    if rules.event_format.require_event_id {
+        object.remove("event_id");
+        let hash = data_encoding::BASE64URL_NOPAD.encode(&Sha256::digest(json::to_text(object)));
+        object.insert("event_id".to_owned(), format!("${hash}:{server}").into());
+    }
 }
 
 /// Why an event cannot be made.
@@ -222,6 +258,12 @@ pub enum BuildError {
     /// Too long, or not of the form that the room version wants.
     #[error("invalid event: {0}")]
     Format(String),
+}
+
+impl From<EventError> for BuildError {
+    fn from(error: EventError) -> Self {
+        Self::Format(error.0)
+    }
 }
 
 impl From<ReceiveError> for BuildError {

@@ -21,7 +21,7 @@ use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, room_versi
 use crate::{
     auth::{check_auth, check_state_independent},
     event::{Event, KnownEvent},
-    format,
+    format, policy,
     resolve::{ResolveError, resolve_with},
     source::{Memo, Source, SourceError, Status},
     state::{StateKey, StateMap},
@@ -75,7 +75,7 @@ pub enum Outcome {
 pub enum Decision {
     /// Allowed.
     Accepted,
-    /// Allowed by the state before it, but not by the room's current state.
+    /// Allowed by the state before it, but not by the room's current state or by its policy server.
     SoftFailed {
         /// The rule it breaks.
         reason: String,
@@ -360,7 +360,7 @@ impl Room {
         }
     }
 
-    /// Steps 4 to 6 of the checks on receipt, and what follows from them.
+    /// Steps 4 to 7 of the checks on receipt, and what follows from them.
     pub(crate) fn judge(
         &self,
         event: Arc<Event>,
@@ -368,7 +368,14 @@ impl Room {
         placement: Placement,
         memo: &Memo<'_>,
     ) -> Result<Verdict, EngineError> {
-        let decision = self.decide(&event, &state_before, placement, memo);
+        let mut decision = self.decide(&event, &state_before, placement, memo);
+        if decision == Decision::Accepted
+            && placement == Placement::Live
+            && !self.heads.is_empty()
+            && let Err(reason) = policy::check(&event, &self.rules, &self.current, memo)
+        {
+            decision = Decision::SoftFailed { reason };
+        }
         memo.finish()?;
 
         let state_after = match (event.state_map_key(), &decision) {
@@ -395,7 +402,13 @@ impl Room {
         Ok(verdict)
     }
 
-    fn decide(&self, event: &Event, state_before: &StateMap, placement: Placement, memo: &Memo<'_>) -> Decision {
+    pub(crate) fn decide(
+        &self,
+        event: &Event,
+        state_before: &StateMap,
+        placement: Placement,
+        memo: &Memo<'_>,
+    ) -> Decision {
         let rejected = |reason: String| Decision::Rejected { reason };
         if event.kind() == "m.room.create" && !self.heads.is_empty() && placement == Placement::Live {
             return rejected("the room has been created already".to_owned());

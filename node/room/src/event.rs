@@ -5,19 +5,25 @@
 
 use std::{
     borrow::Cow,
+    fmt,
     sync::{Arc, OnceLock},
 };
 
 use ruma::{
-    CanonicalJsonObject, EventId, Int, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId,
+    CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UInt,
     UserId,
     events::{TimelineEventType, room::member::MembershipState},
-    room_version_rules::{EventsReferenceFormatVersion, RoomVersionRules},
+    room_version_rules::RoomVersionRules,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
-use crate::state::{StateKey, shared_kind};
+use crate::{
+    document::Document,
+    power,
+    receive::ReceiveError,
+    state::{StateKey, shared_kind},
+};
 
 /// A number the store gives to each event it keeps: an event's auth events have lower numbers than itself.
 pub type EventNumber = u64;
@@ -39,6 +45,8 @@ pub struct Event {
     kind: Arc<str>,
     state: Option<StateKey>,
     content: Box<RawValue>,
+    /// What authorization reads instead of `content`, where power levels are strings or floats.
+    levels: Option<Box<RawValue>>,
     origin_server_ts: MilliSecondsSinceUnixEpoch,
     depth: u64,
     prev_events: Vec<OwnedEventId>,
@@ -62,9 +70,6 @@ impl Event {
         rules: &RoomVersionRules,
     ) -> Result<Self, EventError> {
         let text = text.into();
-        if rules.events_reference_format == EventsReferenceFormatVersion::V1 {
-            return Err(EventError("events of room versions 1 and 2 are not supported".to_owned()));
-        }
         let fields: Fields<'_> = serde_json::from_str(&text).map_err(|error| EventError(error.to_string()))?;
         let create_names_room = rules.authorization.room_create_event_id_as_room_id;
         let (room_id, room_id_from_create) = match fields.room_id {
@@ -81,6 +86,10 @@ impl Event {
         };
         let redacts = redacts.and_then(|raw| serde_json::from_str(raw.get()).ok());
         let kind = shared_kind(&fields.kind);
+        let levels = match &*kind {
+            "m.room.power_levels" if !rules.authorization.integer_power_levels => power::plain_levels(&fields.content),
+            _ => None,
+        };
         Ok(Self {
             event_type: TimelineEventType::from(&*kind),
             state: fields.state_key.map(|key| StateKey::new(&kind, key)),
@@ -91,10 +100,11 @@ impl Event {
             room_id_from_create,
             sender: fields.sender,
             content: fields.content,
-            origin_server_ts: fields.origin_server_ts,
-            depth: u64::try_from(i64::from(fields.depth)).unwrap_or(0),
-            prev_events: fields.prev_events,
-            auth_events: fields.auth_events,
+            levels,
+            origin_server_ts: MilliSecondsSinceUnixEpoch(UInt::try_from(fields.origin_server_ts).unwrap_or(UInt::MAX)),
+            depth: fields.depth,
+            prev_events: fields.prev_events.into_iter().map(|cited| cited.0).collect(),
+            auth_events: fields.auth_events.into_iter().map(|cited| cited.0).collect(),
             redacts,
             redacted: false,
             text,
@@ -189,6 +199,11 @@ impl Event {
         self.depth.min(MAX_DEPTH)
     }
 
+    /// The same as the event has it, which is up to 2^63 − 1 in room versions 1 to 5.
+    pub(crate) fn claimed_depth(&self) -> u64 {
+        self.depth
+    }
+
     /// The events it follows, as it lists them.
     pub fn prev_events(&self) -> &[OwnedEventId] {
         &self.prev_events
@@ -227,12 +242,32 @@ impl Event {
         &self.text
     }
 
-    /// The event as it goes over federation. It has no `unsigned`.
+    /// The event as it goes over federation. It has no `unsigned`. Numbers that canonical JSON does not know, as they occur in
+    /// versions 1 to 5, are in [`Event::text`] only; here an integer stands for them.
     pub fn json(&self) -> &CanonicalJsonObject {
         self.json.get_or_init(|| {
             // The text was read once already, so it is an object.
-            serde_json::from_str(&self.text).unwrap_or_default()
+            self.document().map(Document::into_object).unwrap_or_default()
         })
+    }
+
+    pub(crate) fn document(&self) -> Result<Document, EventError> {
+        Document::read_lenient(&self.text).map_err(|error| EventError(error.to_string()))
+    }
+
+    /// The hash under which events of versions 1 and 2 cite this one, and which names it in later ones: unpadded Base64 of
+    /// <https://spec.matrix.org/v1.19/server-server-api/#calculating-the-reference-hash-for-an-event>.
+    ///
+    /// # Errors
+    ///
+    /// Never for an event that this crate made or checked.
+    pub fn reference_hash(&self, rules: &RoomVersionRules) -> Result<String, ReceiveError> {
+        self.document()?.reference_hash(rules)
+    }
+
+    /// The content as authorization reads it: power levels as integers, however they are written.
+    fn content_for_auth(&self) -> &RawValue {
+        self.levels.as_deref().unwrap_or(&self.content)
     }
 
     /// For `m.room.member` state events, the membership that they set.
@@ -277,12 +312,41 @@ struct Fields<'a> {
     #[serde(borrow, default)]
     state_key: Option<Cow<'a, str>>,
     content: Box<RawValue>,
-    origin_server_ts: MilliSecondsSinceUnixEpoch,
-    depth: Int,
-    prev_events: Vec<OwnedEventId>,
-    auth_events: Vec<OwnedEventId>,
+    origin_server_ts: u64,
+    depth: u64,
+    prev_events: Vec<Cited>,
+    auth_events: Vec<Cited>,
     #[serde(borrow, default)]
     redacts: Option<&'a RawValue>,
+}
+
+/// An event that another one cites: its ID, in versions 1 and 2 in a pair with its hash.
+struct Cited(OwnedEventId);
+
+impl<'de> Deserialize<'de> for Cited {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_any(CitedVisitor)
+    }
+}
+
+struct CitedVisitor;
+
+impl<'de> de::Visitor<'de> for CitedVisitor {
+    type Value = Cited;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event ID, or a pair of event ID and hash")
+    }
+
+    fn visit_str<E: de::Error>(self, id: &str) -> Result<Cited, E> {
+        OwnedEventId::try_from(id).map(Cited).map_err(E::custom)
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut pair: A) -> Result<Cited, A::Error> {
+        let id = pair.next_element::<OwnedEventId>()?.ok_or_else(|| de::Error::invalid_length(0, &self))?;
+        while pair.next_element::<de::IgnoredAny>()?.is_some() {}
+        Ok(Cited(id))
+    }
 }
 
 #[derive(Deserialize)]
@@ -326,7 +390,7 @@ impl ruma::state_res::Event for Event {
     }
 
     fn content(&self) -> &RawValue {
-        &self.content
+        self.content_for_auth()
     }
 
     fn state_key(&self) -> Option<&str> {
@@ -374,7 +438,7 @@ impl ruma::state_res::Event for KnownEvent {
     }
 
     fn content(&self) -> &RawValue {
-        &self.event.content
+        self.event.content_for_auth()
     }
 
     fn state_key(&self) -> Option<&str> {

@@ -3,7 +3,8 @@
 //! [Canonical JSON](https://spec.matrix.org/v1.19/appendices/#canonical-json) knows neither floats nor integers
 //! beyond ±(2^53 − 1), and an object that names a key twice has no one meaning: servers that read it differently would
 //! compute different hashes. So all of these are refused here, before anything is hashed, and nesting is bounded so
-//! that no later recursion can overflow the stack.
+//! that no later recursion can overflow the stack. Events of versions 1 to 5 may hold other numbers: see
+//! [`crate::document::Document::read`].
 
 use std::{collections::btree_map::Entry, fmt};
 
@@ -48,6 +49,12 @@ pub fn fits_nesting(object: &CanonicalJsonObject) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct JsonError(String);
+
+impl JsonError {
+    pub(crate) fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
 
 #[derive(Clone, Copy)]
 struct Strict {

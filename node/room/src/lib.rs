@@ -16,18 +16,21 @@
 //!
 //! | module | what it knows |
 //! | --- | --- |
-//! | [`json`], [`mod@format`], [`event`] | strict JSON, the event format and its limits, the parsed event |
+//! | [`json`], [`document`] | strict JSON; an event's JSON: what is hashed, signed and redacted |
+//! | [`mod@format`], [`event`] | the event format and its limits, the parsed event |
 //! | [`receive`], [`build`], [`redact`] | signatures, hashes and IDs of events that come, go, and lose their content |
 //! | [`state`], [`auth`], [`power`], [`resolve`] | state maps, authorization rules, power levels, state resolution |
 //! | [`engine`], [`local`], [`join`], [`graph`] | the room itself: events that come, events of ours, joining, ordering |
 //! | [`visibility`] | who may see which event |
 //! | [`keys`] | server names that are keys, and who may share a room |
 //!
-//! Room versions are handled by ruma's `RoomVersionRules`: [`format::rules`] says which are supported (3 to 12).
+//! Room versions are handled by ruma's `RoomVersionRules`: [`format::rules`] says which are supported (1 to 12). In versions 1
+//! and 2 events name themselves and cite others by ID and hash; versions 1 to 5 allow any numbers in events.
 
 pub mod auth;
 pub mod build;
 mod difference;
+pub mod document;
 pub mod engine;
 pub mod event;
 pub mod format;
@@ -36,16 +39,20 @@ pub mod join;
 pub mod json;
 pub mod keys;
 pub mod local;
+mod numbers;
+mod policy;
 pub mod power;
 pub mod receive;
 pub mod redact;
 pub mod resolve;
+mod resolve_v1;
 pub mod source;
 pub mod state;
 pub mod visibility;
 
 pub use self::{
     build::{BuildError, Builder, Signer},
+    document::Document,
     engine::{Decision, EngineError, Outcome, Placement, Room, Verdict},
     event::{Event, EventNumber, KnownEvent},
     local::CreateError,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ruma::{
-    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomVersionId, state_res::auth_types_for_event,
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomVersionId,
+    room_version_rules::EventsReferenceFormatVersion, state_res::auth_types_for_event,
 };
 
 use crate::{
@@ -87,8 +88,8 @@ impl Room {
         source: &dyn Source,
     ) -> Result<Verdict, CreateError> {
         let memo = Memo::new(source);
-        let builder = builder.room_id(self.room_id.clone());
-        let place = self.place(&builder, random, &memo)?;
+        let mut builder = builder.room_id(self.room_id.clone());
+        let place = self.place(&mut builder, random, &memo)?;
         let event = build_with_rules(
             builder,
             &self.rules,
@@ -115,16 +116,21 @@ impl Room {
         source: &dyn Source,
     ) -> Result<CanonicalJsonObject, CreateError> {
         let memo = Memo::new(source);
-        let builder = builder.room_id(self.room_id.clone());
-        let place = self.place(&builder, random, &memo)?;
+        let mut builder = builder.room_id(self.room_id.clone());
+        let place = self.place(&mut builder, random, &memo)?;
         let object =
             builder.unsigned_object(&self.rules, &place.prev_events, &place.auth_events, place.depth, origin_server_ts);
-        let event = Arc::new(unsigned_event(object.clone(), &self.rules)?);
-        allowed(self.judge(event, place.state_before, Placement::Live, &memo)?)?;
-        Ok(object)
+        let event = unsigned_event(object.clone(), &self.rules)?;
+        // The room's policy server is asked by who signs it.
+        let decision = self.decide(&event, &place.state_before, Placement::Live, &memo);
+        memo.finish()?;
+        match decision {
+            Decision::Accepted => Ok(object),
+            Decision::SoftFailed { reason } | Decision::Rejected { reason } => Err(CreateError::Forbidden(reason)),
+        }
     }
 
-    fn place(&self, builder: &Builder, random: u64, memo: &Memo<'_>) -> Result<Place, CreateError> {
+    fn place(&self, builder: &mut Builder, random: u64, memo: &Memo<'_>) -> Result<Place, CreateError> {
         let prev_events = self.cited_extremities(random);
         let state_before = if prev_events.len() == self.heads.len() {
             self.current.clone()
@@ -143,10 +149,19 @@ impl Room {
             &self.rules.authorization,
         )
         .map_err(BuildError::Content)?;
-        let auth_events =
+        let auth_events: Vec<OwnedEventId> =
             auth_types.iter().filter_map(|(kind, key)| state_before.get(&StateKey::of(kind, key)).cloned()).collect();
         let depth = prev_events.iter().filter_map(|id| self.heads.get(id)).map(|head| head.depth).max();
         let depth = depth.unwrap_or(0).saturating_add(1).min(MAX_DEPTH);
+        if self.rules.events_reference_format == EventsReferenceFormatVersion::V1 {
+            for id in prev_events.iter().chain(&auth_events) {
+                if let Some(event) = memo.event(id) {
+                    let hash = event.reference_hash(&self.rules).map_err(BuildError::from)?;
+                    builder.reference_hashes.insert(id.clone(), hash);
+                }
+            }
+            memo.finish()?;
+        }
         Ok(Place { prev_events, auth_events, state_before, depth })
     }
 

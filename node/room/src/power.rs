@@ -1,7 +1,7 @@
 //! Power levels of a room, read once from its state.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#mroompower_levels>; in room version 12 its creators stand above all
-//! levels.
+//! levels. Before version 10 levels may be written as strings, before version 6 as floats.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,7 +12,17 @@ use ruma::{
     state_res::events::{RoomCreateEvent, RoomPowerLevelsEvent, RoomPowerLevelsIntField},
 };
 
-use crate::event::Event;
+use serde_json::{Map, Value, value::RawValue};
+
+use crate::{
+    event::Event,
+    numbers::{clamped, truncated},
+};
+
+/// The fields of the content that hold a level each.
+const LEVELS: [&str; 7] = ["users_default", "events_default", "state_default", "ban", "redact", "kick", "invite"];
+/// The fields that hold levels by name.
+const LEVEL_MAPS: [&str; 3] = ["users", "events", "notifications"];
 
 /// The power levels that hold in one state.
 #[derive(Debug, Clone)]
@@ -100,5 +110,89 @@ impl PowerLevels {
             .as_ref()
             .and_then(|event| event.get_as_int_or_default(field, &self.rules).ok())
             .unwrap_or_else(|| field.default_value())
+    }
+}
+
+/// The content of a power levels event of a version before 10 with all levels as integers, or `None` if it is so already.
+/// What is no level stays as it is, and is refused by the authorization rules.
+///
+/// Strings: <https://spec.matrix.org/v1.19/rooms/v9/#mroompower_levels-events-accept-values-as-strings>, floats:
+/// <https://spec.matrix.org/v1.19/rooms/v5/#mroompower_levels-events-accept-values-as-floats>. Levels beyond ±(2^53 − 1) count
+/// as these.
+pub(crate) fn plain_levels(content: &RawValue) -> Option<Box<RawValue>> {
+    let mut content: Map<String, Value> = serde_json::from_str(content.get()).ok()?;
+    make_levels_plain(&mut content).then(|| serde_json::value::to_raw_value(&content).ok()).flatten()
+}
+
+/// Makes integers of levels in the content of a power levels event that are strings or floats, as versions before 10 and 6
+/// allow them. Whether there were any.
+pub fn make_levels_plain(content: &mut Map<String, Value>) -> bool {
+    let mut changed = false;
+    for (name, value) in content {
+        if LEVELS.contains(&name.as_str()) {
+            changed |= make_plain(value);
+        } else if LEVEL_MAPS.contains(&name.as_str())
+            && let Value::Object(levels) = value
+        {
+            levels.values_mut().for_each(|level| changed |= make_plain(level));
+        }
+    }
+    changed
+}
+
+/// Makes an integer of a level. Whether there was anything to do.
+fn make_plain(level: &mut Value) -> bool {
+    let plain = match &*level {
+        Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(integer), _, _) => clamped(integer),
+            (None, Some(_), _) => Int::MAX,
+            (None, None, Some(float)) => truncated(float),
+            (None, None, None) => return false,
+        },
+        Value::String(text) => match level_of(text) {
+            Some(level) => level,
+            None => return false,
+        },
+        _ => return false,
+    };
+    let changed = level.as_i64() != Some(plain.into());
+    *level = Value::from(i64::from(plain));
+    changed
+}
+
+/// A level written as a string: decimal digits, with a sign and spaces around if one likes.
+fn level_of(text: &str) -> Option<Int> {
+    let text = text.trim();
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let beyond = if text.starts_with('-') { Int::MIN } else { Int::MAX };
+    Some(text.parse::<i64>().map_or(beyond, clamped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_read_as_old_versions_write_them() {
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).expect("JSON");
+        let plain = |text: &str| plain_levels(&raw(text)).map(|content| content.get().to_owned());
+        assert_eq!(plain(r#"{"ban":50,"users":{"@a:b":100},"other":"7"}"#), None);
+        assert_eq!(
+            plain(r#"{"ban":" +0050 ","kick":"-1","users":{"@a:b":50.57,"@c:d":-5.114698E4},"events":{"x":1e3}}"#),
+            Some(r#"{"ban":50,"events":{"x":1000},"kick":-1,"users":{"@a:b":50,"@c:d":-51146}}"#.to_owned())
+        );
+        let greatest = i64::from(Int::MAX);
+        assert_eq!(
+            plain(
+                r#"{"ban":"99999999999999999999","kick":18446744073709551615,"invite":1e300,"redact":-9007199254740993}"#
+            ),
+            Some(format!(r#"{{"ban":{greatest},"invite":{greatest},"kick":{greatest},"redact":-{greatest}}}"#))
+        );
+        for unreadable in ["\"50.5\"", "\"\"", "\"+-5\"", "\"1 0\"", "\"ten\"", "null", "[]", "true"] {
+            assert_eq!(plain(&format!(r#"{{"ban":{unreadable}}}"#)), None, "{unreadable}");
+        }
     }
 }

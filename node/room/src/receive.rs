@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedServerName, RoomVersionId, ServerName,
     SigningKeyAlgorithm, UserId,
-    canonical_json::{RedactingSerializer, redact_in_place},
     room_version_rules::RoomVersionRules,
     serde::{Base64, base64::Standard},
-    signatures::{PublicKeyMap, content_hash, reference_hash, verify_canonical_json_bytes},
+    signatures::{PublicKeyMap, verify_canonical_json_bytes},
 };
 
 use crate::{
+    document::Document,
     event::{Event, EventError},
     format::{self, MAX_EVENT_BYTES, check_format},
     json,
@@ -26,40 +26,40 @@ pub const MAX_TEXT_BYTES: usize = 4 * MAX_EVENT_BYTES;
 
 /// Checks an event that came from outside and makes it ready for [`crate::engine::Room::handle_pdu`].
 ///
-/// `keys` holds the verification keys of the servers that [`signing_servers`] names, valid at the event's
-/// `origin_server_ts`; names that are keys verify by themselves. `unsigned` is dropped. An event whose content hash does
-/// not match comes back redacted, as the specification wants it stored ([`Event::redacted`]).
+/// `keys` holds the verification keys of the servers that [`signing_servers`] names, from version 5 on only those valid at the
+/// event's `origin_server_ts` (`enforce_key_validity` of the rules); names that are keys verify by themselves. `unsigned` is
+/// dropped. An event whose content hash does not match comes back redacted, as the specification wants it stored
+/// ([`Event::redacted`]).
 ///
 /// # Errors
 ///
 /// The event is to be dropped; only [`ReceiveError::NoKey`] is worth another try.
 pub fn receive(text: &str, version: &RoomVersionId, keys: &PublicKeyMap) -> Result<Event, ReceiveError> {
     let rules = format::rules(version).ok_or_else(|| ReceiveError::UnknownVersion(version.clone()))?;
-    receive_object(parse(text)?, &rules, keys)
+    receive_document(Document::read(text, &rules)?, &rules, keys)
 }
 
-/// [`receive`] for an event that is parsed already (by [`json::parse_object`] or from trusted text).
+/// [`receive`] for an event whose JSON is read already.
 ///
 /// # Errors
 ///
 /// As [`receive`].
-pub fn receive_object(
-    mut object: CanonicalJsonObject,
+pub fn receive_document(
+    mut document: Document,
     rules: &RoomVersionRules,
     keys: &PublicKeyMap,
 ) -> Result<Event, ReceiveError> {
-    object.remove("unsigned");
-    let text = json::to_text(&object);
-    check_format(&object, text.len(), rules).map_err(ReceiveError::Format)?;
-    verify_signatures(&object, rules, keys)?;
-    let redacted = !content_hash_matches(&object);
-    let event_id = event_id(&object, rules)?;
+    document.remove("unsigned");
+    let text = document.to_text();
+    check_format(&document, text.len(), rules).map_err(ReceiveError::Format)?;
+    verify_signatures(&document, rules, keys)?;
+    let redacted = !content_hash_matches(&document);
+    let event_id = document.event_id(rules)?;
     if !redacted {
         return Ok(Event::from_checked(text, event_id, rules, false)?);
     }
-    redact_in_place(&mut object, &rules.redaction, None).map_err(|error| ReceiveError::Format(error.to_string()))?;
-    let text = json::to_text(&object);
-    Ok(Event::from_checked(text, event_id, rules, true)?)
+    document.redact(rules)?;
+    Ok(Event::from_checked(document.to_text(), event_id, rules, true)?)
 }
 
 /// The ID of an event, from its text alone; the event is not checked.
@@ -69,7 +69,7 @@ pub fn receive_object(
 /// The text is no event of this room version.
 pub fn event_id_of(text: &str, version: &RoomVersionId) -> Result<OwnedEventId, ReceiveError> {
     let rules = format::rules(version).ok_or_else(|| ReceiveError::UnknownVersion(version.clone()))?;
-    event_id(&parse(text)?, &rules)
+    Document::read(text, &rules)?.event_id(&rules)
 }
 
 /// Which keys must be had to verify an event: pairs of server and key ID that appear in its signatures. Servers that are
@@ -83,13 +83,13 @@ pub fn signing_servers(
     version: &RoomVersionId,
 ) -> Result<BTreeSet<(OwnedServerName, String)>, ReceiveError> {
     let rules = format::rules(version).ok_or_else(|| ReceiveError::UnknownVersion(version.clone()))?;
-    let object = parse(text)?;
+    let document = Document::read(text, &rules)?;
     let mut needed = BTreeSet::new();
-    for server in servers_that_must_sign(&object, &rules)? {
+    for server in servers_that_must_sign(document.object(), &rules)? {
         if self_certified_key(&server).is_some() {
             continue;
         }
-        for (key_id, _) in signatures_of(&object, &server)? {
+        for (key_id, _) in signatures_of(document.object(), &server)? {
             needed.insert((server.clone(), key_id.to_owned()));
         }
     }
@@ -105,7 +105,7 @@ pub enum ReceiveError {
     /// Too long to look at.
     #[error("the event's text has {0} bytes")]
     TooLong(usize),
-    /// Not canonical JSON.
+    /// Not JSON that the room version allows.
     #[error("the event is not valid JSON: {0}")]
     Json(#[from] json::JsonError),
     /// Not an event of this room version.
@@ -133,27 +133,16 @@ impl From<EventError> for ReceiveError {
     }
 }
 
-fn parse(text: &str) -> Result<CanonicalJsonObject, ReceiveError> {
-    if text.len() > MAX_TEXT_BYTES {
-        return Err(ReceiveError::TooLong(text.len()));
-    }
-    Ok(json::parse_object(text)?)
-}
-
-pub(crate) fn event_id(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Result<OwnedEventId, ReceiveError> {
-    let hash = reference_hash(object, rules).map_err(|error| ReceiveError::Format(error.to_string()))?;
-    EventId::parse(format!("${hash}")).map_err(|error| ReceiveError::Format(error.to_string()))
-}
-
-fn content_hash_matches(object: &CanonicalJsonObject) -> bool {
-    let claimed = object
+fn content_hash_matches(document: &Document) -> bool {
+    let claimed = document
+        .object()
         .get("hashes")
         .and_then(CanonicalJsonValue::as_object)
         .and_then(|hashes| hashes.get("sha256"))
         .and_then(CanonicalJsonValue::as_str)
         .and_then(|hash| Base64::<Standard>::parse(hash).ok());
-    let actual = content_hash(object).ok();
-    claimed.zip(actual).is_some_and(|(claimed, actual)| claimed.as_bytes() == actual.as_bytes())
+    let actual = document.content_hash().ok();
+    claimed.zip(actual).is_some_and(|(claimed, actual)| claimed.as_bytes() == actual)
 }
 
 /// <https://spec.matrix.org/v1.19/server-server-api/#validating-hashes-and-signatures-on-received-events>
@@ -181,6 +170,11 @@ fn servers_that_must_sign(
     if !by_third_party {
         let sender = text("sender").ok_or_else(|| ReceiveError::Format("missing `sender`".to_owned()))?;
         servers.insert(server_of(sender)?);
+    }
+    if rules.signatures.check_event_id_server {
+        let server = text("event_id").and_then(|id| <&EventId>::try_from(id).ok()?.server_name());
+        let server = server.ok_or_else(|| ReceiveError::Format("`event_id` names no server".to_owned()))?;
+        servers.insert(server.to_owned());
     }
     // Only for joins: the field is copied into other events of a user at times, where it says nothing.
     if membership == Some("join")
@@ -216,16 +210,9 @@ fn signatures_of<'a>(
     Ok(signatures)
 }
 
-fn verify_signatures(
-    object: &CanonicalJsonObject,
-    rules: &RoomVersionRules,
-    keys: &PublicKeyMap,
-) -> Result<(), ReceiveError> {
-    let signed = RedactingSerializer::new()
-        .rules(&rules.redaction)
-        .custom_redacted_root_fields(&["signatures", "unsigned"])
-        .serialize(object)
-        .map_err(|error| ReceiveError::Format(error.to_string()))?;
+fn verify_signatures(document: &Document, rules: &RoomVersionRules, keys: &PublicKeyMap) -> Result<(), ReceiveError> {
+    let object = document.object();
+    let signed = document.signed_text(rules)?;
     for server in servers_that_must_sign(object, rules)? {
         let own_key = self_certified_key(&server);
         let mut verified = false;

@@ -11,8 +11,8 @@ use ruma::{
 };
 
 use crate::{
+    document::Document,
     event::{Event, EventError},
-    json,
     power::PowerLevels,
 };
 
@@ -22,10 +22,18 @@ use crate::{
 ///
 /// Never for an event that this crate made or checked.
 pub fn redact(event: &Event, rules: &RoomVersionRules) -> Result<Event, EventError> {
-    let mut object = event.json().clone();
-    redact_in_place(&mut object, &rules.redaction, None).map_err(|error| EventError(error.to_string()))?;
-    let text = json::to_text(&object);
-    Event::from_checked(text, event.event_id().to_owned(), rules, event.redacted())
+    Event::from_checked(redact_text(event.text(), rules)?, event.event_id().to_owned(), rules, event.redacted())
+}
+
+/// The same for the text of an event, as [`Event::text`] gave it.
+///
+/// # Errors
+///
+/// The text is not that of an event.
+pub fn redact_text(text: &str, rules: &RoomVersionRules) -> Result<String, EventError> {
+    let mut document = Document::read_lenient(text).map_err(|error| EventError(error.to_string()))?;
+    document.redact(rules).map_err(|error| EventError(error.to_string()))?;
+    Ok(document.to_text())
 }
 
 /// The redacted event as clients see it: with the redaction event (in client format) in `unsigned.redacted_because`.
@@ -55,11 +63,15 @@ pub fn prune_for_client(
 }
 
 /// Whether an accepted redaction takes effect on `target`: both in one room, and the sender either has the `redact` power
-/// level in `levels` (those of the state before the redaction) or is of the server that sent the target.
+/// level in `levels` (those of the state before the redaction) or is of the server that sent the target. In versions 1 and 2
+/// that is the server which the event IDs name (rule 11 of <https://spec.matrix.org/v1.19/rooms/v1/#authorisation-rules>).
 pub fn may_redact(redaction: &Event, target: &Event, levels: &PowerLevels) -> bool {
+    let same_server = match redaction.event_id().server_name() {
+        Some(server) => target.event_id().server_name() == Some(server),
+        None => redaction.sender().server_name() == target.sender().server_name(),
+    };
     redaction.redacts() == Some(target.event_id())
         && redaction.room_id() == target.room_id()
         && target.kind() != "m.room.create"
-        && (levels.user(redaction.sender()) >= levels.redact()
-            || redaction.sender().server_name() == target.sender().server_name())
+        && (same_server || levels.user(redaction.sender()) >= levels.redact())
 }

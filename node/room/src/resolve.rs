@@ -4,6 +4,7 @@
 //! <https://spec.matrix.org/v1.19/rooms/v12/#state-resolution>, by ruma's implementation. Here is what surrounds it: the
 //! algorithm is given only the part of the state that it can look at, and the auth difference and the conflicted
 //! subgraph are found by walking down from the conflicted events, so the cost follows the conflict and not the room.
+//! Room version 1 has an algorithm of its own, in [`crate::resolve_v1`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,7 @@ use ruma::{
 use crate::{
     auth::auth_types_for,
     difference::{auth_difference, conflicted_subgraph},
+    resolve_v1,
     source::{Memo, Source, SourceError},
     state::{self, StateKey, StateMap},
 };
@@ -90,7 +92,7 @@ pub(crate) fn resolve_with(
         [base, ..] => *base,
     };
     let Some(v2) = rules.state_res.v2_rules() else {
-        return Err(ResolveError::Invalid("this room version's algorithm is not supported".to_owned()));
+        return resolve_v1::resolve(rules, &distinct, memo);
     };
 
     let conflict = Conflict::between(&distinct);

@@ -101,7 +101,7 @@ impl Us {
     }
 }
 
-/// The server part of a user ID.
+/// The server part of a user ID, or of an event ID of room versions 1 and 2.
 pub(super) fn server_of(user: &str) -> &str {
     user.split_once(':').map_or("", |(_, server)| server)
 }
@@ -112,6 +112,9 @@ pub(super) enum ChangeError {
     /// The room has changed since the change was made: the head must be loaded anew.
     #[error("the room's head has moved on")]
     Stale,
+    /// An event's ID has become that of an event of another room while the change was made (room versions 1 and 2 only).
+    #[error("another room has an event with the same ID")]
+    Taken,
     /// The store refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -128,6 +131,9 @@ pub(super) fn store(tx: &mut Tx, us: &Us, change: &Change) -> Result<Vec<u64>, C
     let mut positions = Vec::with_capacity(change.events.len());
     let mut shown = false;
     for event in &change.events {
+        if is_taken(tx, change.room, event)? {
+            return Err(ChangeError::Taken);
+        }
         let position = store_event(tx, change, event)?;
         shown |= position != 0;
         positions.push(position);
@@ -175,6 +181,17 @@ pub(super) fn store(tx: &mut Tx, us: &Us, change: &Change) -> Result<Vec<u64>, C
     }
     address(tx, us, change, &servers_before, &positions)?;
     Ok(positions)
+}
+
+/// Whether an event of another room has this event's ID. From room version 3 on IDs are hashes, which do not meet.
+fn is_taken(tx: &Tx, room: u64, event: &Judged) -> Result<bool, StoreError> {
+    if server_of(&event.event_id).is_empty() {
+        return Ok(false);
+    }
+    let Some(number) = EVENT_IDS.get(tx, &event.event_id)?.filter(|number| *number != event.number) else {
+        return Ok(false);
+    };
+    Ok(EVENTS.get(tx, &number)?.is_some_and(|row| row.room != room))
 }
 
 fn store_event(tx: &mut Tx, change: &Change, event: &Judged) -> Result<u64, StoreError> {

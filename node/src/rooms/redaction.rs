@@ -1,11 +1,11 @@
 //! Redaction: what a redacted event keeps, and really forgetting the rest (client-server specification, "Redactions").
 
-use kith_room::format::rules;
+use kith_room::{format::rules, redact::redact_text};
 use kith_store::{
     Corrupt, Json, StoreError, Tx,
     tables::rooms::{EVENT_IDS, EVENTS, REDACTED_BY, WAITING_REDACTIONS, WaitingRedaction as Waiting},
 };
-use ruma::{CanonicalJsonObject, RoomVersionId, canonical_json::redact_in_place};
+use ruma::RoomVersionId;
 
 use super::change::{Judged, Redacts, pdu_text, server_of};
 
@@ -13,10 +13,7 @@ use super::change::{Judged, Redacts, pdu_text, server_of};
 pub(super) fn prune(json: &str, version: &RoomVersionId) -> Result<String, StoreError> {
     let damaged = |cause: &'static str| StoreError::Corrupt { table: "events", cause: Corrupt::new(cause) };
     let rules = rules(version).ok_or_else(|| damaged("an event of an unknown room version"))?;
-    let mut pdu: CanonicalJsonObject =
-        serde_json::from_str(json).map_err(|_| damaged("a stored event is not canonical JSON"))?;
-    redact_in_place(&mut pdu, &rules.redaction, None).map_err(|_| damaged("a stored event cannot be redacted"))?;
-    serde_json::to_string(&pdu).map_err(|_| damaged("a redacted event does not serialize"))
+    redact_text(json, &rules).map_err(|_| damaged("a stored event cannot be redacted"))
 }
 
 /// Redacts its target if that is here, else as soon as it arrives.
@@ -36,7 +33,8 @@ pub(super) fn apply(
         let waits = Json(Waiting { redaction: redaction.event_id.clone(), author, powerful: redacts.powerful });
         return WAITING_REDACTIONS.put(tx, &(room, redacts.target.clone(), redaction.event_id.clone()), &waits);
     };
-    let allowed = redacts.powerful || same_server(&author, &pdu_text(&row.json, "sender"));
+    let target = (row.event_id.as_str(), &*pdu_text(&row.json, "sender"));
+    let allowed = redacts.powerful || same_server((&redaction.event_id, &author), target);
     if row.room != room || !allowed || REDACTED_BY.contains(tx, &number)? {
         return Ok(());
     }
@@ -53,7 +51,8 @@ pub(super) fn is_due(tx: &mut Tx, room: u64, event: &Judged) -> Result<bool, Sto
     let mut due = false;
     for (key, Json(waiting)) in all {
         WAITING_REDACTIONS.delete(tx, &key)?;
-        if !due && (waiting.powerful || same_server(&waiting.author, &event.sender)) {
+        let by = (waiting.redaction.as_str(), waiting.author.as_str());
+        if !due && (waiting.powerful || same_server(by, (&event.event_id, &event.sender))) {
             REDACTED_BY.put(tx, &event.number, &waiting.redaction)?;
             due = true;
         }
@@ -61,6 +60,11 @@ pub(super) fn is_due(tx: &mut Tx, room: u64, event: &Judged) -> Result<bool, Sto
     Ok(due)
 }
 
-fn same_server(one: &str, other: &str) -> bool {
-    server_of(one) == server_of(other)
+/// Whether two events, by their IDs and senders, are of one server: in room versions 1 and 2 the one that the IDs name, later
+/// that of the senders ([`kith_room::redact::may_redact`]).
+fn same_server(one: (&str, &str), other: (&str, &str)) -> bool {
+    match server_of(one.0) {
+        "" => server_of(one.1) == server_of(other.1),
+        server => server == server_of(other.0),
+    }
 }

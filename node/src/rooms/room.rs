@@ -220,7 +220,11 @@ impl Room {
             let id = event.event_id().to_owned();
             let outcome = {
                 let past = Past::new(self.number(), self.rules(), &head.recent, &snapshot);
-                let outcome = head.at.engine.handle_pdu(event.clone(), &past);
+                let outcome = match past.is_elsewhere(&id) {
+                    Ok(false) => head.at.engine.handle_pdu(event.clone(), &past),
+                    Ok(true) => Ok(Outcome::Refused { reason: "an event of another room has this ID".to_owned() }),
+                    Err(error) => Err(error.into()),
+                };
                 let loaded = past.loaded.into_inner();
                 outcome.map(|outcome| (outcome, loaded))
             };
@@ -351,6 +355,11 @@ impl Room {
             if past.has_place(event.event_id()).map_err(MatrixError::internal)? {
                 return Ok(Received::Known);
             }
+            if past.is_elsewhere(event.event_id()).map_err(MatrixError::internal)? {
+                return Ok(Received::Refused("an event of another room has this ID".to_owned()));
+            }
+            let auth_chain = past.without_elsewhere(auth_chain).map_err(MatrixError::internal)?;
+            let state = past.without_elsewhere(state).map_err(MatrixError::internal)?;
             join::check_state(self.version(), self.id(), auth_chain, state, &past).map_err(|error| bad(&error))?
         };
         for outlier in checked.events {
@@ -404,6 +413,8 @@ impl Room {
             if past.has_place(join.event_id()).map_err(MatrixError::internal)? {
                 return Ok(true);
             }
+            let auth_chain = past.without_elsewhere(auth_chain).map_err(MatrixError::internal)?;
+            let state = past.without_elsewhere(state).map_err(MatrixError::internal)?;
             join::handle_send_join(self.version(), auth_chain, state, join, &past).map_err(|error| {
                 MatrixError::unreachable(format!("the server's answer makes no room that can be joined: {error}"))
             })?
@@ -548,7 +559,7 @@ impl Room {
                 drop(guard);
                 Err(match error {
                     ChangeError::Store(error) => error.into(),
-                    ChangeError::Stale => MatrixError::internal(ChangeError::Stale),
+                    error @ (ChangeError::Stale | ChangeError::Taken) => MatrixError::internal(error),
                 })
             }
         }

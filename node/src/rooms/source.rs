@@ -136,6 +136,29 @@ impl Past<'_> {
         Ok(row.filter(|row| row.room == self.room).map(|row| (number, row)))
     }
 
+    /// Whether another room has an event with this ID. In room versions 1 and 2 servers name their events as they like.
+    pub(super) fn is_elsewhere(&self, id: &EventId) -> Result<bool, SourceError> {
+        if id.server_name().is_none() {
+            return Ok(false);
+        }
+        let number = EVENT_IDS.get(self.read, &id.to_string()).map_err(SourceError::new)?;
+        let row = number.map(|number| EVENTS.get(self.read, &number)).transpose().map_err(SourceError::new)?.flatten();
+        Ok(row.is_some_and(|row| row.room != self.room))
+    }
+
+    /// These without the ones whose ID an event of another room has: they cannot be stored.
+    pub(super) fn without_elsewhere(&self, mut events: Vec<Arc<Event>>) -> Result<Vec<Arc<Event>>, SourceError> {
+        let mut error = None;
+        events.retain(|event| match self.is_elsewhere(event.event_id()) {
+            Ok(elsewhere) => !elsewhere,
+            Err(cause) => {
+                error.get_or_insert(cause);
+                false
+            }
+        });
+        error.map_or(Ok(events), Err)
+    }
+
     /// Whether the event has a place in the graph here.
     pub(super) fn has_place(&self, id: &EventId) -> Result<bool, SourceError> {
         let Some(known) = self.known(id)? else { return Ok(false) };

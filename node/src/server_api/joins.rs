@@ -4,12 +4,12 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use http::StatusCode;
-use kith_room::{json::parse_object, power::PowerLevels, receive::receive_object};
+use kith_room::{Document, power::PowerLevels, receive::receive_document};
 use kith_store::Read;
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomId, UserId,
     api::federation::membership::{create_join_event::v2 as send_join, prepare_join_event::v1 as make_join},
-    signatures::{PublicKeyMap, sign_event},
+    signatures::PublicKeyMap,
 };
 use serde_json::value::RawValue;
 
@@ -163,7 +163,9 @@ async fn countersigned(node: &Arc<Node>, room: &Room, pdu: &RawValue) -> Answer<
     if pdu.get().len() > kith_room::receive::MAX_TEXT_BYTES {
         return Err(MatrixError::too_large("the event is too long"));
     }
-    let mut object = parse_object(pdu.get()).map_err(|error| MatrixError::bad_json(error.to_string()))?;
+    let mut document =
+        Document::read(pdu.get(), room.rules()).map_err(|error| MatrixError::bad_json(error.to_string()))?;
+    let object = document.object();
     let text = |value: Option<&CanonicalJsonValue>| value.and_then(CanonicalJsonValue::as_str).map(str::to_owned);
     let via = object
         .get("content")
@@ -175,11 +177,9 @@ async fn countersigned(node: &Arc<Node>, room: &Room, pdu: &RawValue) -> Answer<
         let user = user.ok_or_else(|| MatrixError::invalid_param("the event has no user as state key"))?;
         // Signed only when it holds now, not because it did at `make_join`. Whether `via` may is judged with the event.
         authoriser(node, room, &user).await?;
-        let us = signer(node);
-        sign_event(us.server_name.as_str(), us.key, &mut object, &room.rules().redaction)
-            .map_err(|error| MatrixError::bad_json(error.to_string()))?;
+        document.sign(room.rules(), signer(node)).map_err(|error| MatrixError::bad_json(error.to_string()))?;
     }
-    let event = receive_object(object, room.rules(), &PublicKeyMap::new())
+    let event = receive_document(document, room.rules(), &PublicKeyMap::new())
         .map_err(|error| MatrixError::forbidden(error.to_string()))?;
     if event.redacted() {
         return Err(MatrixError::invalid_param("the event's content hash does not match"));

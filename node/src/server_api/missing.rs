@@ -165,7 +165,8 @@ fn prev_events(event: &StoredEvent) -> Vec<OwnedEventId> {
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
-        .filter_map(|id| OwnedEventId::try_from(id.as_str()?).ok())
+        // In room versions 1 and 2, in a pair with its hash.
+        .filter_map(|cited| OwnedEventId::try_from(cited.as_str().or_else(|| cited.get(0)?.as_str())?).ok())
         .collect()
 }
 

@@ -8,5 +8,6 @@ mod profiles;
 mod queries;
 mod requests;
 mod sending;
+mod versions;
 mod without;
 mod world;

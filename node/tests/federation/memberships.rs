@@ -21,7 +21,7 @@ fn versions() -> [RoomVersionId; 3] {
     [RoomVersionId::V10, RoomVersionId::V11, RoomVersionId::V12]
 }
 
-async fn invite(one: &Peer, room: &ruma::RoomId, two: &Peer) -> Result<(), kith::http::MatrixError> {
+pub async fn invite(one: &Peer, room: &ruma::RoomId, two: &Peer) -> Result<(), kith::http::MatrixError> {
     one.node().federation.invite(&one.room(room), &one.user, &two.user, &Map::new()).await
 }
 

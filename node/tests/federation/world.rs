@@ -108,9 +108,10 @@ impl Peer {
 
     pub async fn create_room(&self, version: RoomVersionId, join_rule: Value) -> Room {
         let user = &self.user;
-        let create = match version {
-            RoomVersionId::V10 => object(json!({"creator": user})),
-            _ => Map::new(),
+        let rules = version.rules().expect("a known version");
+        let create = match rules.authorization.use_room_create_sender {
+            true => Map::new(),
+            false => object(json!({"creator": user})),
         };
         let levels = match version {
             RoomVersionId::V12 => json!({"invite": 0}),

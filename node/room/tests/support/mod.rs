@@ -14,7 +14,25 @@ use ruma::{
 };
 use serde_json::{Value, json};
 
-pub const VERSIONS: [RoomVersionId; 3] = [RoomVersionId::V10, RoomVersionId::V11, RoomVersionId::V12];
+pub const VERSIONS: [RoomVersionId; 12] = [
+    RoomVersionId::V1,
+    RoomVersionId::V2,
+    RoomVersionId::V3,
+    RoomVersionId::V4,
+    RoomVersionId::V5,
+    RoomVersionId::V6,
+    RoomVersionId::V7,
+    RoomVersionId::V8,
+    RoomVersionId::V9,
+    RoomVersionId::V10,
+    RoomVersionId::V11,
+    RoomVersionId::V12,
+];
+
+/// The number of a room version.
+pub fn number(version: &RoomVersionId) -> u32 {
+    version.as_str().parse().unwrap()
+}
 
 pub fn key_pair(seed: u8, key_name: &str) -> Ed25519KeyPair {
     let mut der = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
@@ -141,7 +159,7 @@ impl Replica {
     }
 
     pub fn create_bare(server: &Server, creator: &UserId, version: &RoomVersionId, mut content: Value) -> Self {
-        if *version == RoomVersionId::V10 {
+        if number(version) < 11 {
             content["creator"] = json!(creator);
         }
         let mut builder = state(creator, "m.room.create", "", content);

@@ -1,13 +1,14 @@
-"""Writes events.json: hashes, signatures and event IDs as Synapse computes them.
+"""Writes events.json: hashes, signatures and event IDs of all room versions as Synapse computes them, in full and redacted.
 
     python3 -m venv v && v/bin/pip install matrix-synapse==1.163.2 && v/bin/python make.py > events.json
 """
 
 import json
 
+from canonicaljson import encode_canonical_json
 from signedjson.key import decode_signing_key_base64
 from synapse.api.room_versions import KNOWN_ROOM_VERSIONS
-from synapse.crypto.event_signing import add_hashes_and_signatures
+from synapse.crypto.event_signing import add_hashes_and_signatures, compute_event_reference_hash
 from synapse.events import make_event_from_dict
 from synapse.events.utils import prune_event
 from unpaddedbase64 import encode_base64
@@ -42,34 +43,62 @@ def contents(version):
     yield "m.room.server_acl", "", {"allow": ["*"], "deny": [], "allow_ip_literals": False}
 
 
-def main():
-    out = []
+def odd_contents():
+    """Numbers that canonical JSON does not know, as versions 1 to 5 allow them."""
+    yield "m.room.power_levels", "", {
+        "users": {ALICE: 100.0, BOB: 50.57}, "users_default": "0", "ban": 5.114698e4, "kick": 1e16, "invite": 2**53,
+        "events": {"m.room.name": "+0050", "m.room.topic": 1e-5},
+    }
+    yield "m.room.message", None, {
+        "body": "x", "n": [1.5, [-0.0, {"a": 1e300, "b": 10**25}], -(2**63), 0.1, 5e-324, 1e15, 123456789012345.6],
+    }
+
+
+def made(name, kind, state_key, content, **others):
+    old = name in ("1", "2")
+    cited = ["$prev:example.org", {"sha256": IDS[0][1:]}] if old else IDS[0]
+    event = {
+        "type": kind, "sender": ALICE, "content": content, "depth": 12, "origin_server_ts": 1700000000123,
+        "prev_events": [] if kind == "m.room.create" else [cited],
+        "auth_events": [] if kind == "m.room.create" else [cited],
+        "hashes": {}, "signatures": {}, "unsigned": {"age": 5},
+    }
+    event.update(others)
+    if not (name == "12" and kind == "m.room.create"):
+        event["room_id"] = "!" + IDS[1][1:] if name == "12" else "!room:example.org"
+    if state_key is not None:
+        event["state_key"] = state_key
+    if kind == "m.room.redaction":
+        event["redacts"] = "$target:example.org" if old else IDS[1]
+    if old:
+        event["event_id"] = "$" + kind + ":example.org"
+    version = KNOWN_ROOM_VERSIONS[name]
     key = decode_signing_key_base64("ed25519", "k1", SEED)
-    for name in map(str, range(3, 13)):
-        version = KNOWN_ROOM_VERSIONS[name]
-        for kind, state_key, content in contents(name):
-            event = {
-                "type": kind, "sender": ALICE, "content": content, "depth": 12, "origin_server_ts": 1700000000123,
-                "prev_events": [] if kind == "m.room.create" else [IDS[0]],
-                "auth_events": [] if kind == "m.room.create" else [IDS[0]],
-                "hashes": {}, "signatures": {}, "unsigned": {"age": 5},
-            }
-            if not (name == "12" and kind == "m.room.create"):
-                event["room_id"] = "!" + IDS[1][1:] if name == "12" else "!room:example.org"
-            if state_key is not None:
-                event["state_key"] = state_key
-            if kind == "m.room.redaction":
-                event["redacts"] = IDS[1]
-            add_hashes_and_signatures(version, event, SERVER, key)
-            made = make_event_from_dict(json.loads(json.dumps(event)), version)
-            redacted = prune_event(made).get_dict()
-            redacted.pop("unsigned", None)
-            event.pop("unsigned")
-            row = {"version": name, "event_id": made.event_id, "event": event, "redacted": redacted}
-            if name == "12" and kind == "m.room.create":
-                row["room_id"] = made.room_id
-            out.append(row)
-    print(json.dumps({"seed_byte": 7, "key_id": "ed25519:k1", "server": SERVER, "events": out}, ensure_ascii=False))
+    add_hashes_and_signatures(version, event, SERVER, key)
+    made = make_event_from_dict(json.loads(json.dumps(event)), version)
+    redacted = prune_event(made).get_dict()
+    redacted.pop("unsigned", None)
+    event.pop("unsigned")
+    row = {"version": name, "event_id": made.event_id, "event": event, "redacted": redacted}
+    row["reference_hash"] = encode_base64(compute_event_reference_hash(made)[1])
+    if name == "12" and kind == "m.room.create":
+        row["room_id"] = made.room_id
+    return row
+
+
+def main():
+    versions = list(map(str, range(1, 13)))
+    events = [made(name, *event) for name in versions for event in contents(name)]
+    # Fields that redaction keeps in old versions, and one that none knows.
+    extra = {"origin": SERVER, "membership": "join", "prev_state": [], "org.example": {"a": 1}}
+    events += [made(name, "m.room.member", BOB, {"membership": "join"}, **extra) for name in versions]
+    odd = [made(name, *event) for name in versions[:5] for event in odd_contents()]
+    odd += [made(name, "m.room.message", None, {}, depth=2**63 - 1) for name in versions[:5]]
+    for row in odd:
+        for form in ("event", "redacted"):
+            row[form] = encode_canonical_json(row[form]).decode()
+    out = {"seed_byte": 7, "key_id": "ed25519:k1", "server": SERVER, "events": events, "odd_events": odd}
+    print(json.dumps(out, ensure_ascii=False))
 
 
 main()

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use kith_room::power::make_levels_plain;
 use kith_store::{Json, Read, tables::directory::ALIASES, tables::rooms::membership as number};
 use ruma::{
     OwnedEventId, OwnedRoomAliasId, OwnedUserId, RoomAliasId, RoomId,
@@ -131,6 +132,10 @@ async fn set(
     limits::check(node, Action::Message, user.as_str())?;
     if kind == "m.room.canonical_alias" {
         check_aliases(node, room_id, &content).await?;
+    }
+    // Old room versions would take them; the specification asks servers not to let new ones be made.
+    if kind == "m.room.power_levels" && make_levels_plain(&mut content.clone()) {
+        return Err(MatrixError::bad_json("power levels are integers"));
     }
     membership::room(node, room_id)?.send(Draft::state(user.clone(), kind, state_key, content)).await
 }

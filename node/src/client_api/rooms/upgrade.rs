@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kith_room::format;
+use kith_room::{format, power::make_levels_plain};
 use kith_store::{
     Json, Read,
     tables::{
@@ -13,7 +13,7 @@ use kith_store::{
 };
 use ruma::{
     OwnedUserId, RoomId, RoomVersionId, UserId, api::client::room::upgrade_room::v3 as upgrade_room,
-    events::room::power_levels::UserPowerLevel,
+    events::room::power_levels::UserPowerLevel, room_version_rules::AuthorizationRules,
 };
 use serde_json::{Map, Value, json};
 
@@ -122,7 +122,10 @@ fn plan(
 
     let mut drafts = Vec::new();
     for kind in TRANSFERABLE {
-        if let Some(content) = content(kind)? {
+        if let Some(mut content) = content(kind)? {
+            if kind == "m.room.join_rules" {
+                adapt_join_rule(&mut content, &rules.authorization);
+            }
             drafts.push(Draft::state(user.to_owned(), kind, "", content));
         }
     }
@@ -134,7 +137,9 @@ fn plan(
             drafts.push(Draft::state(user.to_owned(), event.kind(), key, event.content().clone()));
         }
     }
-    let old_levels = content("m.room.power_levels")?;
+    let mut old_levels = content("m.room.power_levels")?;
+    // Rooms of old versions may have levels written as strings, which newer ones refuse.
+    old_levels.as_mut().map(make_levels_plain);
     let mut new_levels = old_levels.clone().unwrap_or_else(|| create::default_power_levels(Map::new(), above_all));
     adapt(&mut new_levels, user, &levels, &create, above_all);
     drafts.push(Draft::state(user.to_owned(), "m.room.power_levels", "", new_levels));
@@ -154,8 +159,22 @@ fn plan(
     Ok(Plan { create, drafts, closing })
 }
 
+/// A rule that the version of the new room does not know would let nobody in, not even who is invited.
+fn adapt_join_rule(content: &mut Map<String, Value>, rules: &AuthorizationRules) {
+    let known = match content.get("join_rule").and_then(Value::as_str) {
+        Some("knock") => rules.knocking,
+        Some("restricted") => rules.restricted_join_rule,
+        Some("knock_restricted") => rules.knock_restricted_join_rule,
+        _ => true,
+    };
+    if !known {
+        content.clear();
+        content.insert("join_rule".to_owned(), json!("invite"));
+    }
+}
+
 /// Fits power levels to the version of the new room: where creators stand above all, they are not listed, and only they
-/// may end the room; else those who stood so in the old room are listed.
+/// may end the room; else those who stood so in the old room are listed, and no level is out of their reach.
 fn adapt(
     levels: &mut Map<String, Value>,
     user: &UserId,
@@ -178,13 +197,30 @@ fn adapt(
             }
         }
     } else {
+        let mut above_all_before = false;
         for creator in old.creators() {
             if old.user(creator) == UserPowerLevel::Infinite {
                 users.insert(creator.to_string(), json!(100));
+                above_all_before = true;
             }
+        }
+        if above_all_before {
+            let highest = users.values().filter_map(Value::as_i64).max().unwrap_or(100);
+            cap(levels, highest);
         }
     }
     levels.insert("users".to_owned(), Value::Object(users));
+}
+
+/// What only those could do who stood above all levels, those may do who have the highest one now: nobody could else.
+fn cap(levels: &mut Map<String, Value>, highest: i64) {
+    for value in levels.values_mut() {
+        match value {
+            Value::Object(levels) => cap(levels, highest),
+            level if level.as_i64().is_some_and(|level| level > highest) => *level = json!(highest),
+            _ => {}
+        }
+    }
 }
 
 /// The local aliases, and the place in the published room directory, go over to the new room.

@@ -10,7 +10,9 @@ async fn a_new_room_takes_over_state_alias_and_listing_and_the_old_one_points_to
     let alice = world.person("alice").await;
     let bob = world.person("bob").await;
     let eve = world.person("eve").await;
-    for (from, to) in [("10", "12"), ("11", "12"), ("12", "12"), ("12", "11")] {
+    let pairs =
+        [("10", "12"), ("11", "12"), ("12", "12"), ("12", "11"), ("1", "12"), ("2", "6"), ("12", "1"), ("9", "3")];
+    for (from, to) in pairs {
         let alias = format!("#home{from}{to}:{}", world.node().server_name());
         let old = alice
             .create(json!({
@@ -60,5 +62,25 @@ async fn a_new_room_takes_over_state_alias_and_listing_and_the_old_one_points_to
             .await
             .refused(403, "M_FORBIDDEN");
         bob.join(&new).await;
+    }
+}
+
+#[tokio::test]
+async fn a_room_can_be_replaced_by_one_of_any_version() {
+    let world = World::new().await;
+    let alice = world.person("alice").await;
+    let bob = world.person("bob").await;
+    let mut room = alice.create(json!({ "room_version": "12" })).await;
+    alice.set(&room, "m.room.join_rules", json!({ "join_rule": "knock_restricted", "allow": [] })).await;
+    for to in (1..=12).rev() {
+        let upgrade = json!({ "new_version": to.to_string() });
+        room = text(&alice.post(&format!("/rooms/{room}/upgrade"), upgrade).await.ok()["replacement_room"]);
+        assert_eq!(alice.state(&room, "m.room.create").await["room_version"], to.to_string());
+        // A rule that the version does not know would let nobody in.
+        let rule = if to >= 10 { "knock_restricted" } else { "invite" };
+        assert_eq!(alice.state(&room, "m.room.join_rules").await["join_rule"], rule, "version {to}");
+        alice.post(&format!("/rooms/{room}/invite"), json!({ "user_id": bob.id() })).await.ok();
+        bob.join(&room).await;
+        bob.say(&room, "here").await;
     }
 }
