@@ -216,6 +216,7 @@ mod tests {
     fn only_a_neighbour_who_was_tried_in_vain_is_a_problem() {
         let peer = |connected: bool, last_error: Option<&str>| Peer {
             server_name: "bob".into(),
+            unverified_name: None,
             peer_id: String::new(),
             connected,
             direct: connected,
