@@ -116,7 +116,10 @@ fn shuffled(count: usize, seed: u64) -> Vec<usize> {
     order
 }
 
-/// Has the creator merge on each server in turn, everybody hearing of it, until there is one head.
+/// Has somebody merge on each server in turn, everybody hearing of it, until there is one head.
+///
+/// Mostly that is the creator. But resolution may leave nobody who is allowed to speak (version 2 forgets members whose
+/// profiles change beside a join rule that it does not know): then the room stays as it is, on all servers alike.
 fn merge(play: &mut Play, pairs: &mut [Pair]) -> Result<(), TestCaseError> {
     for round in 0..3 {
         for server in 0..pairs.len() {
@@ -127,8 +130,13 @@ fn merge(play: &mut Play, pairs: &mut [Pair]) -> Result<(), TestCaseError> {
             play.clock = 3_000;
             let state = play.book.state_after_all(&heads);
             let content = json!({ "body": "merge" });
-            let auth = play.choose_auth(0, "m.room.message", None, &content, &state);
-            let draft = play.draft(0, "m.room.message", None, content, heads.into_iter().collect(), auth);
+            let drafts = (0..PEOPLE.len()).map(|who| {
+                let auth = play.choose_auth(who, "m.room.message", None, &content, &state);
+                play.draft(who, "m.room.message", None, content.clone(), heads.iter().cloned().collect(), auth)
+            });
+            let Some(draft) = drafts.into_iter().find(|draft| play.book.allowed_in(&draft.0, &state).is_ok()) else {
+                return Ok(());
+            };
             play.add(draft);
             for pair in &mut *pairs {
                 prop_assert!(pair.offer(play, play.ids.len() - 1)?);

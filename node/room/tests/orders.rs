@@ -276,7 +276,7 @@ fn resolve_plainly(copy: &Replica, forks: &[StateMap]) -> Option<StateMap> {
 }
 
 fn cases() -> u32 {
-    std::env::var("KITH_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
+    std::env::var("KITH_CASES").ok().and_then(|cases| cases.parse::<u32>().ok()).map_or(48, |cases| cases.div_ceil(200))
 }
 
 proptest! {
