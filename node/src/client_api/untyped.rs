@@ -3,7 +3,7 @@
 
 use std::marker::PhantomData;
 
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, header};
 use ruma::api::auth_scheme::AccessTokenOptional;
 use ruma::api::error::{DeserializationError, Error, IntoHttpError};
 use ruma::api::{IncomingRequest, Metadata, OutgoingBody, OutgoingResponse};
@@ -55,7 +55,13 @@ impl<R: Metadata, A: OutgoingResponse> IncomingRequest for Untyped<R, A> {
 
 /// `R`, whose callers may sign in though the specification lets anybody call.
 #[derive(Debug)]
-pub(crate) struct MaySignIn<R>(pub(crate) R);
+pub(crate) struct MaySignIn<R> {
+    /// What is asked for.
+    pub(crate) request: R,
+    /// Whether a browser sent it, so that it may come from any web page. Pages cannot hide that: what they send without an
+    /// `Origin` has the browser's own `User-Agent`.
+    pub(crate) by_browser: bool,
+}
 
 impl<R: Metadata> Metadata for MaySignIn<R> {
     const METHOD: Method = R::METHOD;
@@ -70,7 +76,10 @@ impl<R: IncomingRequest> IncomingRequest for MaySignIn<R> {
     type OutgoingResponse = R::OutgoingResponse;
 
     fn try_from_http_request_inner(request: Request<&[u8]>, path: &[&str]) -> Result<Self, DeserializationError> {
-        R::try_from_http_request_inner(request, path).map(Self)
+        let headers = request.headers();
+        let by_browser = headers.contains_key(header::ORIGIN)
+            || headers.get(header::USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"));
+        Ok(Self { request: R::try_from_http_request_inner(request, path)?, by_browser })
     }
 }
 

@@ -134,6 +134,8 @@ section! {
         public_base_url: Option<String> = None, Kind::Text, unset "\"http://localhost:8008\"";
         /// Host names that requests may be addressed to, beside that of `public_base_url`, `localhost` and the
         /// addresses listened on. Others are refused, so that no web page can reach in by a name of its own.
+        /// Other servers' requests may be addressed to the server name, too. Where `/.well-known/matrix/server` sends
+        /// them to another name, that one belongs here.
         allowed_hosts: Vec<String> = Vec::new(), Kind::List, default "[]";
     }
 }

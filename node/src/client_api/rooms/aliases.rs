@@ -19,6 +19,7 @@ use ruma::{
 use super::{entered, joined, remote};
 use crate::{
     Node,
+    accounts::limits::{self, Action},
     client_api::untyped::MaySignIn,
     http::{Answer, MatrixError, Routes, Session},
     rooms::{directory, power, read},
@@ -46,11 +47,14 @@ pub async fn resolve(node: &Arc<Node>, alias: &RoomAliasId) -> Answer<(OwnedRoom
 async fn get_alias(
     node: Arc<Node>,
     session: Option<Session>,
-    MaySignIn(request): MaySignIn<get_alias::Request>,
+    MaySignIn { request, by_browser }: MaySignIn<get_alias::Request>,
 ) -> Answer<get_alias::Response> {
-    // Nobody who is not signed in sends this node to ask others.
+    // No web page sends this node to ask others. Clients that are none often show no token here, since none is asked for.
     if session.is_none() && request.room_alias.server_name() != node.identity.server_name() {
-        return Err(MatrixError::missing_token());
+        if by_browser {
+            return Err(MatrixError::missing_token());
+        }
+        limits::check(&node, Action::Question, "aliases of other servers")?;
     }
     let (room_id, servers) = resolve(&node, &request.room_alias).await?;
     Ok(get_alias::Response::new(room_id, servers))

@@ -92,7 +92,7 @@ async fn list(
 async fn get_public_rooms(
     node: Arc<Node>,
     session: Option<Session>,
-    MaySignIn(request): MaySignIn<get_public_rooms::Request>,
+    MaySignIn { request, .. }: MaySignIn<get_public_rooms::Request>,
 ) -> Answer<get_public_rooms::Response> {
     // Nobody who is not signed in sends this node to ask others.
     let server = request.server.filter(|server| server != node.identity.server_name());

@@ -68,9 +68,25 @@ impl World {
 
     /// A request of nobody in particular.
     pub(super) async fn ask(&self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Response {
+        self.ask_by("test", method, path, token, body).await
+    }
+
+    /// As [`World::ask`], by a client that calls itself `agent`.
+    pub(super) async fn ask_by(
+        &self,
+        agent: &str,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: Option<Value>,
+    ) -> Response {
         self.clock.advance(Duration::from_millis(1));
         let path = if path.starts_with("/_") { path.to_owned() } else { format!("/_matrix/client/v3{path}") };
-        let mut request = Request::builder().method(method).uri(&path).header(header::HOST, "localhost");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(&path)
+            .header(header::HOST, "localhost")
+            .header(header::USER_AGENT, agent);
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
