@@ -9,7 +9,7 @@ use ruma::{
         auth_scheme::AuthScheme as _,
         federation::authentication::{ServerSignatures, XMatrixSigningInput},
     },
-    signatures::Ed25519KeyPair,
+    signatures::{Ed25519KeyPair, KeyPair as _},
 };
 use serde_json::{Value, json};
 
@@ -166,6 +166,37 @@ async fn a_peer_acts_under_the_one_full_name_of_its_record() {
     assert_eq!((status(&name(9)).await, status(&zoned).await), (200, 403));
     stranger.network.set_record(record(&zoned));
     assert_eq!((status(&name(9)).await, status(&zoned).await), (403, 200));
+}
+
+/// Rooms of versions 1 to 5 may hold such numbers. Were the transaction refused, its sender would try it again and again, and
+/// nothing of it would come any more.
+#[tokio::test]
+async fn a_transaction_with_numbers_that_canonical_json_does_not_know_is_taken_when_its_signature_is_right() {
+    let hub = MemoryHub::new();
+    let one = Peer::new(&hub, 1).await;
+    let stranger = Stranger::new(&hub, 9);
+    let (origin, destination) = (name(9), one.node().server_name().to_owned());
+    let send = |number: &'static str, signed: &'static str| {
+        let uri = "/_matrix/federation/v1/send/1";
+        let body = |number: &str| format!(r#"{{"origin":"{origin}","origin_server_ts":1,"pdus":[{{"n":{number}}}]}}"#);
+        let covered = format!(
+            r#"{{"content":{},"destination":"{destination}","method":"PUT","origin":"{origin}","uri":"{uri}"}}"#,
+            body(signed)
+        );
+        let sig = key_pair(9).sign(covered.as_bytes()).base64();
+        let header = format!(r#"X-Matrix origin="{origin}",destination="{destination}",key="ed25519:0",sig="{sig}""#);
+        let request = Request::builder()
+            .method(Method::PUT)
+            .uri(format!("https://{destination}{uri}"))
+            .header(http::header::AUTHORIZATION, header)
+            .body(full(body(number)))
+            .expect("a request");
+        let answer = stranger.network.request(one.key(), Class::Control, request);
+        async move { answer.await.expect("an answer").status().as_u16() }
+    };
+    assert_eq!(send("1.5e0", "1.6").await, 401, "another number was signed");
+    assert_eq!(send("NaN", "NaN").await, 401, "no number at all");
+    assert_eq!(send("1.5e0", "1.5").await, 200);
 }
 
 #[tokio::test]
