@@ -117,12 +117,10 @@ async def test_doctor_finds_nothing_wrong_with_two_healthy_neighbours_who_share_
     await eventually(lambda: peer_id in here.run("peers", "--json").stdout, 10, "the neighbour is seen")
     done = await asyncio.to_thread(here.run, "doctor", check=False)
     assert done.returncode == 0, done.stdout
-    here.configure({})
-    assert await here.stop() == 0
-    await here.start()
-    there.run("user", "add", "bob", "--password-stdin", feed=PASSWORD + "\n")
-    alice, bob = await lan.user(here), await Client.login(there, "bob")
-    lan.clients.append(bob)
+    for node in (here, there):
+        node.run("user", "add", node.name, "--password-stdin", feed=PASSWORD + "\n")
+        lan.clients.append(await Client.login(node, node.name))
+    alice, bob = lan.clients
     room_id = await lan.room_of(alice, bob)
     await alice.send(room_id, "hello")
     await bob.wait_for_message(room_id, "hello")
