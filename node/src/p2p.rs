@@ -98,7 +98,7 @@ mod tests {
         atomic::{AtomicU64, Ordering},
     };
 
-    use kith_store::{MemoryBackend, Options, Store, StoreError, tables::node::EPOCH};
+    use kith_store::{MemoryBackend, Options, Store, tables::node::EPOCH};
     use kith_transport::Sequence;
 
     use super::{FACTS, next_sequence, with_tcp};
@@ -124,7 +124,7 @@ mod tests {
     #[tokio::test]
     async fn records_carry_the_epoch_that_is_on_disk() {
         let store = Store::open(MemoryBackend::new(), Options::default()).unwrap();
-        store.write(|tx| FACTS.put(tx, &EPOCH.to_owned(), &7).map_err(StoreError::from)).await.unwrap();
+        store.write(|tx| FACTS.put(tx, &EPOCH.to_owned(), &7)).await.unwrap();
         assert_eq!(next_sequence(&store).await.unwrap(), Sequence::for_run(7, 1));
     }
 

@@ -7,6 +7,7 @@ import signal
 import time
 
 from checks import same_room
+from waiting import eventually
 
 COUNT = 200
 
@@ -115,3 +116,20 @@ async def test_what_was_written_while_a_device_slept_arrives_on_both_sides_when_
     await bob.send(room_id, "good morning")
     await alice.wait_for_message(room_id, "good morning", 30)
     await same_room(room_id, alice, bob)
+
+
+async def test_a_node_that_restarts_at_once_finds_its_quiet_neighbour_again(lan):
+    """The neighbour's mDNS leaves out of its answer what it sent within the last second. What was left out was the record that
+    says who it is; the rest was known then, was not told again, and the two did not see each other for minutes."""
+    here, there = lan.node("alice"), lan.node("bob")
+    await asyncio.gather(here.start(), there.start())
+    peer_id = there.identity()["peer_id"]
+
+    def sees():
+        return peer_id in here.run("peers", "--json").stdout
+
+    await eventually(sees, 10, "the neighbour is seen")
+    for round_number in range(5):
+        assert await here.stop() == 0
+        await here.start()
+        await eventually(sees, 15, f"the neighbour is seen again after restart {round_number}")

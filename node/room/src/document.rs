@@ -1,7 +1,7 @@
 //! An event's JSON between reading and storing: what is hashed, signed and redacted.
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#signing-events>. By ruma's implementation, except where an event holds
-//! numbers that ruma's canonical JSON cannot carry (see [`crate::numbers`]).
+//! numbers that ruma's canonical JSON cannot carry (see `numbers.rs`).
 
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedEventId,

@@ -4,7 +4,7 @@
 //! <https://spec.matrix.org/v1.19/rooms/v12/#state-resolution>, by ruma's implementation. Here is what surrounds it: the
 //! algorithm is given only the part of the state that it can look at, and the auth difference and the conflicted
 //! subgraph are found by walking down from the conflicted events, so the cost follows the conflict and not the room.
-//! Room version 1 has an algorithm of its own, in [`crate::resolve_v1`].
+//! Room version 1 has an algorithm of its own, in `resolve_v1.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

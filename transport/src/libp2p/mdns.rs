@@ -43,6 +43,12 @@ const RETRY: Duration = Duration::from_secs(5);
 const FLOODED: Duration = Duration::from_secs(1);
 /// How long after the start of a session those it has not heard of, but the one before had, count as there.
 const INHERITED: Duration = Duration::from_secs(15);
+/// How long a service may be without its TXT record before it is asked for again; doubling while that does not help.
+const INCOMPLETE: Duration = Duration::from_millis(1500);
+/// How often that doubles at most.
+const MOST_LOOKS: u32 = 8;
+/// Services without a TXT record that are remembered.
+const MAX_INCOMPLETE: usize = 64;
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -121,6 +127,37 @@ fn complain(complained: &mut bool, error: &str) {
     }
 }
 
+/// A daemon on the interfaces of the configuration.
+fn daemon(shared: &Shared) -> Result<ServiceDaemon, mdns_sd::Error> {
+    let config = &shared.config.mdns;
+    let daemon = ServiceDaemon::new_with_port(config.port)?;
+    daemon.set_ip_check_interval(INTERFACES)?;
+    if config.interfaces.is_empty() {
+        daemon.disable_interface(vec![IfKind::LoopbackV4, IfKind::LoopbackV6])?;
+    } else {
+        daemon.disable_interface(IfKind::All)?;
+        let names = config.interfaces.iter().map(|name| IfKind::Name(name.clone()));
+        daemon.enable_interface(names.collect::<Vec<_>>())?;
+    }
+    Ok(daemon)
+}
+
+/// At a time; never if there is none.
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next that a second daemon tells; nothing for ever if there is none.
+async fn told(second: Option<&(ServiceDaemon, Receiver<ServiceEvent>)>) -> Result<ServiceEvent, mdns_sd::RecvError> {
+    match second {
+        Some((_, events)) => events.recv_async().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// One life of the mDNS daemon.
 struct Session<'a> {
     shared: Arc<Shared>,
@@ -135,21 +172,17 @@ struct Session<'a> {
     rotation: usize,
     /// What outlasts the session.
     seen: &'a mut Seen<ResolvedService>,
+    /// Services that came without their TXT record. A daemon leaves out what it sent within the last second, and the answers
+    /// that this one has already are not told again, so only a second daemon, which knows nothing, gets the whole answer.
+    incomplete: BTreeSet<String>,
+    second: Option<(ServiceDaemon, Receiver<ServiceEvent>)>,
+    looks: u32,
     complained: bool,
 }
 
 impl<'a> Session<'a> {
     fn open(shared: &Arc<Shared>, seen: &'a mut Seen<ResolvedService>) -> Result<Self, mdns_sd::Error> {
-        let config = &shared.config.mdns;
-        let daemon = ServiceDaemon::new_with_port(config.port)?;
-        daemon.set_ip_check_interval(INTERFACES)?;
-        if config.interfaces.is_empty() {
-            daemon.disable_interface(vec![IfKind::LoopbackV4, IfKind::LoopbackV6])?;
-        } else {
-            daemon.disable_interface(IfKind::All)?;
-            let names = config.interfaces.iter().map(|name| IfKind::Name(name.clone()));
-            daemon.enable_interface(names.collect::<Vec<_>>())?;
-        }
+        let daemon = daemon(shared)?;
         Ok(Self {
             shared: shared.clone(),
             monitor: daemon.monitor()?,
@@ -160,6 +193,9 @@ impl<'a> Session<'a> {
             own_names: BTreeSet::new(),
             rotation: 0,
             seen,
+            incomplete: BTreeSet::new(),
+            second: None,
+            looks: 0,
             complained: false,
         })
     }
@@ -172,9 +208,16 @@ impl<'a> Session<'a> {
         rotate.reset();
         let mut settled = std::pin::pin!(tokio::time::sleep(INHERITED));
         let mut is_settled = false;
+        let mut look_at = None;
         let end = loop {
             if self.seen.is_flooded() {
                 break End::Flooded;
+            }
+            if self.incomplete.is_empty() {
+                self.end_second_look();
+                look_at = None;
+            } else if look_at.is_none() {
+                look_at = Some(tokio::time::Instant::now() + INCOMPLETE * 2_u32.pow(self.looks.min(MOST_LOOKS)));
             }
             tokio::select! {
                 biased;
@@ -195,6 +238,18 @@ impl<'a> Session<'a> {
                     // The daemon drops a listener that lags behind a flood. To a new one it would tell all that it remembers at
                     // once, which is more than a listener takes: only a new daemon has forgotten.
                     Err(_) => break End::Flooded,
+                },
+                () = until(look_at) => {
+                    look_at = None;
+                    self.look_again();
+                }
+                event = told(self.second.as_ref()) => match event {
+                    // Only for what the first daemon lacks: what comes and goes is the first one's to tell.
+                    Ok(ServiceEvent::ServiceResolved(service)) if self.incomplete.contains(service.get_fullname()) => {
+                        self.on_resolved(*service);
+                    }
+                    Ok(_) => {}
+                    Err(_) => self.second = None,
                 },
                 event = self.monitor.recv_async() => match event {
                     Ok(DaemonEvent::Error(error)) => {
@@ -223,6 +278,23 @@ impl<'a> Session<'a> {
             let _ = tokio::time::timeout(GOODBYE, goodbye.recv_async()).await;
         }
         let _ = self.daemon.shutdown();
+        self.end_second_look();
+    }
+
+    /// Asks once more for what came without its TXT record.
+    fn look_again(&mut self) {
+        let looks = self.looks.saturating_add(1);
+        self.end_second_look();
+        self.looks = looks;
+        tracing::debug!(count = self.incomplete.len(), "services without a TXT record are asked for again");
+        self.second = daemon(&self.shared).and_then(|daemon| Ok((daemon.clone(), daemon.browse(SERVICE)?))).ok();
+    }
+
+    fn end_second_look(&mut self) {
+        self.looks = 0;
+        if let Some((daemon, _)) = self.second.take() {
+            let _ = daemon.shutdown();
+        }
     }
 
     /// The contacts may have changed: announcements not recognised so far are looked at again.
@@ -316,6 +388,7 @@ impl<'a> Session<'a> {
         match event {
             ServiceEvent::ServiceResolved(service) => self.on_resolved(*service),
             ServiceEvent::ServiceRemoved(_, name) => {
+                self.incomplete.remove(&name);
                 if let Some(peer) = self.seen.forget(&name) {
                     self.shared.change(|table, now| table.gone_nearby(peer, &name, now));
                 }
@@ -330,6 +403,11 @@ impl<'a> Session<'a> {
             return;
         }
         let bad = || self.shared.stats.bad_announcements.add();
+        if service.txt_properties.is_empty() && self.incomplete.len() < MAX_INCOMPLETE {
+            self.incomplete.insert(name);
+            return;
+        }
+        self.incomplete.remove(&name);
         if service.get_property_val_str("v") != Some(VERSION) {
             return bad();
         }
