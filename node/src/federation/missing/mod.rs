@@ -1,8 +1,8 @@
 //! Getting what is missing of a room's graph: events that others build on or rest on.
 //!
 //! A received event whose prev or auth events are not here waits on disk (parked). One job per room, in the background, asks
-//! servers of the room for what lies between ([`gap`]: `get_missing_events`, in bounded steps); where too much is missing, or
-//! none of them has it, the gap is bridged ([`bridge`]): the state behind it is taken from another server and checked, and
+//! servers of the room for what lies between (`gap.rs`: `get_missing_events`, in bounded steps); where too much is missing, or
+//! none of them has it, the gap is bridged (`bridge.rs`): the state behind it is taken from another server and checked, and
 //! the history before it can be scrolled back to later. Then the parked events are offered to the room again. An event that
 //! cannot be placed is dropped after some tries and a day; comparing heads ([`super::heads`]) finds it again if it matters.
 
