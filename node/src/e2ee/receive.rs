@@ -103,7 +103,7 @@ pub async fn device_list_update(node: &Arc<Node>, origin: &ServerName, content: 
     let stale =
         node.store.write(move |tx| Ok::<_, MatrixError>(remote::update_device(tx, &own, &name, update)?)).await?;
     if stale {
-        node.e2ee.stale.hurry(&user);
+        node.e2ee.stale.hurry(&user, node.clock.monotonic());
     }
     Ok(())
 }
@@ -126,7 +126,7 @@ pub async fn signing_key_update(node: &Arc<Node>, origin: &ServerName, content: 
     let (own, name) = (node.server_name().to_string(), user.to_string());
     let stale = node.store.write(move |tx| Ok::<_, MatrixError>(remote::update_keys(tx, &own, &name, keys)?)).await?;
     if stale {
-        node.e2ee.stale.hurry(&user);
+        node.e2ee.stale.hurry(&user, node.clock.monotonic());
     }
     Ok(())
 }

@@ -7,11 +7,12 @@
 //! forgotten.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use kith_store::{
     Json, Read, StoreError, Tx,
     tables::{
@@ -43,7 +44,7 @@ pub const MAX_DEVICES: usize = 1_000;
 /// Lists that wait to be fetched; more are fetched when they are asked for.
 const MOST_WAITING: usize = 10_000;
 /// Lists fetched at a time, in all and from one server.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 const AT_ONCE_PER_SERVER: usize = 4;
 /// A list that is used is fetched again after this time, in milliseconds: 6 hours.
 const REFRESH_MS: u64 = 6 * 60 * 60 * 1000;
@@ -79,32 +80,37 @@ impl Waiting {
     }
 
     /// As [`Waiting::add`], now that the user's server is known to be there.
-    pub(super) fn hurry(&self, user: &UserId) {
+    pub(super) fn hurry(&self, user: &UserId, now: Duration) {
         if let Some(due) = self.users.lock().unwrap_or_else(PoisonError::into_inner).get_mut(user) {
-            due.at = Duration::ZERO;
+            // Not before those that wait already: whoever sends updates without end must not push itself forward.
+            due.at = due.at.min(now);
         }
         self.add(user);
         self.more.notify_one();
     }
 
-    /// The lists to fetch now, and when the next one is due.
-    fn take(&self, now: Duration) -> (Vec<OwnedUserId>, Option<Duration>) {
+    /// The lists to fetch now beside those of `running`, those that wait longest first, and when the next one is due.
+    fn take(&self, now: Duration, running: &BTreeSet<OwnedUserId>) -> (Vec<OwnedUserId>, Option<Duration>) {
         let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut due = Vec::new();
+        let mut waiting: Vec<(Duration, &OwnedUserId)> =
+            users.iter().filter(|(user, _)| !running.contains(*user)).map(|(user, due)| (due.at, user)).collect();
+        waiting.sort_unstable();
         let mut per_server: BTreeMap<&ServerName, usize> = BTreeMap::new();
-        let mut next = None;
-        for (user, Due { at, .. }) in &*users {
-            if *at > now {
-                next = Some(next.map_or(*at, |next: Duration| next.min(*at)));
-                continue;
+        for user in running {
+            *per_server.entry(user.server_name()).or_default() += 1;
+        }
+        let mut due = Vec::new();
+        for (at, user) in waiting {
+            if at > now {
+                return (due, Some(at));
             }
             let of_server = per_server.entry(user.server_name()).or_default();
-            if due.len() < AT_ONCE && *of_server < AT_ONCE_PER_SERVER {
+            if due.len() + running.len() < AT_ONCE && *of_server < AT_ONCE_PER_SERVER {
                 *of_server += 1;
                 due.push(user.clone());
             }
         }
-        (due, next)
+        (due, None)
     }
 
     fn done(&self, user: &UserId) {
@@ -142,18 +148,28 @@ pub(super) async fn run(node: Arc<Node>) {
         }
         Err(error) => tracing::warn!(%error, "stale device lists could not be read"),
     }
+    // Each for itself: a server that hangs holds up its own lists and nobody else's.
+    let mut fetches = FuturesUnordered::new();
+    let mut running = BTreeSet::new();
     loop {
-        let (due, next) = node.e2ee.stale.take(node.clock.monotonic());
-        if due.is_empty() {
-            let wait = next.map(|at| node.clock.sleep(at.saturating_sub(node.clock.monotonic())));
-            tokio::select! {
-                biased;
-                () = node.e2ee.stale.more.notified() => {}
-                () = async { match wait { Some(wait) => wait.await, None => std::future::pending().await } } => {}
-            }
-            continue;
+        let (due, next) = node.e2ee.stale.take(node.clock.monotonic(), &running);
+        for user in due {
+            running.insert(user.clone());
+            let node = node.clone();
+            fetches.push(async move {
+                heal(&node, &user).await;
+                user
+            });
         }
-        futures::future::join_all(due.iter().map(|user| heal(&node, user))).await;
+        let wait = next.map(|at| node.clock.sleep(at.saturating_sub(node.clock.monotonic())));
+        tokio::select! {
+            biased;
+            Some(user) = fetches.next() => {
+                running.remove(&user);
+            }
+            () = node.e2ee.stale.more.notified() => {}
+            () = async { match wait { Some(wait) => wait.await, None => std::future::pending().await } } => {}
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use kith_store::{
     },
 };
 use ruma::{
-    OwnedEventId, RoomId, ServerName, UserId,
+    OwnedEventId, OwnedServerName, RoomId, ServerName, UserId,
     api::federation::transactions::edu::{Edu, ReceiptContent, ReceiptData, ReceiptMap},
     events::receipt::{Receipt, ReceiptThread},
 };
@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use super::other_servers;
 use crate::{
     Node,
-    federation::rules,
+    federation::{outgoing::enqueue_edu, rules},
     http::{Answer, MatrixError},
     rooms::{read, timestamp},
 };
@@ -63,14 +63,12 @@ pub async fn set(
         }
     })?;
     let key = (user.to_string(), kind.to_owned(), thread_name);
-    if !store(node, room, vec![(key, event.clone(), now)], wake).await? {
-        return Ok(());
-    }
     let mut receipt = Receipt::new(timestamp(now));
     receipt.thread = thread;
-    let read = BTreeMap::from([(user.to_owned(), ReceiptData::new(receipt, vec![event]))]);
+    let read = BTreeMap::from([(user.to_owned(), ReceiptData::new(receipt, vec![event.clone()]))]);
     let content = ReceiptContent::new(BTreeMap::from([(room_id.to_owned(), ReceiptMap::new(read))]));
-    node.federation.send_ephemeral(servers, &Edu::Receipt(content));
+    let told = Told { edu: Edu::Receipt(content), servers, now };
+    store(node, room, vec![(key, event, now)], wake, Some(told)).await?;
     Ok(())
 }
 
@@ -102,7 +100,7 @@ pub async fn receive(node: &Arc<Node>, origin: &ServerName, content: ReceiptCont
         }
         if !rows.is_empty() {
             let wake = node.store.read(|read| read::local_members(read, room.number()))?;
-            store(node, room.number(), rows, wake).await?;
+            store(node, room.number(), rows, wake, None).await?;
         }
     }
     Ok(())
@@ -110,8 +108,21 @@ pub async fn receive(node: &Arc<Node>, origin: &ServerName, content: ReceiptCont
 
 type NewReceipt = ((String, String, String), OwnedEventId, u64);
 
-/// Stores receipts that go forward; says whether any did.
-async fn store(node: &Arc<Node>, room: u64, receipts: Vec<NewReceipt>, wake: Vec<String>) -> Answer<bool> {
+/// The other servers that a receipt of ours is told. They get it when they are there, in place of an older one.
+struct Told {
+    edu: Edu,
+    servers: Vec<OwnedServerName>,
+    now: u64,
+}
+
+/// Stores receipts that go forward, and queues them for other servers; says whether any did.
+async fn store(
+    node: &Arc<Node>,
+    room: u64,
+    receipts: Vec<NewReceipt>,
+    wake: Vec<String>,
+    told: Option<Told>,
+) -> Answer<bool> {
     let forward = node
         .store
         .write(move |tx| {
@@ -132,6 +143,11 @@ async fn store(node: &Arc<Node>, room: u64, receipts: Vec<NewReceipt>, wake: Vec
                 forward = true;
             }
             if forward {
+                if let Some(told) = told {
+                    for server in &told.servers {
+                        enqueue_edu(tx, server, &told.edu, told.now)?;
+                    }
+                }
                 tx.touch(Touched::Room(room));
                 for user in wake {
                     tx.touch(Touched::User(user));
@@ -160,8 +176,8 @@ fn is_later(read: &dyn Read, event: &str, than: &str) -> Result<bool, StoreError
     })
 }
 
-/// What is told of receipts to one reader.
-pub(crate) struct Told {
+/// What is shown of receipts to one reader.
+pub(crate) struct Shown {
     /// Contents of `m.receipt` events: one, but for users who have several receipts of one kind at one event.
     pub(crate) events: Vec<Value>,
     /// Whether receipts of the reader are among them.
@@ -169,7 +185,7 @@ pub(crate) struct Told {
 }
 
 /// The receipts that one reader may see and that changed after `since` and up to `upto`.
-pub(crate) fn contents(read: &dyn Read, room: u64, reader: &str, since: u64, upto: u64) -> Answer<Told> {
+pub(crate) fn contents(read: &dyn Read, room: u64, reader: &str, since: u64, upto: u64) -> Answer<Shown> {
     let mut contents: Vec<Map<String, Value>> = Vec::new();
     let mut own = false;
     for ((user, kind, thread), row) in changes(read, room, since, upto)? {
@@ -194,7 +210,7 @@ pub(crate) fn contents(read: &dyn Read, room: u64, reader: &str, since: u64, upt
             content.entry(row.event).or_insert_with(|| json!({}))[kind][user] = receipt;
         }
     }
-    Ok(Told { events: contents.into_iter().map(Value::Object).collect(), own })
+    Ok(Shown { events: contents.into_iter().map(Value::Object).collect(), own })
 }
 
 /// How far a user has read: stream positions of the events of its receipts, by thread (empty: all threads).

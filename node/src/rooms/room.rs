@@ -92,6 +92,17 @@ pub enum Received {
     Refused(String),
 }
 
+/// How events of another server are taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taking {
+    /// What lacks others waits for them on disk.
+    Parking,
+    /// What lacks others is not kept.
+    AtOnce,
+    /// It is sent on to the other servers, or refused.
+    ForOthers,
+}
+
 /// A handle to one room. Cheap to clone; all handles of a room share its head.
 #[derive(Clone)]
 pub struct Room {
@@ -175,13 +186,22 @@ impl Room {
     /// Takes events of another server in, whose format, hashes and signatures were checked. They are committed or
     /// parked when this returns, in the order given.
     pub async fn receive(&self, origin: &str, events: Vec<Arc<Event>>) -> Answer<Vec<(OwnedEventId, Received)>> {
-        self.take_in(origin, events, false).await
+        self.take_in(origin, events, Taking::Parking).await
+    }
+
+    /// As [`Room::receive`], from a server of which too many events wait already: what would have to wait is not kept.
+    pub async fn receive_without_parking(
+        &self,
+        origin: &str,
+        events: Vec<Arc<Event>>,
+    ) -> Answer<Vec<(OwnedEventId, Received)>> {
+        self.take_in(origin, events, Taking::AtOnce).await
     }
 
     /// As [`Room::receive`], for the join, leave or knock that this node lets in and sends on to the other servers.
     /// It is refused, not stored, unless it is accepted.
     pub async fn receive_for_others(&self, origin: &str, event: Arc<Event>) -> Answer<()> {
-        let results = self.take_in(origin, vec![event], true).await?;
+        let results = self.take_in(origin, vec![event], Taking::ForOthers).await?;
         match results.into_iter().next() {
             Some((_, Received::Accepted)) => Ok(()),
             // It may have come before on another way, and not have been allowed then.
@@ -205,8 +225,9 @@ impl Room {
         &self,
         origin: &str,
         events: Vec<Arc<Event>>,
-        ours: bool,
+        taking: Taking,
     ) -> Answer<Vec<(OwnedEventId, Received)>> {
+        let ours = taking == Taking::ForOthers;
         let mut guard = self.head().await?;
         let head = loaded(&mut guard)?;
         let snapshot = self.parts.store.snapshot()?;
@@ -239,7 +260,7 @@ impl Room {
                             Received::Known
                         }
                         Outcome::Refused { reason } => Received::Refused(reason),
-                        Outcome::Missing { prev, auth } if ours => Received::Parked { prev, auth },
+                        Outcome::Missing { prev, auth } if taking != Taking::Parking => Received::Parked { prev, auth },
                         Outcome::Missing { prev, auth } => {
                             parked.push((
                                 id.to_string(),

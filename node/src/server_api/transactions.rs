@@ -124,17 +124,27 @@ async fn take_room(
             refuse(&events, results, &reason);
             return Ok(());
         }
-        Standing::Open => {}
+        Standing::Open | Standing::Full => {}
     }
     let stats = &node.federation.stats;
-    let mut parked = false;
-    for (id, received) in room.receive(origin.as_str(), sort_by_prev_events(events)).await? {
+    let (mut parked, full) = (false, matches!(standing, Standing::Full));
+    let events = sort_by_prev_events(events);
+    let received = match full {
+        true => room.receive_without_parking(origin.as_str(), events).await?,
+        false => room.receive(origin.as_str(), events).await?,
+    };
+    for (id, received) in received {
         let result = match received {
             Received::Accepted | Received::Hidden(_) => {
                 stats.pdus_in.add();
                 Ok(())
             }
             Received::Known => Ok(()),
+            Received::Parked { .. } if full => {
+                // It takes this for an answer. Once what waits is through, its heads tell of what was not kept.
+                node.federation.compare_when_settled(room_id, origin);
+                Err("too many of your server's events wait for missing ones here".to_owned())
+            }
             Received::Parked { .. } => {
                 stats.pdus_parked.add();
                 parked = true;
@@ -154,6 +164,8 @@ async fn take_room(
 enum Standing {
     /// We are in the room and take what it sends.
     Open,
+    /// As open, but so many of its events wait for others that no more may.
+    Full,
     /// We are in it, but will not take anything of that server now.
     Denied(String),
     /// We are not in the room; at most we hold invites or knocks there.
@@ -173,7 +185,7 @@ fn standing(read: &dyn Read, room: &Room, origin: &ServerName) -> Answer<Standin
         false => PARKED_OF_STRANGER,
     };
     if parking::parked_of(read, number, origin.as_str())? >= quota {
-        return Ok(Standing::Denied("too many of your server's events wait for missing ones here".to_owned()));
+        return Ok(Standing::Full);
     }
     Ok(Standing::Open)
 }

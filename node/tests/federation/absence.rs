@@ -1,8 +1,15 @@
 //! What happens to a server while it is away, or just coming: it is removed, let in again, spoken to.
 
-use kith::rooms::Draft;
-use kith_store::tables::rooms::membership::{JOIN, LEAVE};
+use kith::rooms::{Draft, read};
+use kith_store::tables::{
+    receipts::RECEIPTS,
+    rooms::{
+        STREAM,
+        membership::{JOIN, LEAVE},
+    },
+};
 use kith_transport::memory::MemoryHub;
+use ruma::events::receipt::ReceiptThread;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -121,4 +128,45 @@ async fn what_a_denied_server_says_does_not_come_in_when_rooms_are_compared() {
     one.say(&room, "still ours").await;
     until("it comes", || two.messages(&room).contains(&"still ours".to_owned())).await;
     assert_eq!(one.messages(&room), ["still ours"]);
+}
+
+/// Receipts are few and matter: who was asleep when others read its messages learns of it later, of each the latest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_away_when_others_read_learns_how_far_they_have() {
+    let (hub, one, two, room) = pair().await;
+    one.say(&room, "first").await;
+    let last = one.say(&room, "last").await;
+    until("both come", || two.messages(&room).len() == 2).await;
+    hub.cut(one.key(), two.key());
+    let first = message(&two, &room, 0);
+    for event in [first, last.clone()] {
+        kith::ephemeral::receipts::set(two.node(), &two.user, &room, "m.read", event, ReceiptThread::Unthreaded)
+            .await
+            .expect("read");
+    }
+    until("one receipt waits", || {
+        two.node().federation.status().expect("readable").iter().map(|status| status.messages).sum::<usize>() == 1
+    })
+    .await;
+    hub.heal(one.key(), two.key());
+    until("it is known", || receipt(&one, &room, two.user.as_str()).as_deref() == Some(last.as_str())).await;
+}
+
+/// The ID of the message with this index, in the order of sync.
+fn message(peer: &Peer, room: &ruma::RoomId, index: usize) -> ruma::OwnedEventId {
+    let snapshot = peer.node().store.snapshot().expect("a snapshot");
+    let number = read::room_number(&snapshot, room.as_str()).expect("readable").expect("known");
+    let events = STREAM.prefix(&snapshot, &number).expect("readable");
+    let messages = events
+        .map(|row| read::event(&snapshot, row.expect("readable").1).expect("readable").expect("stored"))
+        .filter(|event| event.kind() == "m.room.message");
+    messages.skip(index).next().expect("there").row.event_id.try_into().expect("an ID")
+}
+
+/// How far a user has read.
+fn receipt(peer: &Peer, room: &ruma::RoomId, user: &str) -> Option<String> {
+    let snapshot = peer.node().store.snapshot().expect("a snapshot");
+    let number = read::room_number(&snapshot, room.as_str()).expect("readable")?;
+    let row = RECEIPTS.prefix(&snapshot, &(number, user.to_owned())).expect("readable").next()?;
+    Some(row.expect("readable").1.0.event)
 }

@@ -160,6 +160,32 @@ async fn events_that_build_on_nothing_do_not_hold_up_what_others_said() {
     until("the messages come", || two.messages(&room) == expected).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_which_too_many_events_wait_is_still_heard_when_nothing_is_missing() {
+    let hub = MemoryHub::new();
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
+    let room = one.public_room().await.id().to_owned();
+    two.join(&room, &one).await.expect("joined");
+    let origin = one.node().server_name().to_string();
+    let made_up = (0..250).map(|number| forge(&room, 1, &[nobodys(number)], &[], "no past"));
+    two.room(&room).receive(&origin, made_up.collect()).await.expect("received");
+    one.say(&room, "all is here").await;
+    until("it comes", || two.messages(&room) == ["all is here"]).await;
+    // What lacks something now is not kept, and is found by comparing once what waits is through.
+    hub.cut(one.key(), two.key());
+    for body in ["one", "two", "three"] {
+        one.say(&room, body).await;
+    }
+    crate::messages::forget_queue(&one, two.node().server_name().as_str()).await;
+    let parked = |of: &Peer| {
+        let snapshot = of.node().store.snapshot().expect("a snapshot");
+        of.room(&room).parked(&snapshot).expect("readable").len()
+    };
+    assert_eq!(parked(&two), 250);
+    hub.heal(one.key(), two.key());
+    until("all come", || two.messages(&room) == ["all is here", "one", "two", "three"]).await;
+}
+
 /// The signature covers what redactions leave, so whoever passes an event on can change the rest: the content is dropped then. The
 /// copy that came first was kept for good, and the right one taken for a repetition.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

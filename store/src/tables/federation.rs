@@ -13,8 +13,9 @@ use crate::{Json, Table};
 /// destination has acknowledged them. Read by the destination's sender.
 pub const OUTGOING_EDUS: Table<(String, u64), Json<OutgoingEdu>> = Table::new("outgoing_edus");
 
-/// `(destination, EDU type, user)` to the latest device list or cross-signing update of a user. An update replaces the one
-/// before it, so there are at most two rows per destination and user of ours. Read by the destination's sender.
+/// `(destination, EDU type, subject)` to the latest of what replaces the one before it: device list and cross-signing updates, whose
+/// subject is the user, and read receipts, whose subject is room, user and thread. Bound: two rows per destination and user of ours, and one
+/// per receipt that is kept here. Read by the destination's sender.
 pub const OUTGOING_UPDATES: Table<(String, String, String), Json<OutgoingUpdate>> = Table::new("outgoing_updates");
 
 /// Server name to what is remembered about sending to it. A row appears with the first failure and goes when the server

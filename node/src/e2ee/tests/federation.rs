@@ -292,7 +292,7 @@ async fn a_list_that_changes_while_it_is_fetched_is_fetched_again() {
     assert!(stale.await.expect("a write"), "an update during a fetch makes it worthless");
     assert!(!world.follows_bob());
     let user = ruma::UserId::parse(&bob.user).expect("a user ID");
-    node.e2ee.stale.hurry(&user);
+    node.e2ee.stale.hurry(&user, node.clock.monotonic());
     world.until("the list is followed", async || world.follows_bob()).await;
     assert_eq!(world.bobs_devices().await, (devices(&[bob]), false));
 }

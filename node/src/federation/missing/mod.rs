@@ -43,6 +43,8 @@ const BATCH: usize = 100;
 const MOST_SERVERS: usize = 4;
 /// Events whose auth events are asked for in one attempt.
 const MOST_AUTH_CHAINS: usize = 40;
+/// Servers remembered whose events were not kept.
+const MOST_UNKEPT: usize = 64;
 /// How long a server may take for an answer.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// A parked event is dropped after this many attempts, once it is this old (milliseconds).
@@ -67,6 +69,8 @@ struct Job {
     kick: Notify,
     /// The job ended, one way or the other.
     ended: tokio::sync::watch::Sender<bool>,
+    /// Servers some of whose events were not kept, because too many of theirs wait.
+    unkept: Mutex<BTreeSet<OwnedServerName>>,
 }
 
 impl Default for Missing {
@@ -78,6 +82,17 @@ impl Default for Missing {
 impl Missing {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<OwnedRoomId, Arc<Job>>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a job that has nothing more to do. False when something was parked this moment, which has kicked: look again.
+    fn end(&self, room_id: &RoomId, job: &Job) -> bool {
+        let mut jobs = self.lock();
+        if job.kick.notified().now_or_never().is_some() {
+            return false;
+        }
+        jobs.remove(room_id);
+        job.ended.send_replace(true);
+        true
     }
 
     /// Every room that lacks something tries again now.
@@ -127,6 +142,18 @@ impl Federation {
         spawner.spawn("missing events", run(node, room_id.to_owned(), job).boxed());
     }
 
+    /// An event of a server was not kept in a room, because too many wait there: compares the room with that server when what
+    /// waits is through.
+    pub fn compare_when_settled(&self, room_id: &RoomId, server: &ServerName) {
+        self.fetch_missing(room_id);
+        if let Some(job) = self.missing.lock().get(room_id) {
+            let mut unkept = job.unkept.lock().unwrap_or_else(PoisonError::into_inner);
+            if unkept.len() < MOST_UNKEPT {
+                unkept.insert(server.to_owned());
+            }
+        }
+    }
+
     /// Waits until nothing of a room is being fetched.
     pub(super) async fn missing_settled(&self, room_id: &RoomId) {
         let ended = self.missing.lock().get(room_id).map(|job| job.ended.subscribe());
@@ -145,12 +172,8 @@ async fn run(node: Arc<Node>, room_id: OwnedRoomId, job: Arc<Job>) {
         };
         match attempt {
             Ok(true) => {
-                let mut jobs = node.federation.missing.lock();
-                // What was parked this moment has kicked: look again.
-                if job.kick.notified().now_or_never().is_none() {
-                    jobs.remove(&room_id);
-                    job.ended.send_replace(true);
-                    return;
+                if node.federation.missing.end(&room_id, &job) {
+                    return compare_with_unkept(&node, &room_id, &job).await;
                 }
                 failures = 0;
             }
@@ -171,6 +194,17 @@ async fn run(node: Arc<Node>, room_id: OwnedRoomId, job: Arc<Job>) {
                 () = job.kick.notified() => {}
                 () = node.clock.sleep(wait + jitter) => {}
             }
+        }
+    }
+}
+
+/// Nothing waits in a room any more: what was not kept of some servers' events is found by their heads.
+async fn compare_with_unkept(node: &Arc<Node>, room_id: &RoomId, job: &Job) {
+    let servers = std::mem::take(&mut *job.unkept.lock().unwrap_or_else(PoisonError::into_inner));
+    let Ok(Some(room)) = node.rooms.get(room_id) else { return };
+    for server in servers {
+        if let Err(error) = super::heads::compare(node, &server, &[room.number()]).await {
+            tracing::debug!(room = %room_id, %server, %error, "a room could not be compared");
         }
     }
 }

@@ -10,7 +10,10 @@ use kith_store::{
         rooms::{EVENTS, EventRow, MEMBERS, OUTGOING, ROOM_SERVERS, STREAM},
     },
 };
-use ruma::{ServerName, api::federation::transactions::edu::Edu};
+use ruma::{
+    ServerName,
+    api::federation::transactions::edu::{Edu, ReceiptData, ReceiptMap},
+};
 use serde_json::{Value, json, value::RawValue};
 use sha2::{Digest as _, Sha256};
 
@@ -28,7 +31,8 @@ const MOST_WAITING: usize = 10_000;
 const LONGEST_WAIT: u64 = 30 * 24 * 3_600_000;
 
 /// Queues an EDU that must not be lost, in the change that makes it so: to-device messages in order; device list and
-/// cross-signing updates, of which only the latest of a user is kept. Typing, receipts and presence are droppable and go
+/// cross-signing updates, of which only the latest of a user is kept; read receipts, of which the latest of a user in a room and
+/// thread is. Typing and presence are droppable and go
 /// through [`super::super::Federation::send_ephemeral`]. `now` is the clock's, in unix milliseconds.
 ///
 /// # Errors
@@ -53,6 +57,19 @@ pub fn enqueue_edu(tx: &mut Tx, destination: &ServerName, edu: &Edu, now: u64) -
                 }
                 _ => content,
             };
+            OUTGOING_UPDATES.put(tx, &key, &Json(OutgoingUpdate { row, content, since }))?;
+        }
+        Edu::Receipt(receipts) => {
+            let of_room = |(room, map): (&_, &ReceiptMap)| -> Vec<String> {
+                let name = |(user, data): (&_, &ReceiptData)| {
+                    format!("{room} {user} {}", data.data.thread.as_str().unwrap_or_default())
+                };
+                map.read.iter().map(name).collect()
+            };
+            // One EDU tells of one user's receipt.
+            let name = receipts.receipts.iter().flat_map(of_room).next().unwrap_or_default();
+            let since = now;
+            let key = (destination.to_string(), kind, name);
             OUTGOING_UPDATES.put(tx, &key, &Json(OutgoingUpdate { row, content, since }))?;
         }
         _ => {
