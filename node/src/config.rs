@@ -17,7 +17,7 @@ use std::path::PathBuf;
 pub use example::example;
 pub use keys::{Client, Federation, KEYS, Key, Kind, Limits, P2p, Registration};
 pub use load::{ConfigError, Flags, Place};
-pub use parse::{MdnsMode, Rate, RegistrationMode, Secret};
+pub use parse::{MdnsMode, ProfilesFor, Rate, RegistrationMode, Secret};
 
 /// What the owner can set about a node. `Default` is a node that needs no configuration.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::parse::{MdnsMode, Rate, RegistrationMode, Secret, on_off};
+use super::parse::{MdnsMode, ProfilesFor, Rate, RegistrationMode, Secret, on_off};
 
 /// One key, as the loader, the example and the documentation see it.
 #[derive(Debug, Clone, Copy)]
@@ -184,6 +184,9 @@ section! {
             Kind::List, default "[\"/ip4/0.0.0.0/udp/0/quic-v1\", \"/ip6/::/udp/0/quic-v1\"]";
         /// Who on the local network sees this node: "everyone"; "contacts", who recognise tags that change; "off".
         mdns: MdnsMode = MdnsMode::Everyone, Kind::Choice(&["everyone", "contacts", "off"]), default "\"everyone\"";
+        /// Who may ask for the names and pictures of this node's users: "contacts", the servers that share a room with the user;
+        /// "everyone".
+        profiles: ProfilesFor = ProfilesFor::Contacts, Kind::Choice(&["contacts", "everyone"]), default "\"contacts\"";
         /// Multiaddrs of nodes to connect to at start, each ending in `/p2p/<peer id>`. None is contacted otherwise.
         bootstrap: Vec<String> = Vec::new(), Kind::List, default "[]";
         /// How many peers may be connected at once.

@@ -31,6 +31,16 @@ pub enum MdnsMode {
     Off,
 }
 
+/// Who may ask for the names and pictures of this node's users (`p2p.profiles`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProfilesFor {
+    /// Servers that share a room with the user.
+    Contacts,
+    /// Any server.
+    Everyone,
+}
+
 /// A text that is never printed: its `Debug` form hides it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]

@@ -13,6 +13,7 @@
 
 pub mod answers;
 pub mod client;
+pub mod ends;
 pub mod error;
 pub mod heads;
 pub mod history;
@@ -53,6 +54,7 @@ pub struct Federation {
     pub(crate) outgoing: Outgoing,
     pub(crate) missing: Missing,
     pub(crate) heads: Heads,
+    pub(crate) ends: ends::Ends,
     pub(crate) answers: Answers,
     pub(crate) limits: Limits,
     /// Counters since the start.
@@ -74,6 +76,7 @@ impl Federation {
             outgoing: Outgoing::default(),
             missing: Missing::default(),
             heads: Heads::default(),
+            ends: ends::Ends::default(),
             answers: Answers::default(),
             limits: Limits::default(),
             stats: Stats::default(),

@@ -46,6 +46,7 @@ use ruma::{OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, signatures::Ed25
 pub use self::history::GivenState;
 pub use self::parking::MAX_PARKED;
 pub use self::room::{Draft, Received, Room, timestamp};
+pub use self::visibility::DUMMY_EVENT;
 use self::{change::Us, head::Head, room::Shared};
 use crate::{
     http::{Answer, MatrixError},

@@ -19,6 +19,9 @@ use serde_json::Value;
 
 use super::read::{self, StoredEvent};
 
+/// The type of events that only join the ends of a room's graph. They are nothing to anybody, and shown to nobody.
+pub const DUMMY_EVENT: &str = "org.matrix.dummy_event";
+
 /// How many changes of membership are looked through for the end of a stay.
 const MOST_STEPS: usize = 1_000;
 
@@ -138,7 +141,7 @@ impl<'a> Eyes<'a> {
     /// Whether the user may see the event, and wants to: what ignored users say (their state events apart) is not seen.
     /// Never for rejected and soft-failed events, and those of other rooms.
     pub fn sees(&self, event: &StoredEvent) -> Result<bool, StoreError> {
-        if event.row.room != self.room || !event.visible() {
+        if event.row.room != self.room || !event.visible() || event.kind() == DUMMY_EVENT {
             return Ok(false);
         }
         if event.state_key().is_none() && self.ignores(event.sender())? {

@@ -22,6 +22,7 @@ use super::edus;
 use crate::{
     Node,
     federation::{
+        ends,
         outgoing::{MOST_EDUS, MOST_PDUS},
         pdus,
         pending::{self, Outside},
@@ -157,6 +158,7 @@ async fn take_room(
     if parked {
         node.federation.fetch_missing(room_id);
     }
+    ends::look(node, &room);
     Ok(())
 }
 

@@ -157,10 +157,10 @@ fn message(peer: &Peer, room: &ruma::RoomId, index: usize) -> ruma::OwnedEventId
     let snapshot = peer.node().store.snapshot().expect("a snapshot");
     let number = read::room_number(&snapshot, room.as_str()).expect("readable").expect("known");
     let events = STREAM.prefix(&snapshot, &number).expect("readable");
-    let messages = events
+    let mut messages = events
         .map(|row| read::event(&snapshot, row.expect("readable").1).expect("readable").expect("stored"))
         .filter(|event| event.kind() == "m.room.message");
-    messages.skip(index).next().expect("there").row.event_id.try_into().expect("an ID")
+    messages.nth(index).expect("there").row.event_id.try_into().expect("an ID")
 }
 
 /// How far a user has read.

@@ -113,11 +113,24 @@ async fn every_route_refuses_what_is_unsigned_forged_misdirected_oversized_or_no
 
 /// An event of Mallory's in a room, at a place of its choice.
 fn forge(room: &RoomId, depth: u64, prev: &[OwnedEventId], auth: &[OwnedEventId], body: &str) -> Arc<Event> {
-    let sender = UserId::parse(format!("@mallory:{}", name(MALLORY))).expect("a user");
+    forge_as(MALLORY, "mallory", room, depth, prev, auth, body)
+}
+
+/// The same of a user of any server whose key is its number.
+fn forge_as(
+    seed: u8,
+    user: &str,
+    room: &RoomId,
+    depth: u64,
+    prev: &[OwnedEventId],
+    auth: &[OwnedEventId],
+    body: &str,
+) -> Arc<Event> {
+    let sender = UserId::parse(format!("@{user}:{}", name(seed))).expect("a user");
     let content = serde_json::from_value(json!({"msgtype": "m.text", "body": body})).expect("canonical");
     let builder = Builder::new(&sender, "m.room.message", content).room_id(room.to_owned());
     let at = MilliSecondsSinceUnixEpoch(UInt::from(1_700_000_000u32));
-    let (server_name, key) = (name(MALLORY), key_pair(MALLORY));
+    let (server_name, key) = (name(seed), key_pair(seed));
     let signer = Signer { server_name: &server_name, key: &key };
     build(builder, &RoomVersionId::V12, prev, auth, depth, at, signer).expect("an event").into()
 }
@@ -227,6 +240,52 @@ async fn a_message_that_came_with_a_changed_content_is_mended_by_a_right_copy_an
     until("the redaction comes", || two.messages(&room) == [""]).await;
     assert_eq!(take(&right).await, Received::Known);
     assert_eq!(two.messages(&room), [""]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_many_ends_that_a_member_leaves_are_joined_and_nobody_is_shown_how() {
+    let hub = MemoryHub::new();
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
+    let room = one.public_room().await.id().to_owned();
+    two.join(&room, &one).await.expect("joined");
+    // From here on its server speaks for itself.
+    two.handle.stop().await;
+    let mallory = Stranger::new(&hub, 2);
+    let id = |kind: &str, key: &str| {
+        let state = one.state(&room);
+        let event =
+            state.into_iter().find(|(its_kind, its_key, _)| its_kind == kind && its_key == key).expect("there").2;
+        OwnedEventId::try_from(event).expect("an ID")
+    };
+    let join = id("m.room.member", two.user.as_str());
+    let auth = [id("m.room.power_levels", ""), join.clone()];
+    let depth = 20;
+    let pdus: Vec<Value> = (0..45)
+        .map(|number| forge_as(2, "user", &room, depth, std::slice::from_ref(&join), &auth, &format!("end {number}")))
+        .map(|event| serde_json::from_str(event.text()).expect("JSON"))
+        .collect();
+    let body = json!({"origin": name(2), "origin_server_ts": 1, "pdus": pdus});
+    let (status, answer) = mallory.send(&one, Forged { body, ..mallory.honest(&one) }).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(one.messages(&room).len(), 45, "{answer}");
+    let ends = || {
+        let snapshot = one.node().store.snapshot().expect("a snapshot");
+        let number = read::room_number(&snapshot, room.as_str()).expect("readable").expect("known");
+        kith_store::tables::rooms::EXTREMITIES.prefix(&snapshot, &number).expect("readable").count()
+    };
+    until("they are joined", || ends() <= 10).await;
+    let snapshot = one.node().store.snapshot().expect("a snapshot");
+    let number = read::room_number(&snapshot, room.as_str()).expect("readable").expect("known");
+    let eyes = kith::rooms::visibility::Eyes::new(&snapshot, number, one.user.as_str()).expect("readable");
+    let mut joining = 0;
+    for row in kith_store::tables::rooms::STREAM.prefix(&snapshot, &number).expect("readable") {
+        let event = read::event(&snapshot, row.expect("readable").1).expect("readable").expect("stored");
+        if event.kind() == kith::rooms::DUMMY_EVENT {
+            joining += 1;
+            assert!(!eyes.sees(&event).expect("readable"));
+        }
+    }
+    assert!((1..=10).contains(&joining), "{joining}");
 }
 
 /// An invite as Mallory's server sends it, for a room of its own.

@@ -3,6 +3,7 @@
 use axum::body::{Body, to_bytes};
 use http::{Request, StatusCode};
 use kith::accounts::{openid, profile};
+use kith::config::ProfilesFor;
 use kith_transport::memory::MemoryHub;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -20,7 +21,8 @@ async fn get(router: axum::Router, path: &str) -> (StatusCode, Value) {
 #[tokio::test]
 async fn a_profile_is_asked_of_its_server_and_known_from_a_room_while_that_is_away() {
     let hub = MemoryHub::new();
-    let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
+    let two = Peer::with(&hub, 2, |config| config.p2p.profiles = ProfilesFor::Everyone).await;
+    let one = Peer::new(&hub, 1).await;
     let set = async |peer: &Peer, field: &str, value: Value| {
         profile::set(peer.node(), &peer.user, field, Some(value)).await.expect("a field is set");
     };
@@ -46,6 +48,19 @@ async fn a_profile_is_asked_of_its_server_and_known_from_a_room_while_that_is_aw
     let known = profile::of_remote(one.node(), &two.user, None).await.expect("known from the room");
     assert_eq!(known, object(json!({ "displayname": "Second" })));
     assert_eq!(profile::of_remote(one.node(), &nobody, None).await.expect_err("unknown").status, 502);
+}
+
+#[tokio::test]
+async fn names_and_pictures_are_not_for_strangers_and_not_even_whether_there_is_such_a_user() {
+    let hub = MemoryHub::new();
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
+    let nobody = ruma::UserId::parse(format!("@nobody:{}", two.node().server_name())).expect("a user ID");
+    let ask = async |user| profile::of_remote(one.node(), user, None).await;
+    let (known, unknown) = (ask(&two.user).await.expect_err("hidden"), ask(&nobody).await.expect_err("unknown"));
+    assert_eq!((known.status, known.errcode, known.message), (unknown.status, unknown.errcode, unknown.message));
+    let room = one.public_room().await;
+    two.join(room.id(), &one).await.expect("a join");
+    assert_eq!(ask(&two.user).await.expect("shown"), object(json!({ "displayname": "user" })));
 }
 
 #[tokio::test]
