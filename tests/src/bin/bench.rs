@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures wall time and runs on plain tokio")]
 
 use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,6 +16,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use kith_store::{Store, tables::rooms::EVENTS};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -27,7 +29,7 @@ struct Options {
     #[arg(long, default_value = "127.0.0.1:8008")]
     server: String,
     /// Access tokens; senders take turns with them.
-    #[arg(long = "token", required = true)]
+    #[arg(long = "token")]
     tokens: Vec<String>,
     #[command(subcommand)]
     command: Command,
@@ -71,12 +73,35 @@ enum Command {
         #[arg(long)]
         count: u64,
     },
+    /// Compacts the store of a stopped kith, and tells the size of its file beside that of the events' JSON.
+    Compact {
+        /// The data folder.
+        folder: PathBuf,
+    },
+}
+
+/// Compacts a store.
+fn compact(folder: &Path) -> Outcome<Value> {
+    let store = Store::open_folder(folder, kith_store::Options::default())?;
+    while store.compact()? {}
+    let (mut events, mut json) = (0_u64, 0_u64);
+    store.read(|read| {
+        for row in EVENTS.range(read, ..)? {
+            events += 1;
+            json += row?.1.json.len() as u64;
+        }
+        Ok::<(), kith_store::StoreError>(())
+    })?;
+    drop(store);
+    let file = std::fs::metadata(folder.join("kith.redb"))?.len();
+    Ok(json!({"events": events, "json": json, "file": file}))
 }
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let options = Options::parse();
     let result = match &options.command {
+        Command::Compact { folder } => compact(folder)?,
         Command::Send { room, senders, count, ciphertext } => {
             send(&options, room, *senders, *count, *ciphertext).await?
         }
