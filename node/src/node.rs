@@ -232,6 +232,7 @@ impl Node {
             );
         }
         node.spawner.spawn("presence", Box::pin(ephemeral::presence::watch(node.clone())));
+        node.spawner.spawn("idle rooms", Box::pin(crate::rooms::run_idle(Arc::downgrade(&node))));
         node.spawner.spawn("media sweep", Box::pin(crate::media::sweep::run(node.clone())));
         node.spawner.spawn("clock note", Box::pin(note_time(node.clone())));
         Ok(Handle { node, client_router, server_router, addresses })

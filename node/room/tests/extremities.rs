@@ -133,6 +133,10 @@ proptest! {
             prop_assert_eq!(copy.room.current(), mesh.copies[0].room.current());
         }
 
+        // The oracle knows no citations by hash.
+        if number(&version) < 3 {
+            return Ok(());
+        }
         let mut book = Book::new(version.as_str().parse().unwrap());
         for event in &mesh.events {
             book.add(Pdu::read(event.event_id().as_str(), &serde_json::from_str(event.text()).unwrap()));

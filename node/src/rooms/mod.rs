@@ -31,9 +31,13 @@ pub(crate) mod transactions;
 pub mod visibility;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use kith_room::{Signer, format};
@@ -53,8 +57,11 @@ use crate::{
     platform::{Clock, Rng},
 };
 
-/// How many rooms keep their head in memory while nobody uses them.
+/// How many rooms keep their head in memory while nobody uses them, and for how long after they were used.
 const KEPT: usize = 64;
+const KEPT_FOR: Duration = Duration::from_secs(300);
+/// How often it is looked for rooms that nobody uses any more.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// What rooms are given.
 pub(crate) struct Parts {
@@ -81,7 +88,8 @@ pub struct Rooms {
 #[derive(Default)]
 struct Known {
     rooms: BTreeMap<OwnedRoomId, Weak<Shared>>,
-    lately: VecDeque<Arc<Shared>>,
+    /// The rooms used lately. Others are in memory only as long as somebody holds them.
+    lately: Vec<Arc<Shared>>,
 }
 
 impl Known {
@@ -200,6 +208,21 @@ impl Rooms {
             .unwrap_or_else(|_| unreachable!("letters and a server name make a room ID"))
     }
 
+    /// Lets go of the rooms that nobody has used for some minutes: their heads are read from the store when they are needed again.
+    pub fn drop_idle(&self) {
+        let now = self.parts.clock.monotonic();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_use = |room: &Arc<Shared>| now < Duration::from_millis(room.used.load(Ordering::Relaxed)) + KEPT_FOR;
+        known.lately.retain(in_use);
+        known.rooms.retain(|_, room| room.strong_count() > 0);
+    }
+
+    /// How many rooms are in memory.
+    pub fn in_memory(&self) -> usize {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.rooms.values().filter(|room| room.strong_count() > 0).count()
+    }
+
     fn is_hearsay(&self, room: &Room) -> Answer<bool> {
         let row = self.parts.store.read(|read| ROOMS.get(read, &room.number()))?;
         Ok(row.is_none_or(|row| row.0.changes == 0))
@@ -208,6 +231,7 @@ impl Rooms {
     fn remembered(&self, room_id: &RoomId) -> Option<Room> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = known.rooms.get(room_id)?.upgrade()?;
+        shared.used(&*self.parts.clock);
         Some(Room { shared, parts: self.parts.clone() })
     }
 
@@ -224,17 +248,35 @@ impl Rooms {
                     version: version.clone(),
                     rules,
                     head: tokio::sync::Mutex::new(None),
+                    used: AtomicU64::new(0),
                 });
                 known.rooms.insert(room_id.to_owned(), Arc::downgrade(&shared));
                 shared
             }
         };
-        known.lately.push_back(shared.clone());
+        shared.used(&*self.parts.clock);
+        if !known.lately.iter().any(|other| Arc::ptr_eq(other, &shared)) {
+            known.lately.push(shared.clone());
+        }
         if known.lately.len() > KEPT {
-            known.lately.pop_front();
+            let longest_ago = known.lately.iter().enumerate().min_by_key(|(_, room)| room.used.load(Ordering::Relaxed));
+            if let Some((index, _)) = longest_ago {
+                known.lately.swap_remove(index);
+            }
             known.rooms.retain(|_, room| room.strong_count() > 0);
         }
         Ok(Room { shared, parts: self.parts.clone() })
+    }
+}
+
+/// Drops idle rooms now and then, until the node is gone.
+pub(crate) async fn run_idle(node: std::sync::Weak<crate::Node>) {
+    loop {
+        let Some(strong) = node.upgrade() else { return };
+        strong.rooms.drop_idle();
+        let sleep = strong.clock.sleep(LOOK);
+        drop(strong);
+        sleep.await;
     }
 }
 

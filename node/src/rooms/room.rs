@@ -1,6 +1,9 @@
 //! One room's author: takes what users and servers want to add, judges it, stores it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use kith_room::{BuildError, Builder, CreateError, Event, Outcome, Placement, Signer, StateMap, join};
 use kith_store::{
@@ -21,7 +24,10 @@ use super::{
     parking,
     source::Past,
 };
-use crate::http::{Answer, MatrixError};
+use crate::{
+    http::{Answer, MatrixError},
+    platform::Clock,
+};
 
 /// What a user of this node wants to add to a room.
 #[derive(Debug, Clone)]
@@ -116,6 +122,15 @@ pub(super) struct Shared {
     pub(super) version: RoomVersionId,
     pub(super) rules: RoomVersionRules,
     pub(super) head: Mutex<Option<Head>>,
+    /// When it was used last, in milliseconds of the monotonic clock.
+    pub(super) used: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn used(&self, clock: &dyn Clock) {
+        let now = u64::try_from(clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+        self.used.store(now, Ordering::Relaxed);
+    }
 }
 
 impl Room {

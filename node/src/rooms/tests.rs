@@ -17,6 +17,7 @@ pub(crate) struct Server {
     pub(crate) rooms: Rooms,
     pub(crate) store: Store,
     pub(crate) backend: MemoryBackend,
+    pub(crate) clock: Arc<ManualClock>,
     pub(crate) user: OwnedUserId,
 }
 
@@ -28,14 +29,15 @@ pub(crate) fn server(seed: u8, backend: MemoryBackend) -> Server {
     let secret = SecretKey::from_seed([seed; 32]);
     let name = KithName::new(secret.public(), None).unwrap().to_string();
     let store = Store::open(backend.clone(), options()).unwrap();
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
     let rooms = Rooms::new(
         store.clone(),
-        Arc::new(ManualClock::new(1_700_000_000_000)),
+        clock.clone(),
         Rng::from_seed(seed.into()),
         ServerName::parse(&name).unwrap(),
         Arc::new(crate::node::key_pair(&secret).unwrap()),
     );
-    Server { rooms, store, backend, user: UserId::parse(format!("@alice:{name}")).unwrap() }
+    Server { rooms, store, backend, clock, user: UserId::parse(format!("@alice:{name}")).unwrap() }
 }
 
 pub(crate) fn object(value: Value) -> Map<String, Value> {
@@ -403,4 +405,27 @@ async fn the_events_of_one_server_do_not_take_all_places_of_those_that_wait() {
     let parked = here.parked(&one.store.snapshot().unwrap()).unwrap();
     assert_eq!(parked.len(), super::MAX_PARKED);
     assert_eq!(parked.iter().filter(|(_, row)| row.origin == friend).count(), 200);
+}
+
+#[tokio::test]
+async fn rooms_that_nobody_uses_leave_the_memory_and_are_there_when_they_are_needed() {
+    let server = server(1, MemoryBackend::new());
+    let mut ids = Vec::new();
+    for _ in 0..1_000 {
+        ids.push(create(&server, &RoomVersionId::V12).await.id().to_owned());
+    }
+    assert!(server.rooms.in_memory() <= super::KEPT, "{}", server.rooms.in_memory());
+    // Five are used all the time.
+    let minute = std::time::Duration::from_secs(60);
+    for round in 0..6 {
+        for id in ids.iter().take(5) {
+            server.rooms.require(id).unwrap().send(text(&server.user, &format!("round {round}"))).await.unwrap();
+        }
+        server.clock.advance(minute);
+        server.rooms.drop_idle();
+    }
+    assert_eq!(server.rooms.in_memory(), 5);
+    let last = ids.last().unwrap();
+    server.rooms.require(last).unwrap().send(text(&server.user, "still here")).await.unwrap();
+    assert_eq!(server.rooms.in_memory(), 6);
 }

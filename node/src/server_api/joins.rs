@@ -146,14 +146,25 @@ async fn send(node: Arc<Node>, origin: Origin, request: send_join::Request) -> A
     room.receive_for_others(origin.server.as_str(), event.clone()).await?;
     let at = event.event_id().to_string();
     let reader = node.clone();
-    let state = node
+    let (number, omit) = (room.number(), request.omit_members);
+    let (state, servers) = node
         .spawner
-        .blocking("send_join", move || reader.store.read(|snapshot| state_before(snapshot, &at)))
+        .blocking("send_join", move || {
+            reader.store.read(|snapshot| match omit {
+                true => Ok::<_, MatrixError>((
+                    state_without_members(snapshot, &at)?,
+                    Some(read::servers(snapshot, number)?),
+                )),
+                false => Ok((state_before(snapshot, &at)?, None)),
+            })
+        })
         .await
         .map_err(MatrixError::internal)??;
     let mut answer = send_join::RoomState::new();
     answer.auth_chain = state.auth_chain;
     answer.state = state.state;
+    answer.members_omitted = servers.is_some();
+    answer.servers_in_room = servers;
     answer.event = Some(pdus::raw(event.text())?);
     Ok(send_join::Response::new(answer))
 }
@@ -197,6 +208,23 @@ pub(super) struct WholeState {
 /// The state before an event.
 pub(super) fn state_before(snapshot: &dyn Read, event_id: &str) -> Answer<WholeState> {
     let (state, chain) = state_numbers(snapshot, event_id, None)?;
+    as_pdus(snapshot, &state, &chain)
+}
+
+/// The state before a join without the memberships, and what it and the join rest on: for `omit_members`, so that a server can
+/// use a large room before it knows everybody in it.
+fn state_without_members(snapshot: &dyn Read, event_id: &str) -> Answer<WholeState> {
+    let join =
+        read::event_by_id(snapshot, event_id)?.ok_or_else(|| MatrixError::not_found("the join is not known here"))?;
+    let whole = crate::rooms::states::whole(snapshot, join.row.state_before)?;
+    let state: BTreeSet<u64> =
+        whole.into_iter().filter(|((kind, _), _)| kind != "m.room.member").map(|(_, number)| number).collect();
+    let mut chain = auth_chain(snapshot, state.iter().copied().chain([join.number]))?;
+    chain.retain(|number| !state.contains(number));
+    as_pdus(snapshot, &state, &chain)
+}
+
+fn as_pdus(snapshot: &dyn Read, state: &BTreeSet<u64>, chain: &BTreeSet<u64>) -> Answer<WholeState> {
     let events = |numbers: &BTreeSet<u64>| -> Answer<Vec<Box<RawValue>>> {
         let mut pdus = Vec::with_capacity(numbers.len());
         for number in numbers {
@@ -206,7 +234,7 @@ pub(super) fn state_before(snapshot: &dyn Read, event_id: &str) -> Answer<WholeS
         }
         Ok(pdus)
     };
-    Ok(WholeState { state: events(&state)?, auth_chain: events(&chain)? })
+    Ok(WholeState { state: events(state)?, auth_chain: events(chain)? })
 }
 
 /// Numbers of the events of the state before an event, and of those they rest on. With `room`, the event must be of it.

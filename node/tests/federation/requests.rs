@@ -301,3 +301,49 @@ async fn a_flood_of_one_peer_does_not_hold_up_another() {
         assert_eq!(other.send(&one, other.honest(&one)).await.0, StatusCode::OK);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_joins_may_have_the_members_left_out_and_is_told_the_servers() {
+    let hub = MemoryHub::new();
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
+    let room = one.public_room().await.id().to_owned();
+    two.join(&room, &one).await.expect("joined");
+    let stranger = Stranger::new(&hub, 9);
+    let user = UserId::parse(format!("@newcomer:{}", name(9))).expect("a user");
+    let make = format!("/_matrix/federation/v1/make_join/{room}/{user}?ver=12");
+    let ask = Forged { method: Method::GET, path: &make, body: Value::Null, ..stranger.honest(&one) };
+    let (status, proposal) = stranger.send(&one, ask).await;
+    assert_eq!(status, StatusCode::OK, "{proposal}");
+    let ids = |field: &str| -> Vec<OwnedEventId> {
+        serde_json::from_value(proposal["event"][field].clone()).expect("event IDs")
+    };
+    let content = serde_json::from_value(json!({"membership": "join"})).expect("canonical");
+    let builder = Builder::new(&user, "m.room.member", content).state_key(user.as_str()).room_id(room.clone());
+    let (server_name, key) = (name(9), key_pair(9));
+    let signer = Signer { server_name: &server_name, key: &key };
+    let at = MilliSecondsSinceUnixEpoch(UInt::from(1_700_000_000u32));
+    let depth = proposal["event"]["depth"].as_u64().expect("a depth");
+    let join = build(builder, &RoomVersionId::V12, &ids("prev_events"), &ids("auth_events"), depth, at, signer)
+        .expect("an event");
+    let body: Value = serde_json::from_str(join.text()).expect("JSON");
+    let path = format!("/_matrix/federation/v2/send_join/{room}/{}?omit_members=true", join.event_id());
+    let ask = || Forged { path: &path, body: body.clone(), ..stranger.honest(&one) };
+    let (status, answer) = stranger.send(&one, ask()).await;
+    assert_eq!((status, &answer["members_omitted"]), (StatusCode::OK, &json!(true)), "{answer}");
+    let kinds = |field: &str| -> Vec<String> {
+        let events = answer[field].as_array().expect("events").iter();
+        events.map(|event| event["type"].as_str().expect("a type").to_owned()).collect()
+    };
+    let mut servers: Vec<String> = serde_json::from_value(answer["servers_in_room"].clone()).expect("names");
+    servers.sort();
+    let mut expected: Vec<String> = [1, 2, 9].map(|seed| name(seed).to_string()).into();
+    expected.sort();
+    assert_eq!(servers, expected);
+    let state = kinds("state");
+    assert!(
+        state.contains(&"m.room.power_levels".to_owned()) && !state.contains(&"m.room.member".to_owned()),
+        "{state:?}"
+    );
+    // What the state rests on is there all the same: who made the room was in it.
+    assert!(kinds("auth_chain").contains(&"m.room.member".to_owned()), "{answer}");
+}
