@@ -20,10 +20,12 @@ use super::{delete_prefix, server_of};
 pub const MOST_AT_ONCE: usize = 100;
 /// Messages that wait for one device; then the oldest go.
 pub const MOST_WAITING: usize = 10_000;
-/// Of these, messages of one other server; and of one that shares no room with the user. What is more is not taken, so that
-/// nobody pushes out what others sent.
+/// Of these, messages of one other server; and of all those together that share no room with the user, as anybody can be many of
+/// them. What is more is not taken, so that nobody pushes out what others sent.
 const SHARE: u64 = 5_000;
-const STRANGERS_SHARE: u64 = 100;
+const STRANGERS_SHARE: u64 = 200;
+/// What they are counted under.
+const STRANGERS: &str = "";
 /// How long a message waits, in milliseconds: 30 days.
 pub const LONGEST_WAIT: u64 = 30 * 24 * 3_600_000;
 /// The longest content of a message, in bytes of JSON.
@@ -63,11 +65,19 @@ pub fn deliver(tx: &mut Tx, user: &str, device: &str, message: &Message, now: u6
         return Ok(());
     }
     let event = json!({ "sender": message.sender, "type": message.kind, "content": message.content }).to_string();
-    let origin = server_of(&message.sender);
+    let origin = match server_of(&message.sender) {
+        origin if origin == server_of(user) || shares_a_room(tx, user, origin)? => origin,
+        _ => STRANGERS,
+    };
+    let share = match origin {
+        STRANGERS => STRANGERS_SHARE,
+        origin if origin == server_of(user) => u64::MAX,
+        _ => SHARE,
+    };
     for device in devices {
         let counted = (user.to_owned(), device.clone(), origin.to_owned());
         let waiting = TO_DEVICE_OF.get(tx, &counted)?.unwrap_or_default();
-        if origin != server_of(user) && waiting >= STRANGERS_SHARE && waiting >= share(tx, user, origin)? {
+        if waiting >= share {
             tracing::info!(user, device, origin, "a message to a device is not taken: too many of that server wait");
             continue;
         }
@@ -84,15 +94,15 @@ pub fn deliver(tx: &mut Tx, user: &str, device: &str, message: &Message, now: u6
     Ok(())
 }
 
-/// How many messages of a server may wait for a device of a user.
-fn share(read: &dyn Read, user: &str, origin: &str) -> Result<u64, StoreError> {
+/// Whether a user of ours is in a room with somebody of that server.
+fn shares_a_room(read: &dyn Read, user: &str, origin: &str) -> Result<bool, StoreError> {
     for row in USER_ROOMS.prefix(read, &user.to_owned())? {
         let ((_, room), row) = row?;
         if row.0.membership == membership::JOIN && ROOM_SERVERS.contains(read, &(room, origin.to_owned()))? {
-            return Ok(SHARE);
+            return Ok(true);
         }
     }
-    Ok(STRANGERS_SHARE)
+    Ok(false)
 }
 
 /// Takes messages out of an inbox.

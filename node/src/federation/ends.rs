@@ -30,6 +30,10 @@ const ENOUGH: usize = 10;
 const MOST_EVENTS: usize = 10;
 /// Users of ours who are tried: the first may not be allowed to speak.
 const MOST_USERS: usize = 5;
+/// For each server in the room, how much longer the wait before it may be, and its bound. All of them may have got the same
+/// events at this moment: one should do it, and the others see that it is done.
+const SPREAD: Duration = Duration::from_millis(300);
+const LONGEST_SPREAD: Duration = Duration::from_secs(20);
 /// Before the same room is looked at again, so that whoever makes ends does not set the pace.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -59,7 +63,12 @@ pub(crate) fn look(node: &Arc<Node>, room: &Room) {
     let (node, room) = (node.clone(), room.clone());
     let spawner = node.spawner.clone();
     let task = async move {
-        if let Err(error) = join(&node, &room).await {
+        let servers = node.store.read(|read| read::servers(read, room.number())).map_or(0, |servers| servers.len());
+        let spread = SPREAD.saturating_mul(u32::try_from(servers).unwrap_or(u32::MAX)).min(LONGEST_SPREAD);
+        let wait = node.rng.below(u64::try_from(spread.as_millis()).unwrap_or(u64::MAX).max(1));
+        node.clock.sleep(Duration::from_millis(wait)).await;
+        let still = count(&node, &room).is_ok_and(|count| count > MOST_ENDS);
+        if still && let Err(error) = join(&node, &room).await {
             tracing::info!(room = %room.id(), %error, "the ends of a room are not joined");
         }
         node.clock.sleep(PAUSE).await;

@@ -24,10 +24,10 @@ use kith_transport::{Class, KithName, ServerKey};
 use ruma::{OwnedEventId, OwnedServerName, RoomId, ServerName, api::federation::event::get_event::v1 as get_event};
 use serde::{Deserialize, Serialize};
 
-use super::{pdus, rules};
+use super::{ends, pdus, rules};
 use crate::{
     Node,
-    http::Answer,
+    http::{Answer, MatrixError},
     platform::timeout,
     rooms::{Received, Room, read},
 };
@@ -44,8 +44,8 @@ const ROUND: Duration = Duration::from_secs(600);
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a server may take for an answer.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
-/// How long comparing with one peer may take in all.
-const WHOLE_COMPARISON: Duration = Duration::from_secs(300);
+/// How long comparing some rooms with one peer may take in all.
+const ONE_COMPARISON: Duration = Duration::from_secs(300);
 
 /// The form of a request and of its answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,9 +104,7 @@ pub(super) fn peer_connected(node: &Arc<Node>, peer: ServerKey) {
     let comparing = node.clone();
     let task = async move {
         loop {
-            if timeout(&*comparing.clock, WHOLE_COMPARISON, compare_with_peer(&comparing, peer)).await.is_err() {
-                tracing::info!(%peer, "comparing rooms with a peer took too long");
-            }
+            compare_with_peer(&comparing, peer).await;
             // What was lost when the link broke under it is found when the peer is there again, at once or after this pause.
             comparing.clock.sleep(LEAST_PAUSE).await;
             let mut peers = comparing.federation.heads.peers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,7 +144,9 @@ async fn compare_with_peer(node: &Arc<Node>, peer: ServerKey) {
             continue;
         }
         for rooms in rooms.chunks(MOST_ROOMS) {
-            if let Err(error) = compare(node, &server, rooms).await {
+            let late = || Err(MatrixError::internal("it took too long"));
+            let compared = timeout(&*node.clock, ONE_COMPARISON, compare(node, &server, rooms)).await;
+            if let Err(error) = compared.unwrap_or_else(|_| late()) {
                 tracing::debug!(%server, %error, "rooms could not be compared");
                 if error.status == StatusCode::BAD_GATEWAY {
                     break;
@@ -176,14 +176,14 @@ fn rooms_shared_with(read: &dyn Read, peer: ServerKey) -> Answer<BTreeMap<OwnedS
 /// Tells a server the heads of some rooms, by their numbers, and fetches what it answers with.
 pub(super) async fn compare(node: &Arc<Node>, server: &ServerName, rooms: &[u64]) -> Answer<()> {
     let ours = node.store.read(|read| heads_of(read, rooms))?;
-    let body = serde_json::to_value(&ours).map_err(crate::http::MatrixError::internal)?;
+    let body = serde_json::to_value(&ours).map_err(MatrixError::internal)?;
     let answer = node
         .federation
         .client()
         .request_json(server, http::Method::POST, PATH, &body, Class::Control, TIME_LIMIT)
         .await?;
     let mut theirs: RoomHeads = serde_json::from_value(answer)
-        .map_err(|error| crate::http::MatrixError::unreachable(format!("the answer is no list of heads: {error}")))?;
+        .map_err(|error| MatrixError::unreachable(format!("the answer is no list of heads: {error}")))?;
     // Only what was asked for.
     theirs.rooms.retain(|room, _| ours.rooms.contains_key(room));
     take(node, server, theirs).await
@@ -267,6 +267,7 @@ async fn fetch(node: &Arc<Node>, server: &ServerName, room: &Room, ids: Vec<Owne
     let events = pdus::check_many(node, room.id(), room.version(), events).await?;
     node.federation.stats.pdus_fetched.add_many(events.len() as u64);
     let results = room.receive(server.as_str(), events).await?;
+    ends::look(node, room);
     if results.iter().any(|(_, received)| matches!(received, Received::Parked { .. })) {
         node.federation.fetch_missing(room.id());
     }

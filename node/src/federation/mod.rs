@@ -112,7 +112,7 @@ impl Federation {
         &self.client
     }
 
-    /// Sends an EDU that may be lost (typing, receipts, presence). Servers that cannot be reached now never get it.
+    /// Sends an EDU that may be lost (typing, presence). Servers that cannot be reached now never get it.
     pub fn send_ephemeral(&self, destinations: impl IntoIterator<Item = OwnedServerName>, edu: &Edu) {
         if let Some(node) = self.node.upgrade() {
             outgoing::send_ephemeral(&node, destinations, edu);

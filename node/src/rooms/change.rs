@@ -222,7 +222,10 @@ fn store_event(tx: &mut Tx, change: &Change, event: &Judged) -> Result<u64, Stor
     if event.stripped && known.is_none() {
         STRIPPED.put(tx, &event.number, &())?;
     }
-    parking::unpark(tx, room, &event.event_id)?;
+    // One that comes as an outlier still waits for its place.
+    if event.status != EventStatus::Outlier {
+        parking::unpark(tx, room, &event.event_id)?;
+    }
     if event.place != Place::Hidden {
         TIMELINE.put(tx, &(room, event.depth, event.number), &())?;
         close_gaps(tx, room, &event.event_id)?;

@@ -7,7 +7,7 @@ use ruma::{EventId, OwnedEventId};
 
 use super::{
     head::{self, Manner},
-    room::{Received, Room, loaded},
+    room::{Beside, Received, Room, loaded},
     source::Past,
 };
 use crate::http::{Answer, MatrixError};
@@ -48,7 +48,7 @@ impl Room {
         }
         let count = change.ids.len();
         if count > 0 {
-            self.commit(guard, change, None).await?;
+            self.commit(guard, change, Beside::default()).await?;
         }
         Ok(count)
     }
@@ -93,7 +93,7 @@ impl Room {
             return filled.map(|()| 0);
         }
         if !change.is_empty() {
-            self.commit(guard, change, None).await?;
+            self.commit(guard, change, Beside::default()).await?;
         }
         Ok(stored)
     }

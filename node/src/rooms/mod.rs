@@ -51,7 +51,11 @@ pub use self::history::GivenState;
 pub use self::parking::MAX_PARKED;
 pub use self::room::{Draft, Received, Room, timestamp};
 pub use self::visibility::DUMMY_EVENT;
-use self::{change::Us, head::Head, room::Shared};
+use self::{
+    change::Us,
+    head::Head,
+    room::{Beside, Shared},
+};
 use crate::{
     http::{Answer, MatrixError},
     platform::{Clock, Rng},
@@ -196,7 +200,7 @@ impl Rooms {
         change.take(&mut head, &verdict, head::Manner { ours: true, transaction: None })?;
         room.write(&mut head, &mut change, drafts(&id))?;
         *guard = Some(head);
-        room.commit(guard, change, None).await?;
+        room.commit(guard, change, Beside::default()).await?;
         Ok(room)
     }
 

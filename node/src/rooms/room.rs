@@ -109,6 +109,15 @@ enum Taking {
     ForOthers,
 }
 
+/// What is stored with a change of a room's events.
+#[derive(Default)]
+pub(super) struct Beside {
+    /// Events that wait for others, by ID.
+    pub(super) parked: Vec<(String, ParkedRow)>,
+    /// Right copies of events whose content did not match when they came.
+    pub(super) copies: Vec<Arc<Event>>,
+}
+
 /// A handle to one room. Cheap to clone; all handles of a room share its head.
 #[derive(Clone)]
 pub struct Room {
@@ -176,7 +185,7 @@ impl Room {
             return Err(error);
         }
         let ids = draft.ids.clone();
-        self.commit(guard, draft, None).await?;
+        self.commit(guard, draft, Beside::default()).await?;
         Ok(ids)
     }
 
@@ -269,8 +278,14 @@ impl Room {
                     head.recent.absorb(loaded);
                     match outcome {
                         Outcome::Duplicate => {
-                            if !event.redacted() && head.recent.is_stripped(&id, &snapshot)? {
-                                copies.push(event);
+                            match head.recent.is_stripped(&id, &snapshot) {
+                                Ok(stripped) if stripped && !event.redacted() => copies.push(event),
+                                Ok(_) => {}
+                                Err(error) => {
+                                    head.recent.forget(&change.ids);
+                                    head.at = before;
+                                    return Err(error.into());
+                                }
                             }
                             Received::Known
                         }
@@ -315,10 +330,10 @@ impl Room {
             };
             results.push((id, result));
         }
-        if !copies.is_empty() {
-            self.mend(head, copies).await?;
+        for copy in &copies {
+            head.recent.forget(&[copy.event_id().to_owned()]);
         }
-        if change.is_empty() && parked.is_empty() {
+        if change.is_empty() && parked.is_empty() && copies.is_empty() {
             let on_its_way = results.iter().any(|(id, _)| head.recent.is_uncommitted(id));
             drop(guard);
             if on_its_way {
@@ -330,26 +345,8 @@ impl Room {
             }
             return Ok(results);
         }
-        self.commit(guard, change, Some(parked)).await?;
+        self.commit(guard, change, Beside { parked, copies }).await?;
         Ok(results)
-    }
-
-    /// Puts right what came with a wrong content before.
-    async fn mend(&self, head: &mut Head, copies: Vec<Arc<Event>>) -> Answer<()> {
-        let number = self.number();
-        for event in &copies {
-            head.recent.forget(&[event.event_id().to_owned()]);
-        }
-        self.parts
-            .store
-            .write(move |tx| {
-                for event in copies {
-                    change::mend(tx, number, event.event_id().as_str(), event.text().to_owned())?;
-                }
-                Ok::<(), kith_store::StoreError>(())
-            })
-            .await?;
-        Ok(())
     }
 
     /// An event behind a gap or in the past, with the state before it as another server gave it: `state` are the events
@@ -372,7 +369,7 @@ impl Room {
             head.at = before;
             return result;
         }
-        self.commit(guard, change, None).await?;
+        self.commit(guard, change, Beside::default()).await?;
         result
     }
 
@@ -464,7 +461,7 @@ impl Room {
         head.at.state = 0;
         change.take(&mut head, &joined.verdict, Manner::default())?;
         *guard = Some(head);
-        self.commit(guard, change, None).await?;
+        self.commit(guard, change, Beside::default()).await?;
         Ok(true)
     }
 
@@ -540,7 +537,7 @@ impl Room {
         &self,
         mut guard: MutexGuard<'_, Option<Head>>,
         change: head::Draft<'_>,
-        parked: Option<Vec<(String, ParkedRow)>>,
+        beside: Beside,
     ) -> Answer<()> {
         let head = loaded(&mut guard)?;
         let change = match change.finish(head, self.version()) {
@@ -576,7 +573,10 @@ impl Room {
                 }
                 Some(_) => {}
             }
-            parking::park(tx, change.room, parked.unwrap_or_default())?;
+            parking::park(tx, change.room, beside.parked)?;
+            for copy in beside.copies {
+                change::mend(tx, change.room, copy.event_id().as_str(), copy.text().to_owned())?;
+            }
             change::store(tx, &us, &change)
         });
         drop(guard);

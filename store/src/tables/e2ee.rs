@@ -136,7 +136,7 @@ pub struct Backup {
 pub struct ToDeviceMessage {
     /// Since when it waits, unix milliseconds.
     pub since: u64,
-    /// The server of the sender, at most 255 bytes.
+    /// The server of the sender, at most 255 bytes; empty if it shared no room with the user.
     pub origin: String,
     /// The event as sync gives it: JSON text of an object with `type`, `sender` and `content`.
     pub event: String,

@@ -83,7 +83,7 @@ enum Command {
 /// Compacts a store.
 fn compact(folder: &Path) -> Outcome<Value> {
     let store = Store::open_folder(folder, kith_store::Options::default())?;
-    while store.compact()? {}
+    store.compact()?;
     let (mut events, mut json) = (0_u64, 0_u64);
     store.read(|read| {
         for row in EVENTS.range(read, ..)? {

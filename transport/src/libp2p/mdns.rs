@@ -217,7 +217,7 @@ impl<'a> Session<'a> {
                 self.end_second_look();
                 look_at = None;
             } else if look_at.is_none() {
-                look_at = Some(tokio::time::Instant::now() + INCOMPLETE * 2_u32.pow(self.looks.min(MOST_LOOKS)));
+                look_at = Some(tokio::time::Instant::now() + INCOMPLETE * 2_u32.pow(self.looks));
             }
             tokio::select! {
                 biased;
@@ -285,6 +285,11 @@ impl<'a> Session<'a> {
     fn look_again(&mut self) {
         let looks = self.looks.saturating_add(1);
         self.end_second_look();
+        if looks > MOST_LOOKS {
+            // There is none to be had.
+            self.incomplete.clear();
+            return;
+        }
         self.looks = looks;
         tracing::debug!(count = self.incomplete.len(), "services without a TXT record are asked for again");
         self.second = daemon(&self.shared).and_then(|daemon| Ok((daemon.clone(), daemon.browse(SERVICE)?))).ok();
@@ -403,7 +408,10 @@ impl<'a> Session<'a> {
             return;
         }
         let bad = || self.shared.stats.bad_announcements.add();
-        if service.txt_properties.is_empty() && self.incomplete.len() < MAX_INCOMPLETE {
+        if service.txt_properties.is_empty() {
+            if self.incomplete.len() >= MAX_INCOMPLETE {
+                self.incomplete.pop_first();
+            }
             self.incomplete.insert(name);
             return;
         }

@@ -22,8 +22,9 @@ use crate::{
     rooms::{Room, read},
 };
 
-/// Events fetched in one go; a longer gap is bridged.
+/// Events fetched in one go, and their bytes; a longer gap is bridged.
 const MOST_FETCHED: usize = 2_000;
+const MOST_BYTES: usize = 8 << 20;
 /// Requests to one server for one gap.
 const MOST_STEPS: usize = 40;
 /// Events asked for in one request.
@@ -41,18 +42,20 @@ pub(super) struct Gap<'a> {
     /// The depth of the room's beginning here. What lies there is history and not missing: fetched so, it would be shown as new.
     begin: u64,
     found: Waiting,
+    /// Bytes of what was found.
+    bytes: usize,
 }
 
 impl<'a> Gap<'a> {
     pub(super) fn new(node: &'a Arc<Node>, room: &'a Room) -> Answer<Self> {
         let row = node.store.read(|read| read::room(read, room.number()))?;
         let begin = row.map_or(0, |row| row.begin);
-        Ok(Self { node, room, begin, found: BTreeMap::new() })
+        Ok(Self { node, room, begin, found: BTreeMap::new(), bytes: 0 })
     }
 
     /// Whether too much is missing to be fetched.
     pub(super) fn is_full(&self) -> bool {
-        self.found.len() >= MOST_FETCHED
+        self.found.len() >= MOST_FETCHED || self.bytes >= MOST_BYTES
     }
 
     /// Whether a server has told of this event.
@@ -128,6 +131,7 @@ impl<'a> Gap<'a> {
             }
         }
         self.found = leading_to(waiting, std::mem::take(&mut self.found));
+        self.bytes = self.found.values().map(|event| event.text().len()).sum();
         node.federation.stats.pdus_fetched.add_many(self.found.len().saturating_sub(before) as u64);
         Ok(self.found.len() > before)
     }
@@ -150,6 +154,7 @@ impl<'a> Gap<'a> {
 
     /// Hands what was found and what waits to the room, in order.
     pub(super) async fn hand_in(&mut self, server: &ServerName, waiting: &Waiting) -> Answer<()> {
+        self.bytes = 0;
         let found = std::mem::take(&mut self.found).into_values();
         let events: Vec<Arc<Event>> = found.chain(waiting.values().cloned()).collect();
         for batch in sort_by_prev_events(events).chunks(BATCH) {

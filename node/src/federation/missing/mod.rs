@@ -32,6 +32,7 @@ use super::{Federation, pdus};
 use crate::{
     Node,
     http::{Answer, MatrixError},
+    platform::timeout,
     rooms::{Received, Room, parking, read},
 };
 
@@ -45,6 +46,8 @@ const MOST_SERVERS: usize = 4;
 const MOST_AUTH_CHAINS: usize = 40;
 /// Servers remembered whose events were not kept.
 const MOST_UNKEPT: usize = 64;
+/// How long one attempt may take with one server.
+const ONE_SERVER: Duration = Duration::from_secs(180);
 /// How long a server may take for an answer.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// A parked event is dropped after this many attempts, once it is this old (milliseconds).
@@ -71,6 +74,15 @@ struct Job {
     ended: tokio::sync::watch::Sender<bool>,
     /// Servers some of whose events were not kept, because too many of theirs wait.
     unkept: Mutex<BTreeSet<OwnedServerName>>,
+}
+
+impl Job {
+    fn note(&self, server: Option<&ServerName>) {
+        let mut unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
+        if unkept.len() < MOST_UNKEPT {
+            unkept.extend(server.map(ToOwned::to_owned));
+        }
+    }
 }
 
 impl Default for Missing {
@@ -127,14 +139,20 @@ pub(super) fn start(node: &Arc<Node>) -> Result<(), StoreError> {
 impl Federation {
     /// Parked events of a room wait for others: fetch these, in the background.
     pub fn fetch_missing(&self, room_id: &RoomId) {
+        self.work_on(room_id, None);
+    }
+
+    fn work_on(&self, room_id: &RoomId, unkept: Option<&ServerName>) {
         let Ok(node) = self.node() else { return };
         let job = {
             let mut jobs = self.missing.lock();
             if let Some(job) = jobs.get(room_id) {
+                job.note(unkept);
                 job.kick.notify_one();
                 return;
             }
             let job = Arc::new(Job::default());
+            job.note(unkept);
             jobs.insert(room_id.to_owned(), job.clone());
             job
         };
@@ -145,13 +163,7 @@ impl Federation {
     /// An event of a server was not kept in a room, because too many wait there: compares the room with that server when what
     /// waits is through.
     pub fn compare_when_settled(&self, room_id: &RoomId, server: &ServerName) {
-        self.fetch_missing(room_id);
-        if let Some(job) = self.missing.lock().get(room_id) {
-            let mut unkept = job.unkept.lock().unwrap_or_else(PoisonError::into_inner);
-            if unkept.len() < MOST_UNKEPT {
-                unkept.insert(server.to_owned());
-            }
-        }
+        self.work_on(room_id, Some(server));
     }
 
     /// Waits until nothing of a room is being fetched.
@@ -229,13 +241,13 @@ async fn attempt(node: &Arc<Node>, room_id: &RoomId) -> Answer<bool> {
         drop_parked(node, &room, rows.into_iter().map(|(id, _)| id).collect()).await?;
         return Ok(true);
     }
-    if offer(&room, &rows).await?.events.is_empty() {
+    if offer(node, &room, &rows).await?.events.is_empty() {
         return Ok(true);
     }
     let servers = servers_to_ask(node, &room, &rows)?;
     let mut gap = gap::Gap::new(node, &room)?;
     for server in &servers {
-        let mut waiting = offer(&room, &parked(node, &room)?).await?;
+        let mut waiting = offer(node, &room, &parked(node, &room)?).await?;
         if waiting.events.is_empty() {
             return Ok(true);
         }
@@ -247,7 +259,10 @@ async fn attempt(node: &Arc<Node>, room_id: &RoomId) -> Answer<bool> {
             }
             Ok::<(), MatrixError>(())
         };
-        if let Err(error) = helped.await {
+        // One that answers slowly and of no use must not keep other rooms waiting for their turn.
+        let helped = timeout(&*node.clock, ONE_SERVER, helped).await;
+        let helped = helped.unwrap_or_else(|_| Err(MatrixError::unreachable("it took too long")));
+        if let Err(error) = helped {
             tracing::info!(room = %room_id, %server, %error, "a server could not help with missing events");
         }
         if gap.open(&waiting.events)?.is_empty() {
@@ -256,11 +271,11 @@ async fn attempt(node: &Arc<Node>, room_id: &RoomId) -> Answer<bool> {
             break;
         }
     }
-    let waiting = offer(&room, &parked(node, &room)?).await?;
+    let waiting = offer(node, &room, &parked(node, &room)?).await?;
     if !waiting.events.is_empty() && waiting.lacks_prev {
         bridge::bridge_all(node, &room, &servers, &mut gap, &waiting.events).await?;
     }
-    let waiting = offer(&room, &parked(node, &room)?).await?;
+    let waiting = offer(node, &room, &parked(node, &room)?).await?;
     count_tries(node, &room, waiting.events.into_keys().collect()).await
 }
 
@@ -269,8 +284,9 @@ fn parked(node: &Arc<Node>, room: &Room) -> Answer<Vec<(String, ParkedRow)>> {
 }
 
 /// Offers what is parked to the room again; gives what still waits.
-async fn offer(room: &Room, rows: &[(String, ParkedRow)]) -> Answer<Waiting> {
+async fn offer(node: &Arc<Node>, room: &Room, rows: &[(String, ParkedRow)]) -> Answer<Waiting> {
     let mut waiting = Waiting::default();
+    let mut settled = Vec::new();
     let mut events = BTreeMap::new();
     for (id, row) in rows {
         let Ok(id) = OwnedEventId::try_from(id.as_str()) else { continue };
@@ -280,7 +296,10 @@ async fn offer(room: &Room, rows: &[(String, ParkedRow)]) -> Answer<Waiting> {
     }
     for batch in sort_by_prev_events(events.values().cloned()).chunks(BATCH) {
         for (id, received) in room.receive("", batch.to_vec()).await? {
-            if let Received::Parked { prev, auth } = received {
+            if matches!(received, Received::Known | Received::Refused(_)) {
+                // What was taken in has left its place by itself. This one would keep it for ever.
+                settled.push(id.to_string());
+            } else if let Received::Parked { prev, auth } = received {
                 waiting.lacks_prev |= !prev.is_empty();
                 if !auth.is_empty() {
                     waiting.lacks_auth.insert(id.clone());
@@ -290,6 +309,9 @@ async fn offer(room: &Room, rows: &[(String, ParkedRow)]) -> Answer<Waiting> {
                 }
             }
         }
+    }
+    if !settled.is_empty() {
+        drop_parked(node, room, settled).await?;
     }
     Ok(waiting)
 }

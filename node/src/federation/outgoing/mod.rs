@@ -27,7 +27,7 @@ use crate::Node;
 
 /// Transactions under way at a time, to all destinations together. Many, so that servers that hang do not hold up the others.
 const SENDERS: usize = 512;
-/// Typing, receipts and presence that wait for one destination; then the oldest go.
+/// Typing and presence that wait for one destination; then the oldest go.
 const MOST_EPHEMERAL: usize = 100;
 
 /// What waits where, and who is being sent to.
@@ -143,7 +143,7 @@ pub(crate) fn wake(node: &Arc<Node>, name: &str) {
     node.spawner.spawn("federation sender", sender::run(node.clone(), name).boxed());
 }
 
-/// Sends an EDU that may be lost (typing, receipts, presence) to servers that can be reached.
+/// Sends an EDU that may be lost (typing, presence) to servers that can be reached.
 pub(super) fn send_ephemeral(node: &Arc<Node>, destinations: impl IntoIterator<Item = OwnedServerName>, edu: &Edu) {
     let Ok(value) = serde_json::to_value(edu) else { return };
     for name in destinations {

@@ -85,7 +85,7 @@ pub fn enqueue_edu(tx: &mut Tx, destination: &ServerName, edu: &Edu, now: u64) -
     Ok(())
 }
 
-/// Drops to-device messages that are too many or too old, and counts them.
+/// Drops to-device messages that are too many or too old, and counts them; and receipts that are too old.
 pub(super) fn expire(tx: &mut Tx, destination: &String, now: u64) -> Result<u64, StoreError> {
     let rows: Vec<((String, u64), u64)> = OUTGOING_EDUS
         .prefix(tx, destination)?
@@ -97,6 +97,15 @@ pub(super) fn expire(tx: &mut Tx, destination: &String, now: u64) -> Result<u64,
         if index < too_many || now.saturating_sub(since) > LONGEST_WAIT {
             OUTGOING_EDUS.delete(tx, &key)?;
             dropped += 1;
+        }
+    }
+    let receipts: Vec<_> = OUTGOING_UPDATES
+        .prefix(tx, &(destination.clone(), "m.receipt".to_owned()))?
+        .map(|row| row.map(|(key, Json(update))| (key, update.since)))
+        .collect::<Result<_, _>>()?;
+    for (key, since) in receipts {
+        if now.saturating_sub(since) > LONGEST_WAIT {
+            OUTGOING_UPDATES.delete(tx, &key)?;
         }
     }
     if dropped > 0 {
