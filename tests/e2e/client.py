@@ -165,6 +165,8 @@ class Client:
     async def _record(self, response: nio.SyncResponse) -> None:
         for room_id, room in response.rooms.join.items():
             self.left.discard(room_id)
+            if room.timeline.limited and room_id in self.seen:
+                await self._see_what_was_left_out(room_id, room.timeline.prev_batch)
             for event in room.timeline.events:
                 self._see(room_id, event)
         # nio itself keeps rooms that one has left.
@@ -176,6 +178,23 @@ class Client:
                 self._see(event.room_id, opened)
         async with self._news:
             self._news.notify_all()
+
+    async def _see_what_was_left_out(self, room_id: str, prev_batch: str) -> None:
+        """A sync tells the latest of much. As a client does that shows the whole conversation, scrolls back to what it knew."""
+        known = {message.event_id for message in self.seen[room_id]} | set(self.undecrypted)
+        missed: list[dict] = []
+        token = prev_batch
+        while token:
+            query = {"dir": "b", "limit": "100", "from": token}
+            page = await self.request("GET", f"/_matrix/client/v3/rooms/{quote(room_id)}/messages", query=query)
+            new = [event for event in page["chunk"] if event["event_id"] not in known]
+            missed += new
+            # Events of others may stand among what is known: on until a whole page is.
+            token = page.get("end") if new else None
+        for source in reversed(missed):
+            event = nio.Event.parse_encrypted_event({**source, "room_id": room_id}) if source["type"] == "m.room.encrypted" else None
+            opened = self._decrypt(event) if isinstance(event, nio.MegolmEvent) else nio.Event.parse_event(source)
+            self._see(room_id, opened or event)
 
     def _decrypt(self, event: nio.MegolmEvent):
         try:
