@@ -6,8 +6,9 @@ use kith_room::{Event, EventNumber, Outcome, Placement, Source, SourceError, Sta
 use ruma::{EventId, OwnedEventId};
 
 use super::{
+    Received,
     head::{self, Manner},
-    room::{Beside, Received, Room, loaded},
+    room::{Beside, Room, loaded},
     source::Past,
 };
 use crate::http::{Answer, MatrixError};

@@ -12,6 +12,7 @@ mod change;
 pub mod client_event;
 pub mod create;
 pub mod directory;
+mod draft;
 pub mod filter;
 mod head;
 mod history;
@@ -47,9 +48,10 @@ use kith_store::{
 };
 use ruma::{OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, signatures::Ed25519KeyPair};
 
+pub use self::draft::{Draft, Received};
 pub use self::history::GivenState;
 pub use self::parking::MAX_PARKED;
-pub use self::room::{Draft, Received, Room, timestamp};
+pub use self::room::{Room, timestamp};
 pub use self::visibility::DUMMY_EVENT;
 use self::{
     change::Us,
