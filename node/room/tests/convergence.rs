@@ -13,14 +13,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kith_room::{Decision, Outcome, StateMap};
 use oracle::{
-    Id, State,
+    Id, Pdu, State,
     receiver::{Receiver, Verdict},
 };
 use plays::{PEOPLE, Play, Script, Setup, mix, script};
 use proptest::{
     prelude::*,
     strategy::ValueTree,
-    test_runner::{FileFailurePersistence, TestRunner},
+    test_runner::{FileFailurePersistence, RngSeed, TestRunner},
 };
 use serde_json::json;
 use support::Replica;
@@ -119,12 +119,13 @@ fn shuffled(count: usize, seed: u64) -> Vec<usize> {
 /// Has somebody merge on each server in turn, everybody hearing of it, until there is one head.
 ///
 /// Mostly that is the creator. But resolution may leave nobody who is allowed to speak (version 2 forgets members whose
-/// profiles change beside a join rule that it does not know): then the room stays as it is, on all servers alike.
+/// profiles change beside a join rule that it does not know): then the room stays as it is. Nor does one merge who is allowed to
+/// speak on one server only: on the others what they say soft-fails, however often, and their heads stay different.
 fn merge(play: &mut Play, pairs: &mut [Pair]) -> Result<(), TestCaseError> {
-    for round in 0..3 {
+    for round in 0..4 {
         for server in 0..pairs.len() {
             let heads = pairs[server].heads();
-            if round > 0 && heads.len() == 1 {
+            if round > 0 && heads.len() == 1 && pairs.iter().all(|pair| pair.heads() == heads) {
                 continue;
             }
             play.clock = 3_000;
@@ -134,7 +135,12 @@ fn merge(play: &mut Play, pairs: &mut [Pair]) -> Result<(), TestCaseError> {
                 let auth = play.choose_auth(who, "m.room.message", None, &content, &state);
                 play.draft(who, "m.room.message", None, content.clone(), heads.iter().cloned().collect(), auth)
             });
-            let Some(draft) = drafts.into_iter().find(|draft| play.book.allowed_in(&draft.0, &state).is_ok()) else {
+            let current: Vec<_> = pairs.iter().map(|pair| play.book.state_after_all(&pair.heads())).collect();
+            let everywhere = |pdu: &Pdu| {
+                let mut states = current.iter().chain([&state]);
+                states.all(|state| play.book.allowed_in(pdu, state).is_ok())
+            };
+            let Some(draft) = drafts.into_iter().find(|draft| everywhere(&draft.0)) else {
                 return Ok(());
             };
             play.add(draft);
@@ -164,7 +170,9 @@ fn config(part: u32) -> ProptestConfig {
     let all: u32 = std::env::var("KITH_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(10_000);
     let failure_persistence = Some(Box::new(FileFailurePersistence::WithSource("regressions")) as _);
     let cases = all.div_ceil(part);
-    ProptestConfig { cases, failure_persistence, max_shrink_iters: 4_000, ..ProptestConfig::default() }
+    // The same rooms every time, so that a change is judged by itself; others where more are asked for.
+    let rng_seed = if std::env::var_os("KITH_CASES").is_some() { RngSeed::Random } else { RngSeed::Fixed(4297) };
+    ProptestConfig { cases, failure_persistence, rng_seed, max_shrink_iters: 4_000, ..ProptestConfig::default() }
 }
 
 proptest! {
