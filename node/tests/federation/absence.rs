@@ -14,21 +14,10 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::{
+    messages::{numbered, pair},
     without::Lack,
     world::{Peer, object, until},
 };
-
-async fn pair() -> (MemoryHub, Peer, Peer, ruma::OwnedRoomId) {
-    let hub = MemoryHub::new();
-    let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
-    let room = one.public_room().await.id().to_owned();
-    two.join(&room, &one).await.expect("the join succeeds");
-    (hub, one, two, room)
-}
-
-fn numbered(prefix: &str, count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("{prefix} {number}")).collect()
-}
 
 /// It cannot ask for what it lacks any more, and was sent the latest event only: the kick, which it could not place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Two nodes in one room.
-async fn pair() -> (MemoryHub, Peer, Peer, ruma::OwnedRoomId) {
+pub async fn pair() -> (MemoryHub, Peer, Peer, ruma::OwnedRoomId) {
     let hub = MemoryHub::new();
     let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
     let room = one.public_room().await.id().to_owned();
@@ -19,7 +19,8 @@ async fn pair() -> (MemoryHub, Peer, Peer, ruma::OwnedRoomId) {
     (hub, one, two, room)
 }
 
-fn numbered(prefix: &str, count: usize) -> Vec<String> {
+/// Bodies of messages that differ by their number.
+pub fn numbered(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix} {number}")).collect()
 }
 
