@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 
 use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
@@ -27,8 +27,26 @@ pub enum WriterMode {
     /// A thread of the store's own. What waits while a commit runs goes into the next one.
     #[default]
     Thread,
-    /// The caller of [`Store::submit`], at once: for simulation, where nothing may depend on threads.
+    /// The caller of [`Store::submit`], at once: where nothing may depend on threads.
     Inline,
+    /// Whoever holds the [`Waiting`] that [`Options::driver`] is given: a simulation, in which a commit takes time.
+    Driven,
+}
+
+/// Told when changes begin to wait, with [`WriterMode::Driven`].
+pub type Driver = Box<dyn Fn(Waiting) + Send + Sync>;
+
+/// Changes that wait to be committed, with [`WriterMode::Driven`].
+#[derive(Clone)]
+pub struct Waiting(Weak<Shared>);
+
+impl Waiting {
+    /// Commits all that waits by now, as one batch if it fits. Does nothing when the store is gone.
+    pub fn commit(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.drain_inline();
+        }
+    }
 }
 
 /// Tells how many bytes are free on the disk; `None` if that cannot be told.
@@ -42,6 +60,8 @@ pub struct Options {
     pub writer: WriterMode,
     /// Changes are refused when less than this is free on the disk: 64 MiB by default; 0 to never look.
     pub reserve_bytes: u64,
+    /// Who commits, with [`WriterMode::Driven`]. Without one, changes wait until the store is closed.
+    pub driver: Option<Driver>,
     /// Replaces the look at the disk.
     pub free_space: Option<FreeSpace>,
     /// Changes that may wait; more are refused as [`StoreError::Overloaded`].
@@ -59,6 +79,7 @@ impl Default for Options {
             cache_bytes: 16 << 20,
             writer: WriterMode::Thread,
             reserve_bytes: 64 << 20,
+            driver: None,
             free_space: None,
             max_waiting: 65_536,
             migrations: migrations::ALL,
@@ -146,6 +167,7 @@ impl Store {
             cache_bytes: options.cache_bytes,
             reserve_bytes: options.reserve_bytes,
             free_space: options.free_space,
+            driver: options.driver,
             max_waiting: options.max_waiting.max(1),
             mode: options.writer,
             watch,
@@ -162,7 +184,7 @@ impl Store {
             lock: Mutex::new(lock),
         });
         let thread = match options.writer {
-            WriterMode::Inline => None,
+            WriterMode::Inline | WriterMode::Driven => None,
             WriterMode::Thread => {
                 let shared = shared.clone();
                 let spawned = std::thread::Builder::new().name("kith-store".to_owned()).spawn(move || shared.run());
@@ -179,11 +201,15 @@ impl Store {
         for (migration, version) in migrations.iter().zip(migrations::FIRST..) {
             if version >= from {
                 tracing::info!(name = migration.name, to = version + 1, "migrating the database");
-                self.submit(move |tx| {
+                let migrated = self.submit(move |tx| {
                     (migration.run)(tx)?;
                     meta::META.put(tx, &SCHEMA_KEY.to_owned(), &(version + 1))
-                })
-                .wait()?;
+                });
+                if self.shared.mode == WriterMode::Driven {
+                    // Nobody else can commit it: the store is not there yet.
+                    self.shared.drain_inline();
+                }
+                migrated.wait()?;
             }
         }
         Ok(())
@@ -232,7 +258,11 @@ impl Store {
         E: From<StoreError> + Send + 'static,
     {
         let (reply, pending) = pending();
-        self.shared.submit(Box::new(Change::new(f, reply)));
+        if self.shared.submit(Box::new(Change::new(f, reply)))
+            && let Some(driver) = &self.shared.driver
+        {
+            driver(Waiting(Arc::downgrade(&self.shared)));
+        }
         pending
     }
 
@@ -336,6 +366,9 @@ impl Handle {
                 }
             }
             None => {
+                if self.shared.mode == WriterMode::Driven {
+                    self.shared.drain_inline();
+                }
                 // Inline: let another thread's batch end.
                 let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
                 while let Some(thread) = queue.running {
