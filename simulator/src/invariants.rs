@@ -127,15 +127,18 @@ pub fn unsettled(world: &World) -> Vec<String> {
     let all_honest = world.numbers().all(|number| world.is_honest(number));
     for room in 0..world.scenario().rooms.len() as u32 {
         let inside = inside(world, room);
-        let all: BTreeSet<String> =
-            inside.iter().flat_map(|(_, node, place)| heads(node, *place).unwrap_or_default()).collect();
+        let ends: BTreeMap<u32, BTreeSet<String>> =
+            inside.iter().map(|(number, node, place)| (*number, heads(node, *place).unwrap_or_default())).collect();
         for (number, node, place) in inside {
-            // They need not be heads everywhere: what follows one may have soft-failed here and not there.
+            // They need not be heads everywhere: what follows one may have soft-failed here and not there. Then it may not even
+            // be known to those who have no link to anybody whose head it is.
+            let near = ends.iter().filter(|(other, _)| world.air().linked(number, **other));
+            let told: BTreeSet<&String> = near.flat_map(|(_, heads)| heads).collect();
             let unknown = node.store.read(|snapshot| {
                 let mut unknown = Vec::new();
-                for id in &all {
+                for id in told {
                     if !EVENT_IDS.contains(snapshot, id)? {
-                        unknown.push(id.clone());
+                        unknown.push(id);
                     }
                 }
                 Ok::<_, StoreError>(unknown)
@@ -152,8 +155,11 @@ pub fn unsettled(world: &World) -> Vec<String> {
             }
         }
     }
-    let honest: BTreeMap<String, u32> =
-        world.numbers().filter(|number| world.is_honest(*number)).map(|number| (world.server_name(number), number)).collect();
+    let honest: BTreeMap<String, u32> = world
+        .numbers()
+        .filter(|number| world.is_honest(*number))
+        .map(|number| (world.server_name(number), number))
+        .collect();
     for number in honest.values() {
         let Some(node) = world.node(*number) else {
             reasons.push(format!("node {number} is off"));
@@ -324,11 +330,51 @@ fn acknowledged(world: &World, room: u32, views: &[View]) {
             if view.status.contains_key(&event.id) {
                 continue;
             }
-            let gap = if view.gaps { ", and it has gaps that could not be filled" } else { "" };
-            let what = format!("{} of node {} was acknowledged at {} and is not here{gap}", event.id, sent.node, sent.at);
+            // Whoever soft-fails an event tells nobody of it.
+            let soft_failed = |view: &View| view.status.get(&event.id) == Some(&EventStatus::SoftFailed);
+            if !own && views.iter().any(soft_failed) {
+                continue;
+            }
+            // A gap is declared, and nobody near has what lies in it.
+            let near =
+                |other: &View| world.air().linked(view.number, other.number) && other.status.contains_key(&event.id);
+            if !own && view.gaps && !views.iter().any(near) {
+                world.record().count("unfillable");
+                continue;
+            }
+            let gap = if view.gaps { "; it has gaps that could not be filled" } else { "" };
+            let followed: Vec<String> = followers(world, sent.node, &event.id)
+                .into_iter()
+                .map(|(id, depth)| format!("{id} at depth {depth}: {:?} here", view.status.get(&id)))
+                .collect();
+            let what = format!(
+                "{} of node {} was acknowledged at {:.3} s and is not here{gap}; it is followed by [{}]",
+                event.id,
+                sent.node,
+                sent.at as f64 / 1e9,
+                followed.join(", ")
+            );
             world.breach(Invariant::Acknowledged, Some(view.number), what);
         }
     }
+}
+
+/// The events that follow an event, by what a node knows.
+fn followers(world: &World, number: u32, id: &str) -> Vec<(String, u64)> {
+    let Some(node) = world.node(number) else { return Vec::new() };
+    let cited = format!("\"{id}\"");
+    let found = node.store.read(|snapshot| {
+        let mut found = Vec::new();
+        for row in EVENTS.range(snapshot, ..)? {
+            let (_, event) = row?;
+            let cites = event.json.split_once("\"prev_events\":[").and_then(|(_, rest)| rest.split_once(']'));
+            if cites.is_some_and(|(cites, _)| cites.contains(&cited)) {
+                found.push((event.event_id, event.depth));
+            }
+        }
+        Ok::<_, StoreError>(found)
+    });
+    found.unwrap_or_default()
 }
 
 /// Whatever stands in the timeline is accepted.

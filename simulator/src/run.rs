@@ -15,6 +15,8 @@ use crate::{faults, links, users};
 const SETUP_S: f64 = 7_200.0;
 /// The longest that a last restart or scroll may take, in virtual seconds.
 const LAST_S: f64 = 1_200.0;
+/// How often all users scroll back in the end.
+const SCROLLS: usize = 3;
 /// How often it is looked whether the nodes have agreed, in virtual seconds.
 const LOOK_S: f64 = 10.0;
 /// Nodes beyond which no samples are taken of extremities.
@@ -235,10 +237,13 @@ impl Course<'_> {
         let world = self.world.clone();
         let scrolled = self.finish(Phase::Settle, LAST_S, async move {
             for room in 0..world.scenario().rooms.len() as u32 {
-                for number in world.numbers() {
-                    if invariants::has_gaps(&world, number, room) {
-                        world.record().count("gaps");
-                        users::scroll_back(&world, number, room).await;
+                // What one finds its neighbours find there afterwards.
+                for _ in 0..SCROLLS {
+                    for number in world.numbers() {
+                        if invariants::has_gaps(&world, number, room) {
+                            world.record().count("gaps");
+                            users::scroll_back(&world, number, room).await;
+                        }
                     }
                 }
             }

@@ -179,7 +179,10 @@ mod tests {
         assert_eq!(degrees(&made(&Topology::Star, 5), 5), [4, 1, 1, 1, 1]);
         assert_eq!(degrees(&made(&Topology::Line, 4), 4), [1, 2, 2, 1]);
         assert_eq!(degrees(&made(&Topology::Ring, 4), 4), [2, 2, 2, 2]);
-        assert_eq!(made(&Topology::Grid { width: 3 }, 6), Edges::from([(0, 1), (1, 2), (3, 4), (4, 5), (0, 3), (1, 4), (2, 5)]));
+        assert_eq!(
+            made(&Topology::Grid { width: 3 }, 6),
+            Edges::from([(0, 1), (1, 2), (3, 4), (4, 5), (0, 3), (1, 4), (2, 5)])
+        );
         assert_eq!(made(&Topology::Tree { children: 2 }, 5), Edges::from([(0, 1), (0, 2), (1, 3), (1, 4)]));
         assert!(made(&Topology::FullMesh, 1).is_empty());
         assert_eq!(made(&Topology::Ring, 2).len(), 1);

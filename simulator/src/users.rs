@@ -54,7 +54,9 @@ impl Users {
                 while self.pause(self.random.exponential(every_s)).await {
                     let Some(node) = self.moderator(room) else { continue };
                     let topic = json!({"topic": format!("of {node} at {}", self.now())});
-                    self.go(move |user| async move { drop(user.world.set_state(node, room, "m.room.topic", topic).await) });
+                    self.go(
+                        move |user| async move { drop(user.world.set_state(node, room, "m.room.topic", topic).await) },
+                    );
                 }
             }
             Workload::PowerDuel { room, every_s } => {
@@ -117,7 +119,8 @@ impl Users {
     /// A moderator who is in the room.
     fn moderator(&self, room: u32) -> Option<u32> {
         let inside = self.world.members(room);
-        let moderators: Vec<u32> = self.world.moderators(room).into_iter().filter(|node| inside.contains(node)).collect();
+        let moderators: Vec<u32> =
+            self.world.moderators(room).into_iter().filter(|node| inside.contains(node)).collect();
         self.random.pick(&moderators).copied()
     }
 
@@ -195,7 +198,12 @@ impl Users {
             self.world.members(room).into_iter().filter(|node| !moderators.contains(node)).collect();
         let (Some(node), Some(victim)) = (self.moderator(room), self.random.pick(&members).copied()) else { return };
         let body = json!({"user_id": self.world.user(victim)});
-        if self.world.call(node, "POST", &format!("{}/ban", self.world.room_path(room)), Some(body.clone())).await.is_err() {
+        if self
+            .world
+            .call(node, "POST", &format!("{}/ban", self.world.room_path(room)), Some(body.clone()))
+            .await
+            .is_err()
+        {
             return;
         }
         self.world.record().count("bans");
@@ -221,7 +229,8 @@ impl Users {
         let members: Vec<u32> =
             self.world.members(room).into_iter().filter(|node| !moderators.contains(node)).collect();
         let Some(node) = self.random.pick(&members).copied() else { return };
-        let left = self.world.call(node, "POST", &format!("{}/leave", self.world.room_path(room)), Some(json!({}))).await;
+        let left =
+            self.world.call(node, "POST", &format!("{}/leave", self.world.room_path(room)), Some(json!({}))).await;
         if left.is_err() {
             return;
         }

@@ -86,8 +86,10 @@ impl Faults {
         match fault {
             Fault::Crash { node, for_s, torn, .. } => self.crash(self.target(*node), *for_s, *torn).await,
             Fault::Partition { for_s, groups, .. } => {
-                let drawn: Vec<u32> =
-                    world.numbers().map(|_| u32::try_from(self.random.below(u64::from(*groups))).unwrap_or(0)).collect();
+                let drawn: Vec<u32> = world
+                    .numbers()
+                    .map(|_| u32::try_from(self.random.below(u64::from(*groups))).unwrap_or(0))
+                    .collect();
                 world.record().fault("partition", None, true);
                 world.air().partition(&drawn);
                 self.last(*for_s).await;

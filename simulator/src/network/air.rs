@@ -224,7 +224,8 @@ impl Air {
     pub fn pairs(&self) -> Vec<(u32, u32)> {
         let state = self.lock();
         let of = |(node, number): (&Node, u32)| {
-            let higher: Vec<_> = node.neighbours.keys().filter(|peer| **peer > number).map(|peer| (number, *peer)).collect();
+            let higher: Vec<_> =
+                node.neighbours.keys().filter(|peer| **peer > number).map(|peer| (number, *peer)).collect();
             higher
         };
         state.nodes.iter().zip(0..).flat_map(of).collect()

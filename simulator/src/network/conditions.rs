@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn as_many_nodes_are_behind_address_translation_as_is_said() {
-        let kinds = nats(&[Nat { kind: NatKind::Symmetric, share: 0.3 }, Nat { kind: NatKind::Closed, share: 0.2 }], 10, 5);
+        let kinds =
+            nats(&[Nat { kind: NatKind::Symmetric, share: 0.3 }, Nat { kind: NatKind::Closed, share: 0.2 }], 10, 5);
         let count = |kind| kinds.iter().filter(|found| **found == kind).count();
         assert_eq!((count(Some(NatKind::Symmetric)), count(Some(NatKind::Closed)), count(None)), (3, 2, 5));
     }

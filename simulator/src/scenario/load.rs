@@ -29,9 +29,8 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError`] names the place, and the nearest key to one that is unknown.
 pub fn load(path: &Path) -> Result<Scenario, LoadError> {
-    let read = |path: &Path| {
-        std::fs::read_to_string(path).map_err(|cause| LoadError::Read { path: path.to_owned(), cause })
-    };
+    let read =
+        |path: &Path| std::fs::read_to_string(path).map_err(|cause| LoadError::Read { path: path.to_owned(), cause });
     let mut scenario = form(&read(path)?)?;
     if let Some(contacts) = &mut scenario.network.contacts
         && let Some(file) = contacts.file.take()

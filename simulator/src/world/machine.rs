@@ -87,9 +87,10 @@ impl Machine {
             match port {
                 Some(port) => port as Arc<dyn Network>,
                 // Only the keys of the scenario's nodes are ever used.
-                None => kith_transport::memory::MemoryHub::new().join(secret.public(), kith_transport::Router::new(|_| async {
-                    http::Response::new(kith_transport::empty())
-                })),
+                None => kith_transport::memory::MemoryHub::new().join(
+                    secret.public(),
+                    kith_transport::Router::new(|_| async { http::Response::new(kith_transport::empty()) }),
+                ),
             }
         });
         let (commit, jitter) = (self.commit.clone(), scenario.disk.jitter_ms);

@@ -151,7 +151,12 @@ impl World {
 
     /// Whether a node is one of whom everything is expected.
     pub fn is_honest(&self, node: u32) -> bool {
-        !self.0.scenario.faults.iter().any(|fault| matches!(fault, crate::scenario::Fault::Byzantine { node: bad, .. } if *bad == node))
+        !self
+            .0
+            .scenario
+            .faults
+            .iter()
+            .any(|fault| matches!(fault, crate::scenario::Fault::Byzantine { node: bad, .. } if *bad == node))
     }
 
     /// The ID of a room.

@@ -35,7 +35,8 @@ fn rings(world: &World) -> Vec<Vec<u32>> {
     let mut seen = BTreeSet::from([0]);
     let mut rings = vec![vec![0]];
     while let Some(ring) = rings.last() {
-        let next: BTreeSet<u32> = ring.iter().flat_map(|node| neighbours.get(*node as usize).into_iter().flatten()).copied().collect();
+        let next: BTreeSet<u32> =
+            ring.iter().flat_map(|node| neighbours.get(*node as usize).into_iter().flatten()).copied().collect();
         let next: Vec<u32> = next.into_iter().filter(|node| seen.insert(*node)).collect();
         if next.is_empty() {
             break;
