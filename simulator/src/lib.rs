@@ -9,7 +9,8 @@
 //! | [`network`], [`topology`], [`links`] | what lies between the nodes |
 //! | [`world`] | the nodes with their machines and users |
 //! | [`users`], [`faults`] | what users do, and what goes wrong |
-//! | [`invariants`], [`record`], [`output`] | what must hold, what happened, and how it is told |
+//! | [`invariants`], [`record`], [`output`], [`tables`] | what must hold, what happened, and how it is told |
+//! | [`plot`], [`sweep`], [`shrink`] | figures, many runs, and the least run that still fails |
 //! | [`scenario`] | all of it as TOML |
 //! | [`run`] | a run from its beginning to its end |
 
@@ -19,9 +20,13 @@ pub mod invariants;
 pub mod links;
 pub mod network;
 pub mod output;
+pub mod plot;
 pub mod record;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
+pub mod sweep;
+pub mod tables;
 pub mod topology;
 pub mod users;
 pub mod world;

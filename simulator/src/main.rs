@@ -1,5 +1,6 @@
 //! `kith-sim`: runs scenarios.
 
+mod many;
 mod progress;
 
 use std::fs::File;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use kith_simulator::run::{Outcome, run};
 use kith_simulator::scenario::{self, Scenario};
-use kith_simulator::{output, world};
+use kith_simulator::{output, plot, world};
 
 use progress::Line;
 
@@ -34,6 +35,9 @@ enum Command {
         /// A folder for the results; without one only the summary is printed.
         #[arg(long)]
         out: Option<PathBuf>,
+        /// The tables as CSV, too.
+        #[arg(long, requires = "out")]
+        csv: bool,
         /// A file for everything that is digested, line by line: two of them show where two runs part.
         #[arg(long)]
         trace: Option<PathBuf>,
@@ -60,6 +64,22 @@ enum Command {
         /// As for `run`.
         #[arg(long)]
         trace: Option<PathBuf>,
+    },
+    /// Makes a failing scenario smaller while the same invariant is broken. Exit code 1: it does not fail.
+    Shrink(many::Shrink),
+    /// Draws figures of runs, as SVG and PNG; runs of one scenario with several seeds get confidence intervals.
+    Plot {
+        /// The folders of the runs.
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+        /// The folder for the figures.
+        #[arg(long, default_value = "figures")]
+        out: PathBuf,
+    },
+    /// Many runs, as numbered jobs for any scheduler.
+    Sweep {
+        #[command(subcommand)]
+        command: many::Sweep,
     },
     /// Says whether a scenario can be run, and what it will be like.
     Check {
@@ -89,14 +109,14 @@ type Answer<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn act(command: Command) -> Answer<bool> {
     match command {
-        Command::Run { scenario, seed, out, trace, quiet } => {
+        Command::Run { scenario, seed, out, csv, trace, quiet } => {
             let loaded = scenario::load(&scenario)?;
             let seed = seed.unwrap_or(loaded.seed);
             let outcome = once(&loaded, seed, trace.as_deref(), quiet)?;
             if let Some(out) = &out {
-                output::write(&outcome, out)?;
+                output::write_all(&outcome, out, csv)?;
             }
-            print!("{:#}\n", output::summary(&outcome));
+            println!("{:#}", output::summary(&outcome));
             println!("digest {}", outcome.digest);
             Ok(judge(&outcome, &format!("kith-sim run {} --seed {seed}", scenario.display())))
         }
@@ -111,6 +131,14 @@ fn act(command: Command) -> Answer<bool> {
             judge(&outcome, &format!("kith-sim replay {}", folder.display()));
             Ok(same)
         }
+        Command::Shrink(how) => many::shrink(&how),
+        Command::Plot { runs, out } => {
+            for path in plot::plot(&runs, &out)? {
+                println!("{}", path.display());
+            }
+            Ok(true)
+        }
+        Command::Sweep { command } => many::sweep(command),
         Command::Check { scenarios } => check(&scenarios),
         Command::Schema => {
             print!("{}", scenario::schema());

@@ -1,6 +1,5 @@
 //! What a run leaves on disk. Nothing in it depends on the machine or the hour: one seed gives the same files.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -9,20 +8,27 @@ use serde_json::{Value, json};
 
 use crate::engine::Nanos;
 use crate::run::Outcome;
+use crate::tables;
 
 /// Writes all files of a run into a folder, which is made.
 ///
 /// # Errors
 /// When a file cannot be written.
 pub fn write(outcome: &Outcome, folder: &Path) -> io::Result<()> {
+    write_all(outcome, folder, false)
+}
+
+/// As [`write`]; the tables as CSV, too, if that is wanted.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_all(outcome: &Outcome, folder: &Path, csv: bool) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let scenario = toml::to_string(outcome.world.scenario()).map_err(io::Error::other)?;
     fs::write(folder.join("scenario.toml"), scenario)?;
     fs::write(folder.join("summary.json"), pretty(&summary(outcome)))?;
     fs::write(folder.join("invariants.json"), pretty(&invariants(outcome)))?;
-    for (name, table) in tables(outcome) {
-        fs::write(folder.join(name), table)?;
-    }
+    tables::run::write(outcome, folder, csv).map_err(io::Error::other)?;
     // Last: where it is, the rest is whole.
     fs::write(folder.join("manifest.json"), pretty(&manifest(outcome)))
 }
@@ -127,48 +133,4 @@ pub fn invariants(outcome: &Outcome) -> Value {
         json!({"name": invariant.name(), "holds": found.is_empty(), "breaches": found})
     });
     json!(all)
-}
-
-fn text(value: Option<u32>) -> String {
-    value.map(|value| value.to_string()).unwrap_or_default()
-}
-
-/// The tables, as CSV.
-fn tables(outcome: &Outcome) -> Vec<(&'static str, String)> {
-    let state = outcome.record.lock();
-    let mut deliveries = "event_id,room,origin,node,begun_ms,shown_ms\n".to_owned();
-    for delivery in &state.deliveries {
-        let Some(event) = state.events.get(delivery.event as usize) else { continue };
-        let (origin, begun, at) = (text(event.origin), ms(event.begun), ms(delivery.at));
-        let _ = writeln!(deliveries, "{},{},{origin},{},{begun:.3},{at:.3}", event.id, event.room, delivery.node);
-    }
-    let mut links = "second,from,to,requests,answers,lost,bytes\n".to_owned();
-    for ((second, from, to), traffic) in &state.links {
-        let (requests, answers) = (traffic.requests, traffic.answers);
-        let _ = writeln!(links, "{second},{from},{to},{requests},{answers},{},{}", traffic.lost, traffic.bytes);
-    }
-    let mut faults = "at_ms,kind,node,begins\n".to_owned();
-    for fault in &state.faults {
-        let _ = writeln!(faults, "{:.3},{},{},{}", ms(fault.at), fault.kind, text(fault.node), fault.begins);
-    }
-    let mut samples = "at_ms,node,room,extremities,parked\n".to_owned();
-    for sample in &state.samples {
-        let (at, extremities) = (ms(sample.at), sample.extremities);
-        let _ = writeln!(samples, "{at:.3},{},{},{extremities},{}", sample.node, sample.room, sample.parked);
-    }
-    drop(state);
-    let mut nodes = "node,server_name,honest,disk_bytes,commits,position\n".to_owned();
-    for number in outcome.world.numbers() {
-        let bytes = outcome.world.with_disk(number, kith_store::MemoryBackend::used_bytes).unwrap_or(0);
-        let stats = outcome.world.node(number).map(|node| node.store.stats()).unwrap_or_default();
-        let (name, honest) = (outcome.world.server_name(number), outcome.world.is_honest(number));
-        let _ = writeln!(nodes, "{number},{name},{honest},{bytes},{},{}", stats.commits, stats.position);
-    }
-    vec![
-        ("deliveries.csv", deliveries),
-        ("links.csv", links),
-        ("faults.csv", faults),
-        ("samples.csv", samples),
-        ("nodes.csv", nodes),
-    ]
 }

@@ -1,6 +1,7 @@
 //! What a run leaves: the digest of all that happened, counters, and the rows of the tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,6 +42,10 @@ pub struct State {
     pub breaches: Vec<Breach>,
     /// Extremities and the like, now and then.
     pub samples: Vec<Sample>,
+    /// Before which event, by its number, which node had to resolve states.
+    pub resolutions: Vec<(u32, Resolution)>,
+    /// Hashes of the events that came to each node in transactions.
+    pushed: BTreeMap<u32, BTreeSet<u64>>,
 }
 
 /// An event.
@@ -89,6 +94,34 @@ pub struct Traffic {
     pub lost: u64,
     /// Bytes that arrived.
     pub bytes: u64,
+    /// Events that arrived in transactions.
+    pub pdus: u64,
+    /// Those among them that the node had been sent before, by anybody.
+    pub repeated: u64,
+}
+
+/// The body of a transaction, as far as it is looked at.
+#[derive(serde::Deserialize)]
+struct Pushed<'a> {
+    #[serde(borrow, default)]
+    pdus: Vec<&'a serde_json::value::RawValue>,
+}
+
+/// A node had to resolve several states into one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolution {
+    /// When it was seen.
+    pub at: Nanos,
+    /// The node.
+    pub node: u32,
+    /// The room, counted from 0.
+    pub room: u32,
+    /// How many events the event follows.
+    pub follows: usize,
+    /// How many different states these left.
+    pub states: usize,
+    /// Keys that are not the same in all of them.
+    pub conflicts: usize,
 }
 
 /// Something that went wrong on purpose.
@@ -163,7 +196,15 @@ impl Record {
     pub fn passed(&self, from: u32, to: u32, passed: Passed<'_>, bytes: usize) {
         let now = self.timeline.now();
         let mut state = self.lock();
+        let (pdus, repeated) = match passed {
+            Passed::Request { method: "PUT", path, body } if path.starts_with("/_matrix/federation/v1/send/") => {
+                state.pushed(to, body)
+            }
+            _ => (0, 0),
+        };
         let traffic = state.links.entry((now / 1_000_000_000, from, to)).or_default();
+        traffic.pdus += pdus;
+        traffic.repeated += repeated;
         match passed {
             Passed::Request { .. } => traffic.requests += 1,
             Passed::Answer { .. } => traffic.answers += 1,
@@ -174,7 +215,7 @@ impl Record {
             traffic.bytes += bytes as u64;
         }
         match passed {
-            Passed::Request { method, path } => {
+            Passed::Request { method, path, .. } => {
                 state.count("requests", 1);
                 state.note(now, &format!("{from}>{to} {method} {path} {bytes}"));
             }
@@ -219,6 +260,19 @@ impl Record {
         new
     }
 
+    /// A node had to resolve states before an event that it has shown.
+    pub fn resolved(&self, event_id: &str, resolution: Resolution) {
+        let mut state = self.lock();
+        state.count("resolutions", 1);
+        let Resolution { at, node, room, follows, states, conflicts } = resolution;
+        let (event, _) = state.event(event_id, room, at);
+        state.note(
+            at,
+            &format!("{node} resolved {states} states of {follows} events, {conflicts} conflicts, for {event_id}"),
+        );
+        state.resolutions.push((event, resolution));
+    }
+
     /// A client was told that its event is sent; it asked for it at `asked`.
     pub fn acknowledged(&self, event_id: &str, room: u32, node: u32, asked: Nanos) {
         let at = self.timeline.now();
@@ -241,6 +295,20 @@ impl State {
             // A trace that cannot be written must not change the run.
             let _ = trace.write_all(line.as_bytes());
         }
+    }
+
+    /// A transaction reached a node: how many events are in it, and how many of them had come in one before. The text is compared:
+    /// whoever passes an event on sends it as it was.
+    fn pushed(&mut self, node: u32, body: &[u8]) -> (u64, u64) {
+        let Ok(Pushed { pdus }) = serde_json::from_slice(body) else { return (0, 0) };
+        let known = self.pushed.entry(node).or_default();
+        let mut repeated = 0;
+        for pdu in &pdus {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(pdu.get().as_bytes());
+            repeated += u64::from(!known.insert(hasher.finish()));
+        }
+        (pdus.len() as u64, repeated)
     }
 
     /// Counts something.

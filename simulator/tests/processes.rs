@@ -31,7 +31,7 @@ fn two_processes_with_one_seed_leave_the_same_files_to_the_byte_and_another_seed
     let of = |name: &str, seed| run("adversarial-5", seed, &folder.path().join(name));
     let (one, two, other) = (of("one", "3"), of("two", "3"), of("other", "4"));
     let names: Vec<&str> = one.iter().map(|(name, _)| name.as_str()).collect();
-    assert!(names.contains(&"manifest.json") && names.contains(&"deliveries.csv"), "{names:?}");
+    assert!(names.contains(&"manifest.json") && names.contains(&"deliveries.parquet"), "{names:?}");
     for ((name, first), (_, second)) in one.iter().zip(&two) {
         assert!(first == second, "{name} differs");
     }

@@ -27,6 +27,8 @@ pub enum Passed<'a> {
         method: &'a str,
         /// Its path, with the query.
         path: &'a str,
+        /// Its body.
+        body: &'a [u8],
     },
     /// An answer arrived.
     Answer {

@@ -129,7 +129,7 @@ impl Air {
     ) {
         let (mut parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-        self.see(from, to, Passed::Request { method: parts.method.as_str(), path }, bytes);
+        self.see(from, to, Passed::Request { method: parts.method.as_str(), path, body: &body }, bytes);
         let found = {
             let state = self.lock();
             state.node(from).map(|node| node.key).zip(state.node(to).and_then(|node| node.here.clone()))

@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | [`machine`] | one machine: its disk, its clock, and the node on it while it runs |
 //! | [`watch`] | sees what each node commits |
+//! | [`resolutions`] | sees where states had to be resolved |
 //! | [`client`] | calls a node as its user's client |
 //! | [`setup`] | accounts, rooms and first joins |
 
 pub mod client;
 mod machine;
+mod resolutions;
 pub mod setup;
 mod watch;
 

@@ -88,6 +88,7 @@ impl World {
         read: &dyn Read,
     ) -> Result<(), StoreError> {
         self.record().delivered(&event.event_id, room, number);
+        self.note_resolution(number, room, event, read)?;
         if event.status != EventStatus::Accepted {
             let what = format!("{} is shown at {position} and is {:?}", event.event_id, event.status);
             self.breach(Invariant::Timeline, Some(number), what);
