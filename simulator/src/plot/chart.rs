@@ -41,6 +41,8 @@ pub struct Axis {
     pub ends: (f64, f64),
     /// Whether the ends may be moved out to the next ticks.
     pub loose: bool,
+    /// Whether there is nothing between whole numbers.
+    pub whole: bool,
 }
 
 /// A point of a curve.
@@ -161,7 +163,7 @@ fn ticks(axis: &Axis, most: f64) -> Ticks {
     let raw = (high - low) / most;
     let power = 10_f64.powf(raw.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * power).find(|step| *step >= raw * 0.999);
-    let step = step.unwrap_or(raw);
+    let step = step.unwrap_or(raw).max(if axis.whole { 1.0 } else { 0.0 });
     if axis.loose {
         (low, high) = ((low / step).floor() * step, (high / step).ceil() * step);
     }
@@ -312,7 +314,7 @@ mod tests {
     use super::*;
 
     fn axis(scale: Scale, ends: (f64, f64)) -> Axis {
-        Axis { label: String::new(), scale, ends, loose: true }
+        Axis { label: String::new(), scale, ends, loose: true, whole: false }
     }
 
     #[test]
@@ -324,6 +326,13 @@ mod tests {
         let found = ticks(&axis(Scale::Log, (0.03, 700.0)), 7.0);
         let labels: Vec<&str> = found.labelled.iter().map(|tick| tick.1.as_str()).collect();
         assert_eq!(labels, ["0.01", "0.1", "1", "10", "100", "1000"]);
+    }
+
+    #[test]
+    fn nodes_are_counted_in_whole_numbers() {
+        let found = ticks(&Axis { whole: true, loose: false, ..axis(Scale::Linear, (1.0, 5.0)) }, 12.0);
+        let labels: Vec<&str> = found.labelled.iter().map(|tick| tick.1.as_str()).collect();
+        assert_eq!(labels, ["1", "2", "3", "4", "5"]);
     }
 
     #[test]

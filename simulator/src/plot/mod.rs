@@ -147,8 +147,14 @@ fn distribution(
     Chart {
         title: title.to_owned(),
         subtitle: told(groups, about),
-        x: Axis { label: x.to_owned(), scale: Scale::Log, ends, loose: false },
-        y: Axis { label: "share of deliveries".to_owned(), scale: Scale::Linear, ends: (0.0, 1.0), loose: false },
+        x: Axis { label: x.to_owned(), scale: Scale::Log, ends, loose: false, whole: false },
+        y: Axis {
+            label: "share of deliveries".to_owned(),
+            scale: Scale::Linear,
+            ends: (0.0, 1.0),
+            loose: false,
+            whole: false,
+        },
         curves,
         empty: empty.to_owned(),
     }
@@ -183,7 +189,7 @@ fn heal(groups: &[Group<'_>]) -> Chart {
 
 fn linear(label: &str, ends: (f64, f64), loose: bool) -> Axis {
     let ends = if ends.1 > ends.0 { ends } else { (ends.0, ends.0 + 1.0) };
-    Axis { label: label.to_owned(), scale: Scale::Linear, ends, loose }
+    Axis { label: label.to_owned(), scale: Scale::Linear, ends, loose, whole: false }
 }
 
 /// The greatest value of some curves, for the axis.
@@ -204,7 +210,7 @@ fn by_rank(group: &Group<'_>, what: &str, dashed: bool, factor: f64, most: f64, 
 
 fn ranks(curves: &[Curve]) -> Axis {
     let count = curves.iter().map(|curve| curve.points.len()).max().unwrap_or(0);
-    linear("node, the one with most first", (1.0, count as f64), false)
+    Axis { whole: true, ..linear("node, the one with most first", (1.0, count as f64), false) }
 }
 
 fn bytes(groups: &[Group<'_>]) -> Chart {
