@@ -234,8 +234,8 @@ mod tests {
         let target = *first.first().expect("the control fails");
         // Alone a node has nobody to talk to: that is another failure.
         let mut fails = |scenario: &Scenario| scenario.nodes.count > 1 && broken(scenario).contains(&target);
-        let found = shrink(&scenario, 7, &mut fails, &mut |_| ());
-        assert!(found.runs <= 7);
+        let found = shrink(&scenario, 20, &mut fails, &mut |_| ());
+        assert!(found.runs <= 20);
         assert_eq!(found.scenario.nodes.count, 2);
         assert!(found.scenario.faults.iter().any(|fault| matches!(fault, Fault::DiskLies { .. })));
         assert!(
