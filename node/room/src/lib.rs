@@ -20,7 +20,8 @@
 //! | [`mod@format`], [`event`] | the event format and its limits, the parsed event |
 //! | [`receive`], [`build`], [`redact`] | signatures, hashes and IDs of events that come, go, and lose their content |
 //! | [`state`], [`auth`], [`power`], [`resolve`] | state maps, authorization rules, power levels, state resolution |
-//! | [`engine`], [`local`], [`join`], [`graph`] | the room itself: events that come, events of ours, joining, ordering |
+//! | [`engine`], [`local`], [`graph`] | the room itself: events that come, events of ours, ordering |
+//! | [`join`], [`partial`] | a state that another server gives; joining before the members are known |
 //! | [`visibility`] | who may see which event |
 //! | [`keys`] | server names that are keys, and who may share a room |
 //!
@@ -40,6 +41,7 @@ pub mod json;
 pub mod keys;
 pub mod local;
 mod numbers;
+pub mod partial;
 mod policy;
 pub mod power;
 pub mod receive;
