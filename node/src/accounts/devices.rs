@@ -94,7 +94,7 @@ fn new_id(rng: &Rng) -> OwnedDeviceId {
 ///
 /// # Errors
 /// `M_USER_DEACTIVATED`, and those of preparing and storing.
-pub(crate) async fn sign_in(node: &Arc<Node>, user: &UserId, device: NewDevice) -> Answer<(OwnedDeviceId, Tokens)> {
+pub async fn sign_in(node: &Arc<Node>, user: &UserId, device: NewDevice) -> Answer<(OwnedDeviceId, Tokens)> {
     let sign_in = SignIn::prepare(&node.rng, node.clock.now_ms(), device)?;
     let (device_id, tokens, user) = (sign_in.device_id.clone(), sign_in.tokens.clone(), user.to_owned());
     node.store

@@ -110,6 +110,7 @@ fn know_room(tx: &mut Tx, room: &Room) -> Result<(), StoreError> {
             depth: 0,
             changes: 0,
             begin: 0,
+            completed: 0,
         };
         ROOM_IDS.put(tx, &row.room_id.clone(), &room.number())?;
         ROOMS.put(tx, &room.number(), &Json(row))?;

@@ -5,10 +5,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use kith_room::{BuildError, CreateError, Event, Outcome, Placement, Signer, StateMap, join};
+use kith_room::{BuildError, CreateError, Event, Outcome, Signer, StateMap};
 use kith_store::{
     Json, Snapshot,
-    tables::rooms::{EVENT_IDS, EventStatus, PARKED, ParkedRow, ROOM_IDS, ROOMS, RoomRow},
+    tables::rooms::{EVENT_IDS, EventStatus, PARKED, ParkedRow, PartialRow, ROOM_IDS, ROOMS, RoomRow},
 };
 use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, UInt,
@@ -20,10 +20,11 @@ use super::{
     Draft, Parts, Received,
     change::{self, ChangeError},
     head::{self, Head, Manner},
-    parking,
+    parking, partial,
     source::Past,
 };
 use crate::{
+    federation::partial::not_whole,
     http::{Answer, MatrixError},
     platform::Clock,
 };
@@ -46,6 +47,10 @@ pub(super) struct Beside {
     pub(super) parked: Vec<(String, ParkedRow)>,
     /// Right copies of events whose content did not match when they came.
     pub(super) copies: Vec<Arc<Event>>,
+    /// The room is brought here by a join.
+    pub(super) enters: bool,
+    /// It is so without its members.
+    pub(super) partial: Option<PartialRow>,
 }
 
 /// A handle to one room. Cheap to clone; all handles of a room share its head.
@@ -121,6 +126,14 @@ impl Room {
 
     pub(super) fn write(&self, head: &mut Head, change: &mut head::Draft<'_>, drafts: Vec<Draft>) -> Answer<()> {
         for mut draft in drafts {
+            if head.at.engine.is_partial()
+                && draft.kind == "m.room.member"
+                && let Some(user) = &draft.state_key
+                && head.at.engine.current_id(&draft.kind, user).is_none()
+            {
+                // It may be a ban that this would lift.
+                return Err(not_whole());
+            }
             let manner = Manner { ours: true, transaction: draft.transaction.take() };
             let now = draft.timestamp.unwrap_or_else(|| self.parts.clock.now_ms());
             let builder = draft.builder(Some(self.shared.id.clone()))?;
@@ -275,124 +288,8 @@ impl Room {
             }
             return Ok(results);
         }
-        self.commit(guard, change, Beside { parked, copies }).await?;
+        self.commit(guard, change, Beside { parked, copies, ..Beside::default() }).await?;
         Ok(results)
-    }
-
-    /// An event behind a gap or in the past, with the state before it as another server gave it: `state` are the events
-    /// of that state, `auth_chain` theirs. All have passed [`kith_room::receive::receive`].
-    pub async fn receive_with_state(
-        &self,
-        auth_chain: Vec<Arc<Event>>,
-        state: Vec<Arc<Event>>,
-        event: Arc<Event>,
-        placement: Placement,
-    ) -> Answer<Received> {
-        let mut guard = self.head().await?;
-        let head = loaded(&mut guard)?;
-        let snapshot = self.parts.store.snapshot()?;
-        let before = head.at.clone();
-        let mut change = head::Draft::new(self.number(), self.rules(), head, &self.parts.store, &snapshot);
-        let result = self.place(head, &mut change, auth_chain, state, event, placement);
-        if matches!(result, Err(_) | Ok(Received::Parked { .. } | Received::Refused(_) | Received::Known)) {
-            head.recent.forget(&change.ids);
-            head.at = before;
-            return result;
-        }
-        self.commit(guard, change, Beside::default()).await?;
-        result
-    }
-
-    pub(super) fn place(
-        &self,
-        head: &mut Head,
-        change: &mut head::Draft<'_>,
-        auth_chain: Vec<Arc<Event>>,
-        state: Vec<Arc<Event>>,
-        event: Arc<Event>,
-        placement: Placement,
-    ) -> Answer<Received> {
-        let bad = |error: &dyn std::fmt::Display| MatrixError::bad_request(error.to_string());
-        let checked = {
-            let past = Past::new(self.number(), self.rules(), &head.recent, change.read);
-            if past.has_place(event.event_id()).map_err(MatrixError::internal)? {
-                return Ok(Received::Known);
-            }
-            if past.is_elsewhere(event.event_id()).map_err(MatrixError::internal)? {
-                return Ok(Received::Refused("an event of another room has this ID".to_owned()));
-            }
-            let auth_chain = past.without_elsewhere(auth_chain).map_err(MatrixError::internal)?;
-            let state = past.without_elsewhere(state).map_err(MatrixError::internal)?;
-            join::check_state(self.version(), self.id(), auth_chain, state, &past).map_err(|error| bad(&error))?
-        };
-        for outlier in checked.events {
-            change.outlier(head, outlier.event, outlier.status)?;
-        }
-        let past = Past::new(self.number(), self.rules(), &head.recent, change.read);
-        let by_its_past = match placement {
-            // What it follows may have come while the state was asked for. Then it is an event like others.
-            Placement::Live => head.at.engine.handle_pdu(event.clone(), &past).map_err(MatrixError::internal)?,
-            _ => Outcome::Missing { prev: Vec::new(), auth: Vec::new() },
-        };
-        let outcome = match by_its_past {
-            Outcome::Missing { .. } => {
-                head.at.engine.with_given_state(event, checked.state, placement, &past).map_err(|error| bad(&error))?
-            }
-            outcome => outcome,
-        };
-        let loaded = past.loaded.into_inner();
-        head.recent.absorb(loaded);
-        match outcome {
-            Outcome::Duplicate => Ok(Received::Known),
-            Outcome::Missing { prev, auth } => Ok(Received::Parked { prev, auth }),
-            Outcome::Refused { reason } => Ok(Received::Refused(reason)),
-            Outcome::Verdict(verdict) => {
-                let reason = verdict.decision.reason().map(str::to_owned);
-                change.take(head, &verdict, Manner::default())?;
-                Ok(reason.map_or(Received::Accepted, Received::Hidden))
-            }
-        }
-    }
-
-    /// Brings the room here with another server's answer to `send_join`. All events have passed
-    /// [`kith_room::receive::receive`]. An earlier head of the room, of a stay before, is left behind. False, and nothing is
-    /// done, if this node is in the room already: then the join is an event like others.
-    pub async fn import_join(
-        &self,
-        auth_chain: Vec<Arc<Event>>,
-        state: Vec<Arc<Event>>,
-        join: Arc<Event>,
-    ) -> Answer<bool> {
-        let mut guard = self.shared.head.lock().await;
-        self.settle().await?;
-        let snapshot = self.parts.store.snapshot()?;
-        let mut head = match ROOMS.get(&snapshot, &self.number())? {
-            Some(row) if row.0.joined => return Ok(false),
-            Some(row) => Head::load(self.number(), &row.0, self.version(), self.id(), self.rules(), &snapshot)?,
-            None => Head::empty(self.version(), self.id())?,
-        };
-        let joined = {
-            let past = Past::new(self.number(), self.rules(), &head.recent, &snapshot);
-            if past.has_place(join.event_id()).map_err(MatrixError::internal)? {
-                return Ok(true);
-            }
-            let auth_chain = past.without_elsewhere(auth_chain).map_err(MatrixError::internal)?;
-            let state = past.without_elsewhere(state).map_err(MatrixError::internal)?;
-            join::handle_send_join(self.version(), auth_chain, state, join, &past).map_err(|error| {
-                MatrixError::unreachable(format!("the server's answer makes no room that can be joined: {error}"))
-            })?
-        };
-        let mut change = head::Draft::new(self.number(), self.rules(), &head, &self.parts.store, &snapshot);
-        for outlier in joined.checked.events {
-            change.outlier(&mut head, outlier.event, outlier.status)?;
-        }
-        // It begins without a state: the stored one of the stay before is no state of this engine.
-        head.at.engine = joined.room;
-        head.at.state = 0;
-        change.take(&mut head, &joined.verdict, Manner::default())?;
-        *guard = Some(head);
-        self.commit(guard, change, Beside::default()).await?;
-        Ok(true)
     }
 
     /// The parked events of the room, oldest first.
@@ -457,7 +354,7 @@ impl Room {
     }
 
     /// Waits until all changes submitted so far are committed or have failed, so that the store shows the last word.
-    async fn settle(&self) -> Answer<()> {
+    pub(super) async fn settle(&self) -> Answer<()> {
         self.parts.store.write(|_| Ok::<(), kith_store::StoreError>(())).await?;
         Ok(())
     }
@@ -492,6 +389,7 @@ impl Room {
                         depth: 0,
                         changes: change.built_on,
                         begin: 0,
+                        completed: 0,
                     };
                     ROOM_IDS.put(tx, &id, &change.room)?;
                     ROOMS.put(tx, &change.room, &Json(row))?;
@@ -502,6 +400,12 @@ impl Room {
                     ROOMS.put(tx, &change.room, &Json(row))?;
                 }
                 Some(_) => {}
+            }
+            if beside.enters {
+                partial::end(tx, change.room)?;
+            }
+            if let Some(row) = beside.partial {
+                partial::begin(tx, change.room, row)?;
             }
             parking::park(tx, change.room, beside.parked)?;
             for copy in beside.copies {

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::{
     joins::{auth_chain, state_before, state_numbers},
-    template::joined_room,
+    template::{joined_room, whole_room},
     visibility,
 };
 use crate::{
@@ -51,7 +51,7 @@ async fn event(node: Arc<Node>, origin: Origin, request: get_event::Request) -> 
 }
 
 async fn state(node: Arc<Node>, origin: Origin, request: get_state::Request) -> Answer<get_state::Response> {
-    let room = joined_room(&node, &request.room_id, &origin.server)?;
+    let room = whole_room(&node, &request.room_id, &origin.server)?;
     let reader = node.clone();
     let whole = node
         .spawner
@@ -72,7 +72,7 @@ async fn state_ids(
     origin: Origin,
     request: get_state_ids::Request,
 ) -> Answer<get_state_ids::Response> {
-    let room = joined_room(&node, &request.room_id, &origin.server)?;
+    let room = whole_room(&node, &request.room_id, &origin.server)?;
     let (state, chain) = node.store.read(|snapshot| {
         check_may_ask(snapshot, &room, &origin, &request.event_id)?;
         let (state, chain) = state_numbers(snapshot, request.event_id.as_str(), Some(&request.room_id))?;

@@ -11,7 +11,7 @@ use crate::{
     Node,
     federation::{pdus, rules},
     http::{Answer, MatrixError},
-    rooms::{Room, read, timestamp},
+    rooms::{Room, partial, read, timestamp},
 };
 
 /// A room that this node takes part in, and that lets the asking server ask.
@@ -24,6 +24,15 @@ pub(super) fn joined_room(node: &Arc<Node>, room_id: &RoomId, origin: &ServerNam
         }
         rules::check_acl(read, room.number(), origin)
     })?;
+    Ok(room)
+}
+
+/// As [`joined_room`], for what takes the whole state: not a room whose members are not here yet.
+pub(super) fn whole_room(node: &Arc<Node>, room_id: &RoomId, origin: &ServerName) -> Answer<Room> {
+    let room = joined_room(node, room_id, origin)?;
+    if node.store.read(|read| partial::is_partial(read, room.number()))? {
+        return Err(MatrixError::not_found("this server does not know all members of that room yet; ask another"));
+    }
     Ok(room)
 }
 

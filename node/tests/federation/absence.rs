@@ -83,7 +83,7 @@ async fn a_former_member_is_told_what_others_said_while_it_was_in_the_room_and_n
 async fn what_is_said_while_a_join_is_being_taken_in_is_not_lost() {
     static LET_IN: Semaphore = Semaphore::const_new(0);
     let hub = MemoryHub::new();
-    let (one, two) = (Peer::new(&hub, 1).await, Peer::without(&hub, 2, Lack::JoinUntil(&LET_IN)).await);
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::without(&hub, 2, Lack::Until("send_join", &LET_IN)).await);
     let room = one.public_room().await.id().to_owned();
     let greeting = async {
         until("the join is known", || one.membership(&room, &two.user) == Some(JOIN)).await;

@@ -1,9 +1,11 @@
 //! Federation between nodes in one process.
 
 mod absence;
+mod client;
 mod hostile;
 mod memberships;
 mod messages;
+mod partial;
 mod profiles;
 mod queries;
 mod requests;

@@ -18,8 +18,8 @@ pub enum Lack {
     Endpoints(&'static [&'static str]),
     /// The first time, no missing events.
     FirstMissingEvents,
-    /// That it is let into a room only when there is a permit, though it is in before.
-    JoinUntil(&'static Semaphore),
+    /// Answers on paths with this part in them only when there is a permit, though what it asks for happens before.
+    Until(&'static str, &'static Semaphore),
 }
 
 /// A network on which the others' answers lack something.
@@ -41,8 +41,8 @@ impl Network for Without {
         request: http::Request<Body>,
     ) -> BoxFuture<'static, Result<http::Response<Body>, NetworkError>> {
         let path = request.uri().path();
-        if let Lack::JoinUntil(permits) = self.lack
-            && path.contains("send_join")
+        if let Lack::Until(part, permits) = self.lack
+            && path.contains(part)
         {
             let answer = self.inner.request(peer, class, request);
             return Box::pin(async move {

@@ -136,6 +136,20 @@ impl Peer {
         self.create_room(RoomVersionId::V12, json!({"join_rule": "public"})).await
     }
 
+    /// Has further users of this node join a room of its own.
+    pub async fn populate(&self, room: &RoomId, count: usize) {
+        let members: Vec<OwnedUserId> = (0..count)
+            .map(|n| UserId::parse(format!("@m{n}:{}", self.node().server_name())).expect("a user"))
+            .collect();
+        for some in members.chunks(500) {
+            let joins = some.iter().map(|user| {
+                let content = object(json!({"membership": "join"}));
+                Draft::state(user.clone(), "m.room.member", user.as_str(), content)
+            });
+            self.room(room).send_many(joins.collect()).await.expect("they join");
+        }
+    }
+
     pub async fn join(&self, room: &RoomId, via: &Peer) -> Result<(), kith::http::MatrixError> {
         let via = [via.node().server_name().to_owned()];
         self.node().federation.join(&self.user, room, &via, &Map::new()).await

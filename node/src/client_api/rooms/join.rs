@@ -20,7 +20,7 @@ use crate::{
     Node,
     accounts::limits::{self, Action},
     http::{Answer, MatrixError, Routes, Session},
-    rooms::{power, read},
+    rooms::{partial, power, read},
 };
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -82,6 +82,8 @@ pub async fn join(
     let mut content = member("join", reason)?;
     node.store.read(|read| add_profile(read, user, &mut content))?;
     if takes_part(node, room_id)? {
+        // Whether the user is banned, or invited, stands among the members.
+        node.federation.whole(room_id).await?;
         match node.store.read(|read| way_in(read, node.identity.server_name(), room_id, user))? {
             WayIn::Open => {}
             WayIn::Vouched(by) => {
@@ -157,7 +159,7 @@ pub fn admitted(read: &dyn Read, allow: Option<&Value>, user: &UserId) -> Answer
                 if read::is_joined(read, user.as_str(), room)? {
                     return Ok(Some(true));
                 }
-                sure &= read::room(read, room)?.is_some_and(|room| room.joined);
+                sure &= read::room(read, room)?.is_some_and(|room| room.joined) && !partial::is_partial(read, room)?;
             }
             None => sure = false,
         }

@@ -43,6 +43,7 @@ async fn get_member_events(
     request: get_member_events::Request,
 ) -> Answer<get_member_events::Response> {
     let viewer = viewer(&node, &session);
+    node.federation.whole(&request.room_id).await?;
     node.store.read(|read| {
         let (room, eyes) = entered(read, &request.room_id, &viewer.user_id)?;
         let members = match &request.at {
@@ -160,6 +161,7 @@ async fn joined_members(
     session: Session,
     request: joined_members::Request,
 ) -> Answer<joined_members::Response> {
+    node.federation.whole(&request.room_id).await?;
     node.store.read(|read| {
         let room = joined(read, &request.room_id, session.user_id.as_str())?;
         let mut members = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! Joining a room through another server. Server-server specification, "Joining Rooms".
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::FutureExt as _;
 use kith_room::{Event, keys::may_share};
@@ -16,11 +16,14 @@ use crate::{
     Node,
     federation::{Federation, FederationError, heads, pdus, rules},
     http::{Answer, MatrixError},
-    rooms::{Received, Room},
+    rooms::{Received, Room, partial::PartialJoin},
 };
 
 /// Servers beside the one joined through that are asked what was said during a join.
 const MOST_ASKED: usize = 3;
+
+/// Servers of a room that are noted while its members are not known.
+const MOST_SERVERS_IN_ROOM: usize = 20_000;
 
 /// Why joining through one server failed.
 enum Failure {
@@ -91,7 +94,9 @@ impl Federation {
         let join =
             complete(node, &proposal.event, &version, room_id, user, "join", content).map_err(Failure::Answer)?;
         let pdu = pdus::raw(join.text()).map_err(Failure::Answer)?;
-        let request = send_join::Request::new(room_id.to_owned(), join.event_id().to_owned(), pdu);
+        let mut request = send_join::Request::new(room_id.to_owned(), join.event_id().to_owned(), pdu);
+        // Of a large room the members come later: it is of use without them.
+        request.omit_members = true;
         // The answer may be lost; the same request again gets the same answer.
         let answer = match self.client().request_large(server, request.clone(), WHOLE_ROOM).await {
             Err(FederationError::Transport(error)) if error.maybe_delivered() => {
@@ -150,10 +155,12 @@ impl Federation {
         let checked = |pdus| pdus::check_many(node, room_id, version, pdus);
         let state = checked(answer.state).await.map_err(Failure::Final)?;
         let auth_chain = checked(answer.auth_chain).await.map_err(Failure::Final)?;
+        let partial = answer.members_omitted.then(|| without_members(node, server, answer.servers_in_room));
         let members: Vec<&ServerName> = state
             .iter()
             .filter(|event| event.content_str("membership") == Some("join"))
             .filter_map(|event| Some(event.member()?.server_name()))
+            .chain(partial.iter().flat_map(|partial| partial.servers.iter().map(AsRef::as_ref)))
             .collect();
         if let Err(error) = may_share(members, node.server_name()) {
             // The other server should have refused. Nothing of the room is kept, and it is told that we are gone.
@@ -168,7 +175,11 @@ impl Federation {
                 Ok::<_, MatrixError>(crate::rooms::read::room(read, room.number())?.is_some_and(|row| row.joined))
             })
             .map_err(Failure::Final)?;
-        if !in_room && room.import_join(auth_chain, state, join.clone()).await.map_err(Failure::Answer)? {
+        let is_partial = partial.is_some();
+        if !in_room && room.import_join(auth_chain, state, join.clone(), partial).await.map_err(Failure::Answer)? {
+            if is_partial {
+                self.complete(room_id);
+            }
             self.ask_what_was_said_meanwhile(node, server, &room);
             return Ok(());
         }
@@ -187,4 +198,17 @@ impl Federation {
             None => Err(Failure::Final(MatrixError::internal("a received event has no result"))),
         }
     }
+}
+
+/// What a server that left the members out says of who is in the room. It is there itself, whatever it says.
+fn without_members(node: &Node, through: &ServerName, servers: Option<Vec<String>>) -> PartialJoin {
+    let servers: BTreeSet<OwnedServerName> = servers
+        .into_iter()
+        .flatten()
+        .take(MOST_SERVERS_IN_ROOM)
+        .filter_map(|name| OwnedServerName::try_from(name).ok())
+        .chain([through.to_owned()])
+        .filter(|name| name != node.server_name())
+        .collect();
+    PartialJoin { through: through.to_owned(), servers: servers.into_iter().collect() }
 }

@@ -31,7 +31,7 @@ use crate::{
 /// How long another server may take for a small step.
 const STEP: Duration = Duration::from_secs(30);
 /// How long it may take to give a room's state.
-const WHOLE_ROOM: Duration = Duration::from_secs(300);
+pub(super) const WHOLE_ROOM: Duration = Duration::from_secs(300);
 /// Servers that are asked at most.
 const MOST_CANDIDATES: usize = 12;
 

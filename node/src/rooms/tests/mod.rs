@@ -1,5 +1,7 @@
 //! Rooms over a real engine and a store on memory.
 
+mod partial;
+
 use std::sync::Arc;
 
 use kith_store::{
@@ -174,14 +176,21 @@ async fn a_redaction_removes_content_from_the_disk() {
 
 /// Takes the room of `from` to `to` as a join over federation does.
 async fn join(from: &Server, room: &Room, to: &Server) -> Room {
-    let (auth, state) = {
+    let (state, event) = let_in(from, room, to).await;
+    let joined = to.rooms.get_or_new(room.id(), room.version()).unwrap();
+    joined.import_join(state.clone(), state, event, None).await.unwrap();
+    joined
+}
+
+/// The state of the room of `from`, and then the join of the user of `to`, which that room has taken in.
+async fn let_in(from: &Server, room: &Room, to: &Server) -> (Vec<Arc<kith_room::Event>>, Arc<kith_room::Event>) {
+    let state = {
         let snapshot = from.store.snapshot().unwrap();
         let parse = |event: read::StoredEvent| {
             let id = event.row.event_id.as_str().try_into().unwrap();
             Arc::new(kith_room::Event::from_stored(event.row.json, id, room.rules()).unwrap())
         };
-        let state: Vec<_> = read::current_state(&snapshot, room.number()).unwrap().into_iter().map(parse).collect();
-        (state.clone(), state)
+        read::current_state(&snapshot, room.number()).unwrap().into_iter().map(parse).collect()
     };
     let member =
         Draft::state(to.user.clone(), "m.room.member", to.user.as_str(), object(json!({"membership": "join"})));
@@ -202,9 +211,7 @@ async fn join(from: &Server, room: &Room, to: &Server) -> Room {
     .unwrap();
     let event = Arc::new(event);
     room.receive_for_others(to.user.server_name().as_str(), event.clone()).await.unwrap();
-    let joined = to.rooms.get_or_new(room.id(), room.version()).unwrap();
-    joined.import_join(auth, state, event).await.unwrap();
-    joined
+    (state, event)
 }
 
 #[tokio::test]
@@ -315,7 +322,7 @@ async fn a_second_join_does_not_replace_the_room_that_is_here_already() {
     let there = join(&one, &here, &two).await;
     let said = there.send(text(&two.user, "hello")).await.unwrap();
     let join = stored(&one, &here, here.send(member(&one.user, "join")).await.unwrap().as_ref());
-    assert!(!there.import_join(vec![], vec![], join).await.unwrap());
+    assert!(!there.import_join(vec![], vec![], join, None).await.unwrap());
     let next = there.send(text(&two.user, "again")).await.unwrap();
     let snapshot = two.store.snapshot().unwrap();
     assert_eq!(read::event_by_id(&snapshot, next.as_str()).unwrap().unwrap().pdu()["prev_events"], json!([said]));
