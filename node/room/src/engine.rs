@@ -16,7 +16,9 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, room_version_rules::RoomVersionRules};
+use ruma::{
+    EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, room_version_rules::RoomVersionRules,
+};
 
 use crate::{
     auth::{check_auth, check_state_independent},
@@ -136,6 +138,8 @@ pub struct Verdict {
     pub new_extremities: BTreeSet<OwnedEventId>,
     /// The room's current state from now on.
     pub current: StateMap,
+    /// The room's policy server, if the event is soft-failed only for want of its signature.
+    pub unsigned_by: Option<OwnedServerName>,
     heads: BTreeMap<OwnedEventId, Head>,
     generation: u64,
 }
@@ -266,6 +270,22 @@ impl Room {
         self.partial = true;
     }
 
+    /// The policy server whose signature an event lacks that is to be added to the room now; none if it needs none.
+    ///
+    /// # Errors
+    ///
+    /// The source failed.
+    pub fn lacks_signature_of(
+        &self,
+        event: &Event,
+        source: &dyn Source,
+    ) -> Result<Option<OwnedServerName>, SourceError> {
+        let memo = Memo::new(source);
+        let server = policy::lacks_signature_of(event, &self.rules, &self.current, &memo);
+        memo.finish()?;
+        Ok(server)
+    }
+
     /// How deep the room is: the depth of its deepest extremity.
     pub fn depth(&self) -> u64 {
         self.heads.values().map(|head| head.depth).max().unwrap_or(0)
@@ -388,12 +408,12 @@ impl Room {
         memo: &Memo<'_>,
     ) -> Result<Verdict, EngineError> {
         let mut decision = self.decide(&event, &state_before, placement, memo);
-        if decision == Decision::Accepted
-            && placement == Placement::Live
-            && !self.heads.is_empty()
-            && let Err(reason) = policy::check(&event, &self.rules, &self.current, memo)
-        {
-            decision = Decision::SoftFailed { reason };
+        let mut unsigned_by = None;
+        if decision == Decision::Accepted && placement == Placement::Live && !self.heads.is_empty() {
+            unsigned_by = policy::lacks_signature_of(&event, &self.rules, &self.current, memo);
+            if let Some(server) = &unsigned_by {
+                decision = Decision::SoftFailed { reason: policy::reason(server) };
+            }
         }
         memo.finish()?;
 
@@ -411,6 +431,7 @@ impl Room {
             state_after,
             new_extremities: BTreeSet::new(),
             current: self.current.clone(),
+            unsigned_by,
             heads: self.heads.clone(),
             generation: self.generation,
         };

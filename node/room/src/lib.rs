@@ -23,6 +23,7 @@
 //! | [`engine`], [`local`], [`graph`] | the room itself: events that come, events of ours, ordering |
 //! | [`join`], [`partial`] | a state that another server gives; joining before the members are known |
 //! | [`visibility`] | who may see which event |
+//! | [`policy`] | policy servers: whose signature an event lacks |
 //! | [`keys`] | server names that are keys, and who may share a room |
 //!
 //! Room versions are handled by ruma's `RoomVersionRules`: [`format::rules`] says which are supported (1 to 12). In versions 1
@@ -42,7 +43,7 @@ pub mod keys;
 pub mod local;
 mod numbers;
 pub mod partial;
-mod policy;
+pub mod policy;
 pub mod power;
 pub mod receive;
 pub mod redact;

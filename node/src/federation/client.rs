@@ -18,15 +18,14 @@ use kith_transport::{Body, BoxError, Class, Transport, boxed, full, read_body};
 use ruma::{
     OwnedServerName, ServerName,
     api::{
-        IncomingResponseExt as _, OutgoingRequest, OutgoingRequestExt as _,
-        federation::authentication::{ServerSignatures, XMatrixSigningInput},
-        path_builder::PathBuilder,
+        IncomingResponseExt as _, OutgoingBody as _, OutgoingRequest, error::IntoHttpError,
+        federation::authentication::XMatrixSigningInput, path_builder::PathBuilder,
     },
     signatures::Ed25519KeyPair,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::FederationError;
+use super::{error::FederationError, signing};
 use crate::platform::{Clock, timeout};
 
 /// How many requests of one class run towards one server at a time.
@@ -177,9 +176,7 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)
             .map_err(|error| local(&error))?;
-        let input = XMatrixSigningInput::new(self.server_name.clone(), server.to_owned(), &self.key);
-        <ServerSignatures as ruma::api::auth_scheme::AuthScheme>::add_authentication(&mut request, input)
-            .map_err(|error| local(&error))?;
+        signing::sign(&mut request, &self.server_name, server, &self.key).map_err(FederationError::Local)?;
         let response = self.send(server, request, class, limit, SMALL_ANSWER).await?;
         serde_json::from_slice(response.body())
             .map_err(|error| FederationError::Nonsense { server: server.to_owned(), reason: error.to_string() })
@@ -192,10 +189,16 @@ impl Client {
         for<'a> R::Authentication: ruma::api::auth_scheme::AuthScheme<Input<'a> = XMatrixSigningInput<'a>>,
         for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
     {
-        let input = XMatrixSigningInput::new(self.server_name.clone(), server.to_owned(), &self.key);
-        request
-            .try_into_http_request(&format!("https://{server}"), input, ())
-            .map_err(|error| FederationError::Local(error.to_string()))
+        let local = |error: IntoHttpError| FederationError::Local(error.to_string());
+        let (mut parts, body) =
+            request.try_into_http_request_inner(&format!("https://{server}"), ()).map_err(local)?.into_parts();
+        if let Some(content_type) = body.content_type() {
+            parts.headers.entry(header::CONTENT_TYPE).or_insert(content_type);
+        }
+        let body = body.try_into_buf().map_err(Into::into).map_err(local)?;
+        let mut request = http::Request::from_parts(parts, body);
+        signing::sign(&mut request, &self.server_name, server, &self.key).map_err(FederationError::Local)?;
+        Ok(request)
     }
 
     async fn send(

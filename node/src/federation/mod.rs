@@ -8,6 +8,7 @@
 //! | [`membership`] | joins, leaves, knocks and invites that cross servers |
 //! | [`missing`], [`heads`], [`history`] | events that were missed: behind parked ones, by comparing heads, by scrolling back |
 //! | [`partial`] | the members of rooms that were joined without them |
+//! | [`policy`] | asking policy servers to sign events |
 //! | [`queries`] | aliases, profiles and public rooms of other servers |
 //! | [`answers`] | answers kept for requests that come twice |
 //! | [`pdus`], [`rules`] | checking events that come; who may take part in a room |
@@ -24,8 +25,10 @@ pub mod outgoing;
 pub mod partial;
 pub mod pdus;
 pub mod pending;
+pub mod policy;
 pub mod queries;
 pub mod rules;
+pub(crate) mod signing;
 pub mod stats;
 
 use std::sync::{Arc, Weak};

@@ -19,6 +19,7 @@ mod head;
 mod history;
 pub mod parking;
 pub mod partial;
+mod policy;
 pub mod power;
 pub mod read;
 mod redaction;
@@ -37,7 +38,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -53,6 +54,7 @@ use ruma::{OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, signatures::Ed25
 pub use self::draft::{Draft, Received};
 pub use self::history::GivenState;
 pub use self::parking::MAX_PARKED;
+pub use self::policy::PolicyServers;
 pub use self::room::{Room, timestamp};
 pub use self::visibility::DUMMY_EVENT;
 use self::{
@@ -79,6 +81,7 @@ pub(crate) struct Parts {
     server_name: OwnedServerName,
     key: Arc<Ed25519KeyPair>,
     us: Us,
+    policy_servers: OnceLock<Arc<dyn PolicyServers>>,
 }
 
 impl Parts {
@@ -117,7 +120,16 @@ impl Rooms {
         key: Arc<Ed25519KeyPair>,
     ) -> Self {
         let us = Us { server: server_name.to_string() };
-        Self { parts: Arc::new(Parts { store, clock, rng, server_name, key, us }), known: Mutex::default() }
+        Self {
+            parts: Arc::new(Parts { store, clock, rng, server_name, key, us, policy_servers: OnceLock::new() }),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Says who asks the policy servers of rooms. Until then nothing can be sent into rooms that have one.
+    pub fn ask_policy_servers(&self, by: Arc<dyn PolicyServers>) {
+        // Whoever was first stays: there is one node.
+        let _ = self.parts.policy_servers.set(by);
     }
 
     /// A room that is known here, joined or not.

@@ -30,14 +30,19 @@ use crate::{
 };
 
 /// How events of another server are taken in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taking {
-    /// What lacks others waits for them on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Taking {
+    /// What lacks others, or the signature of the room's policy server, waits for them on disk.
     Parking,
     /// What lacks others is not kept.
     AtOnce,
+    /// The policy server will not sign it.
+    Unsigned,
     /// It is sent on to the other servers, or refused.
-    ForOthers,
+    ForOthers {
+        /// Device and transaction ID of a client's request that made it.
+        transaction: Option<(String, String)>,
+    },
 }
 
 /// What is stored with a change of a room's events.
@@ -107,11 +112,15 @@ impl Room {
         ids.into_iter().next().ok_or_else(|| MatrixError::internal("an event was sent without an ID"))
     }
 
-    /// Adds events of local users, all or none.
+    /// Adds events of local users, all or none; in a room with a policy server one after the other, until one is refused.
     pub async fn send_many(&self, drafts: Vec<Draft>) -> Answer<Vec<OwnedEventId>> {
         let mut guard = self.head().await?;
         let head = loaded(&mut guard)?;
         let snapshot = self.parts.store.snapshot()?;
+        if head.at.engine.current_id("m.room.policy", "").is_some() {
+            drop(guard);
+            return self.send_signed(drafts).await;
+        }
         let before = head.at.clone();
         let mut draft = head::Draft::new(self.number(), self.rules(), head, &self.parts.store, &snapshot);
         if let Err(error) = self.write(head, &mut draft, drafts) {
@@ -126,14 +135,7 @@ impl Room {
 
     pub(super) fn write(&self, head: &mut Head, change: &mut head::Draft<'_>, drafts: Vec<Draft>) -> Answer<()> {
         for mut draft in drafts {
-            if head.at.engine.is_partial()
-                && draft.kind == "m.room.member"
-                && let Some(user) = &draft.state_key
-                && head.at.engine.current_id(&draft.kind, user).is_none()
-            {
-                // It may be a ban that this would lift.
-                return Err(not_whole());
-            }
+            self.check_whole(head, &draft)?;
             let manner = Manner { ours: true, transaction: draft.transaction.take() };
             let now = draft.timestamp.unwrap_or_else(|| self.parts.clock.now_ms());
             let builder = draft.builder(Some(self.shared.id.clone()))?;
@@ -148,6 +150,16 @@ impl Room {
             change.take(head, &verdict, manner)?;
         }
         Ok(())
+    }
+
+    /// While the members of the room are not here, a membership that is not known may be a ban, which a new one would lift.
+    pub(super) fn check_whole(&self, head: &Head, draft: &Draft) -> Answer<()> {
+        let engine = &head.at.engine;
+        let user = draft.state_key.as_ref().filter(|_| draft.kind == "m.room.member");
+        match user {
+            Some(user) if engine.is_partial() && engine.current_id(&draft.kind, user).is_none() => Err(not_whole()),
+            _ => Ok(()),
+        }
     }
 
     /// Takes events of another server in, whose format, hashes and signatures were checked. They are committed or
@@ -168,7 +180,17 @@ impl Room {
     /// As [`Room::receive`], for the join, leave or knock that this node lets in and sends on to the other servers.
     /// It is refused, not stored, unless it is accepted.
     pub async fn receive_for_others(&self, origin: &str, event: Arc<Event>) -> Answer<()> {
-        let results = self.take_in(origin, vec![event], Taking::ForOthers).await?;
+        self.take_own(origin, event, Taking::ForOthers { transaction: None }).await
+    }
+
+    /// As [`Room::receive`], for an event that the room's policy server will not sign: it is not shown.
+    pub async fn receive_unsigned(&self, origin: &str, event: Arc<Event>) -> Answer<()> {
+        self.take_in(origin, vec![event], Taking::Unsigned).await?;
+        Ok(())
+    }
+
+    pub(super) async fn take_own(&self, origin: &str, event: Arc<Event>, taking: Taking) -> Answer<()> {
+        let results = self.take_in(origin, vec![event], taking).await?;
         match results.into_iter().next() {
             Some((_, Received::Accepted)) => Ok(()),
             // It may have come before on another way, and not have been allowed then.
@@ -194,7 +216,14 @@ impl Room {
         events: Vec<Arc<Event>>,
         taking: Taking,
     ) -> Answer<Vec<(OwnedEventId, Received)>> {
-        let ours = taking == Taking::ForOthers;
+        let (ours, mut transaction) = match &taking {
+            Taking::ForOthers { transaction } => (true, transaction.clone()),
+            _ => (false, None),
+        };
+        let park = |event: &Event, now: u64| {
+            let row = ParkedRow { origin: origin.to_owned(), pdu: event.text().to_owned(), since: now, tries: 0 };
+            (event.event_id().to_string(), row)
+        };
         let mut guard = self.head().await?;
         let head = loaded(&mut guard)?;
         let snapshot = self.parts.store.snapshot()?;
@@ -235,24 +264,25 @@ impl Room {
                         Outcome::Refused { reason } => Received::Refused(reason),
                         Outcome::Missing { prev, auth } if taking != Taking::Parking => Received::Parked { prev, auth },
                         Outcome::Missing { prev, auth } => {
-                            parked.push((
-                                id.to_string(),
-                                ParkedRow {
-                                    origin: origin.to_owned(),
-                                    pdu: event.text().to_owned(),
-                                    since: now,
-                                    tries: 0,
-                                },
-                            ));
+                            parked.push(park(&event, now));
                             Received::Parked { prev, auth }
+                        }
+                        // The policy server is asked before it is settled that it did not sign.
+                        Outcome::Verdict(verdict)
+                            if verdict.unsigned_by.is_some() && matches!(taking, Taking::Parking | Taking::AtOnce) =>
+                        {
+                            if taking == Taking::Parking {
+                                parked.push(park(&event, now));
+                            }
+                            Received::Parked { prev: Vec::new(), auth: Vec::new() }
                         }
                         Outcome::Verdict(verdict) => {
                             let reason = verdict.decision.reason().map(str::to_owned);
                             match reason {
                                 Some(reason) if ours => Received::Refused(reason),
                                 reason => {
-                                    if let Err(error) = change.take(head, &verdict, Manner { ours, transaction: None })
-                                    {
+                                    let manner = Manner { ours, transaction: transaction.take() };
+                                    if let Err(error) = change.take(head, &verdict, manner) {
                                         head.recent.forget(&change.ids);
                                         head.at = before;
                                         return Err(error);
@@ -453,6 +483,7 @@ pub fn timestamp(ms: u64) -> MilliSecondsSinceUnixEpoch {
 pub(super) fn refusal(error: CreateError) -> MatrixError {
     match error {
         CreateError::Forbidden(reason) => MatrixError::forbidden(reason),
+        error @ CreateError::Unsigned { .. } => MatrixError::forbidden(error.to_string()),
         CreateError::Build(BuildError::Content(reason)) => MatrixError::bad_json(reason),
         CreateError::Build(error @ BuildError::UnknownVersion(_)) => MatrixError::internal(error),
         CreateError::Build(error) => MatrixError::too_large(error.to_string()),

@@ -152,6 +152,7 @@ async fn send(node: Arc<Node>, origin: Origin, request: send_join::Request) -> A
         let omits = request.omit_members && read::joined_count(read, number)? >= MEMBERS_WORTH_OMITTING;
         Ok::<_, MatrixError>(if omits { Some(read::servers(read, number)?) } else { None })
     })?;
+    let event = room.with_policy_signature(event).await?;
     room.receive_for_others(origin.server.as_str(), event.clone()).await?;
     let at = event.event_id().to_string();
     let (reader, omits) = (node.clone(), servers.is_some());

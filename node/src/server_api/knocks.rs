@@ -40,6 +40,7 @@ async fn send(node: Arc<Node>, origin: Origin, request: send_knock::Request) -> 
     let event = pdus::check_named(&request.pdu, room.version(), &request.room_id, &request.event_id)?;
     check_own_member(&event, "knock", &origin.server)?;
     node.store.read(|read| rules::check_names(read, room.number(), &origin.server))?;
+    let event = room.with_policy_signature(event).await?;
     room.receive_for_others(origin.server.as_str(), event).await?;
     let state = node.store.read(|read| pending::stripped_pdus(read, room.number(), None))?;
     Ok(send_knock::Response::new(state.into_iter().map(RawStrippedState::Pdu).collect()))

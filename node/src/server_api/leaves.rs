@@ -36,6 +36,7 @@ async fn send(node: Arc<Node>, origin: Origin, request: send_leave::Request) -> 
     let room = whole_room(&node, &request.room_id, &origin.server)?;
     let event = pdus::check_named(&request.pdu, room.version(), &request.room_id, &request.event_id)?;
     check_own_member(&event, "leave", &origin.server)?;
+    let event = room.with_policy_signature(event).await?;
     room.receive_for_others(origin.server.as_str(), event).await?;
     Ok(send_leave::Response::new())
 }

@@ -25,9 +25,9 @@ pub mod visibility;
 
 use std::sync::Arc;
 
+pub(crate) use self::template::signer;
 use axum::body::Bytes;
 use http::{Request, StatusCode};
-use kith_room::document::text_with_any_numbers;
 use kith_transport::{KithName, RemotePeer, ServerKey};
 use ruma::{
     ServerName, SigningKeyAlgorithm,
@@ -35,12 +35,10 @@ use ruma::{
     serde::Base64,
     signatures::{PublicKeyMap, VerificationError, verify_canonical_json_bytes},
 };
-use serde_json::json;
-
-pub(crate) use self::template::{refusal, signer};
 
 use crate::{
     Node,
+    federation::signing,
     http::{Answer, MatrixError, Routes, endpoint::Origin},
 };
 
@@ -141,13 +139,7 @@ fn check(node: &Arc<Node>, header: &XMatrix, request: &Request<Bytes>) -> Answer
 
 /// Whether the signature covers the request with the numbers in its body as other servers write them.
 fn verifies_with_any_numbers(header: &XMatrix, own: &ServerName, request: &Request<Bytes>, key: &ServerKey) -> bool {
-    let content = std::str::from_utf8(request.body()).ok().and_then(|body| text_with_any_numbers(body).ok());
-    let (Some(content), Some(uri)) = (content, request.uri().path_and_query()) else { return false };
-    let [destination, method, origin, uri] =
-        [own.as_str(), request.method().as_str(), header.origin.as_str(), uri.as_str()].map(|text| json!(text));
-    let signed = format!(
-        r#"{{"content":{content},"destination":{destination},"method":{method},"origin":{origin},"uri":{uri}}}"#
-    );
+    let Some(signed) = signing::text_of(request, &header.origin, own) else { return false };
     verify_canonical_json_bytes(&SigningKeyAlgorithm::Ed25519, key.as_bytes(), header.sig.as_bytes(), signed.as_bytes())
         .is_ok()
 }

@@ -68,9 +68,10 @@ pub(super) async fn propose(
 }
 
 /// What another server, or a client, is told when the engine will not make its event.
-pub(crate) fn refusal(error: CreateError) -> MatrixError {
+pub(super) fn refusal(error: CreateError) -> MatrixError {
     match error {
         CreateError::Forbidden(reason) => MatrixError::forbidden(reason),
+        error @ CreateError::Unsigned { .. } => MatrixError::forbidden(error.to_string()),
         CreateError::Build(error @ BuildError::UnknownVersion(_)) => MatrixError::internal(error),
         CreateError::Build(error) => MatrixError::bad_json(error.to_string()),
         CreateError::Engine(error) => MatrixError::internal(error),

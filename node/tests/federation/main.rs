@@ -6,6 +6,7 @@ mod hostile;
 mod memberships;
 mod messages;
 mod partial;
+mod policy;
 mod profiles;
 mod queries;
 mod requests;

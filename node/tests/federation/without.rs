@@ -9,6 +9,8 @@ use futures::future::BoxFuture;
 use kith_transport::{Body, Class, Network, NetworkError, NetworkEvent, PeerInfo, ServerKey, full};
 use tokio::sync::{Semaphore, broadcast};
 
+use crate::policy::Guard;
+
 /// What a node is told on some path.
 #[derive(Debug, Clone, Copy)]
 pub enum Lack {
@@ -20,6 +22,8 @@ pub enum Lack {
     FirstMissingEvents,
     /// Answers on paths with this part in them only when there is a permit, though what it asks for happens before.
     Until(&'static str, &'static Semaphore),
+    /// Whatever the others say. It is a policy server to them.
+    Guards(&'static Guard),
 }
 
 /// A network on which the others' answers lack something.

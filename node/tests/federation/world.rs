@@ -44,9 +44,13 @@ fn options() -> Options {
 async fn start(hub: &MemoryHub, seed: u8, disk: MemoryBackend, config: Config, without: Lack) -> Handle {
     let hub = hub.clone();
     let network = NetworkChoice::Given(Arc::new(move |secret: &SecretKey, router| {
+        let router = match without {
+            Lack::Guards(guard) => guard.before(router),
+            _ => router,
+        };
         let network = hub.join(secret.public(), router) as Arc<dyn Network>;
         match without {
-            Lack::Nothing => network,
+            Lack::Nothing | Lack::Guards(_) => network,
             lack => Arc::new(Without { inner: network, lack, asked: AtomicBool::new(false) }),
         }
     }));

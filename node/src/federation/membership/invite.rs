@@ -7,7 +7,6 @@ use kith_transport::Class;
 use ruma::{
     UserId,
     api::federation::membership::{RawStrippedState, create_invite::v2 as invite},
-    canonical_json::to_canonical_value,
 };
 use serde_json::{Map, Value};
 
@@ -15,8 +14,7 @@ use super::STEP;
 use crate::{
     federation::{Federation, FederationError, pdus, pending, rules},
     http::{Answer, MatrixError},
-    rooms::{Room, timestamp},
-    server_api::{refusal, signer},
+    rooms::{Draft, Room},
 };
 
 impl Federation {
@@ -41,18 +39,7 @@ impl Federation {
         })?;
         let mut fields = content.clone();
         fields.insert("membership".to_owned(), "invite".into());
-        let content = match to_canonical_value(Value::Object(fields)) {
-            Ok(ruma::CanonicalJsonValue::Object(content)) => content,
-            _ => return Err(MatrixError::bad_json("the content is not canonical JSON")),
-        };
-        let builder = kith_room::Builder::new(sender, "m.room.member", content).state_key(target.as_str());
-        let (now, random) = (timestamp(node.clock.now_ms()), node.rng.u64());
-        let event = room
-            .with_engine(|engine, past| {
-                let verdict = engine.create_local(builder, now, random, signer(&node), past).map_err(refusal)?;
-                Ok(verdict.event)
-            })
-            .await?;
+        let event = room.make(Draft::state(sender.to_owned(), "m.room.member", target.as_str(), fields)).await?;
         let request = invite::Request::new(
             room.id().to_owned(),
             event.event_id().to_owned(),
