@@ -30,7 +30,7 @@ pub fn routes(routes: Routes) -> Routes {
     routes.add(receive)
 }
 
-async fn receive(node: Arc<Node>, origin: Origin, request: invite::Request) -> Answer<invite::Response> {
+pub(super) async fn receive(node: Arc<Node>, origin: Origin, request: invite::Request) -> Answer<invite::Response> {
     // The same request is known by the event and the server that sends it.
     let id = format!("invite:{}:{}", request.room_id, request.event_id);
     let server = origin.server.clone();

@@ -11,6 +11,7 @@ mod edus;
 pub mod events;
 pub mod heads;
 pub mod invites;
+mod invites_v1;
 pub mod joins;
 pub mod keys;
 pub mod knocks;
@@ -54,6 +55,7 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
     let routes = leaves::routes(routes);
     let routes = knocks::routes(routes);
     let routes = invites::routes(routes);
+    let routes = invites_v1::routes(routes);
     let routes = events::routes(routes);
     let routes = missing::routes(routes);
     let routes = heads::routes(routes);

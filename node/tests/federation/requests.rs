@@ -420,3 +420,36 @@ async fn a_request_with_numbers_that_only_old_rooms_allow_is_signed_and_taken() 
     client.request_json(server, Method::PUT, path, &body, Class::Control, limit).await.expect("taken");
     assert_eq!(two.node().federation.stats.unsigned_requests.get(), 0);
 }
+
+#[tokio::test]
+async fn an_invite_into_an_old_room_may_come_the_old_way() {
+    let hub = MemoryHub::new();
+    let one = Peer::new(&hub, 1).await;
+    let stranger = Stranger::new(&hub, 9);
+    let sender = UserId::parse(format!("@old:{}", name(9))).expect("a user");
+    let room = RoomId::parse(format!("!old:{}", name(9))).expect("a room ID");
+    let content = serde_json::from_value(json!({"membership": "invite"})).expect("canonical");
+    let builder = Builder::new(&sender, "m.room.member", content).state_key(one.user.as_str()).room_id(room.clone());
+    let (server_name, key) = (name(9), key_pair(9));
+    let signer = Signer { server_name: &server_name, key: &key };
+    let at = MilliSecondsSinceUnixEpoch(UInt::from(1_700_000_000u32));
+    let event = build(builder, &RoomVersionId::V1, &[], &[], 7, at, signer).expect("an event");
+    let mut body: Value = serde_json::from_str(event.text()).expect("JSON");
+    let named = json!({"type": "m.room.name", "state_key": "", "sender": sender, "content": {"name": "an old room"}});
+    body["unsigned"] = json!({"invite_room_state": [named]});
+    let path = format!("/_matrix/federation/v1/invite/{room}/{}", event.event_id());
+    let ask = |body: Value| Forged { path: &path, body, ..stranger.honest(&one) };
+    let mut tampered = body.clone();
+    tampered["content"]["membership"] = json!("join");
+    assert_eq!(stranger.send(&one, ask(tampered)).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(stranger.send(&one, ask(json!("no event"))).await.0, StatusCode::BAD_REQUEST);
+    let (status, answer) = stranger.send(&one, ask(body)).await;
+    assert_eq!((status, &answer[0]), (StatusCode::OK, &json!(200)), "{answer}");
+    let signatures = answer[1]["event"]["signatures"].as_object().expect("signatures");
+    assert!(signatures.contains_key(one.node().server_name().as_str()) && signatures.contains_key(name(9).as_str()));
+    assert_eq!(one.membership(&room, &one.user), Some(kith_store::tables::rooms::membership::INVITE));
+    let client = crate::client::Client::of(&one).await;
+    let sync = client.get("/sync?timeout=0").await;
+    let state = sync["rooms"]["invite"][room.as_str()]["invite_state"]["events"].as_array().expect("state").clone();
+    assert!(state.iter().any(|event| event["content"]["name"] == "an old room"), "{state:?}");
+}
