@@ -77,7 +77,7 @@ async fn a_login_names_its_user_in_any_form_of_the_specification() {
     client.post(LOGIN, json!([])).await.fails(400, "M_BAD_JSON");
     assert_eq!(
         client.get(LOGIN).await.ok(),
-        json!({ "flows": [{ "type": "m.login.password" }, { "type": "m.login.jwt", "get_login_token": true }] })
+        json!({ "flows": [{ "type": "m.login.password" }, { "type": "m.login.token", "get_login_token": true }] })
     );
 }
 
