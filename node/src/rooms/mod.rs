@@ -77,6 +77,16 @@ pub(crate) struct Parts {
     server_name: OwnedServerName,
     key: Arc<Ed25519KeyPair>,
     us: Us,
+    counts: Counts,
+}
+
+/// What other servers sent and the rooms did not allow, since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Events that break the rules, stored as such.
+    pub rejected: AtomicU64,
+    /// Events that broke the rules only when they came.
+    pub soft_failed: AtomicU64,
 }
 
 impl Parts {
@@ -115,7 +125,15 @@ impl Rooms {
         key: Arc<Ed25519KeyPair>,
     ) -> Self {
         let us = Us { server: server_name.to_string() };
-        Self { parts: Arc::new(Parts { store, clock, rng, server_name, key, us }), known: Mutex::default() }
+        Self {
+            parts: Arc::new(Parts { store, clock, rng, server_name, key, us, counts: Counts::default() }),
+            known: Mutex::default(),
+        }
+    }
+
+    /// What was stored and is shown to nobody.
+    pub fn counts(&self) -> &Counts {
+        &self.parts.counts
     }
 
     /// A room that is known here, joined or not.

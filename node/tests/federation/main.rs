@@ -1,6 +1,7 @@
 //! Federation between nodes in one process.
 
 mod absence;
+mod bad_events;
 mod hostile;
 mod memberships;
 mod messages;

@@ -6,7 +6,8 @@ use std::sync::{
 };
 
 use futures::future::BoxFuture;
-use kith_transport::{Body, Class, Network, NetworkError, NetworkEvent, PeerInfo, ServerKey, full};
+use kith_transport::{Body, Class, Network, NetworkError, NetworkEvent, PeerInfo, ServerKey, full, read_body};
+use serde_json::Value;
 use tokio::sync::{Semaphore, broadcast};
 
 /// What a node is told on some path.
@@ -18,6 +19,8 @@ pub enum Lack {
     Endpoints(&'static [&'static str]),
     /// The first time, no missing events.
     FirstMissingEvents,
+    /// What becomes of the answers on some paths.
+    Altered(&'static [&'static str], fn(Value) -> String),
     /// That it is let into a room only when there is a permit, though it is in before.
     JoinUntil(&'static Semaphore),
 }
@@ -49,6 +52,21 @@ impl Network for Without {
                 let answer = answer.await;
                 let _permit = permits.acquire().await;
                 answer
+            });
+        }
+        if let Lack::Altered(paths, change) = self.lack
+            && paths.iter().any(|part| path.contains(part))
+        {
+            let answer = self.inner.request(peer, class, request);
+            return Box::pin(async move {
+                let (parts, body) = answer.await?.into_parts();
+                let text = read_body(body, 16 << 20).await.expect("a body");
+                let body = if parts.status.is_success() {
+                    change(serde_json::from_slice(&text).expect("JSON"))
+                } else {
+                    return Ok(http::Response::from_parts(parts, full(text)));
+                };
+                Ok(http::Response::from_parts(parts, full(body)))
             });
         }
         if matches!(self.lack, Lack::FirstMissingEvents)
