@@ -10,5 +10,6 @@ mod queries;
 mod requests;
 mod sending;
 mod versions;
+mod visibility;
 mod without;
 mod world;
