@@ -61,11 +61,10 @@ impl Network for Without {
             return Box::pin(async move {
                 let (parts, body) = answer.await?.into_parts();
                 let text = read_body(body, 16 << 20).await.expect("a body");
-                let body = if parts.status.is_success() {
-                    change(serde_json::from_slice(&text).expect("JSON"))
-                } else {
+                if !parts.status.is_success() {
                     return Ok(http::Response::from_parts(parts, full(text)));
-                };
+                }
+                let body = change(serde_json::from_slice(&text).expect("JSON"));
                 Ok(http::Response::from_parts(parts, full(body)))
             });
         }
