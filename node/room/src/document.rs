@@ -18,6 +18,9 @@ use crate::{
     receive::{MAX_TEXT_BYTES, ReceiveError},
 };
 
+/// How many objects and arrays may lie around an event in a request.
+const AROUND_EVENTS: usize = 7;
+
 /// An event as JSON.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
@@ -189,9 +192,10 @@ impl Document {
 ///
 /// # Errors
 ///
-/// As [`json::parse_object`], but for the numbers.
+/// As [`json::parse_object`], but for the numbers. The nesting may be a little deeper, as events lie within.
 pub fn text_with_any_numbers(text: &str) -> Result<String, JsonError> {
-    Ok(Document::read_lenient(text)?.to_text())
+    let (object, odd) = numbers::parse_nested(text, json::MAX_NESTING + AROUND_EVENTS)?;
+    Ok(Document { object, odd }.to_text())
 }
 
 fn format_error(error: impl std::fmt::Display) -> ReceiveError {

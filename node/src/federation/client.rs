@@ -176,7 +176,7 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)
             .map_err(|error| local(&error))?;
-        signing::sign(&mut request, &self.server_name, server, &self.key).map_err(FederationError::Local)?;
+        self.sign(&mut request, server)?;
         let response = self.send(server, request, class, limit, SMALL_ANSWER).await?;
         serde_json::from_slice(response.body())
             .map_err(|error| FederationError::Nonsense { server: server.to_owned(), reason: error.to_string() })
@@ -189,16 +189,24 @@ impl Client {
         for<'a> R::Authentication: ruma::api::auth_scheme::AuthScheme<Input<'a> = XMatrixSigningInput<'a>>,
         for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
     {
-        let local = |error: IntoHttpError| FederationError::Local(error.to_string());
-        let (mut parts, body) =
-            request.try_into_http_request_inner(&format!("https://{server}"), ()).map_err(local)?.into_parts();
-        if let Some(content_type) = body.content_type() {
-            parts.headers.entry(header::CONTENT_TYPE).or_insert(content_type);
+        let local = |error: &dyn std::fmt::Display| FederationError::Local(error.to_string());
+        let request =
+            request.try_into_http_request_inner(&format!("https://{server}"), ()).map_err(|error| local(&error))?;
+        let (mut parts, body) = request.into_parts();
+        if let Some(kind) = body.content_type() {
+            parts.headers.entry(header::CONTENT_TYPE).or_insert(kind);
         }
-        let body = body.try_into_buf().map_err(Into::into).map_err(local)?;
+        let body = body.try_into_buf::<Vec<u8>>().map_err(Into::into).map_err(|error: IntoHttpError| local(&error))?;
         let mut request = http::Request::from_parts(parts, body);
-        signing::sign(&mut request, &self.server_name, server, &self.key).map_err(FederationError::Local)?;
+        self.sign(&mut request, server)?;
         Ok(request)
+    }
+
+    fn sign(&self, request: &mut http::Request<Vec<u8>>, server: &ServerName) -> Result<(), FederationError> {
+        match signing::sign(request, &self.server_name, server, &self.key) {
+            true => Ok(()),
+            false => Err(FederationError::Local("the request's body is no JSON object".to_owned())),
+        }
     }
 
     async fn send(

@@ -3,7 +3,7 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`client`], [`error`] | requests to other servers |
+//! | [`client`], [`signing`], [`error`] | requests to other servers |
 //! | [`outgoing`] | transactions: queues, senders, backoff |
 //! | [`membership`] | joins, leaves, knocks and invites that cross servers |
 //! | [`missing`], [`heads`], [`history`] | events that were missed: behind parked ones, by comparing heads, by scrolling back |
@@ -28,7 +28,7 @@ pub mod pending;
 pub mod policy;
 pub mod queries;
 pub mod rules;
-pub(crate) mod signing;
+pub mod signing;
 pub mod stats;
 
 use std::sync::{Arc, Weak};

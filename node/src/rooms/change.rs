@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kith_room::Placement;
+use kith_room::{Placement, json};
 use kith_store::{
     Corrupt, Json, StoreError, Touched, Tx,
     tables::rooms::{
@@ -320,7 +320,7 @@ fn relate(tx: &mut Tx, room: u64, event: &Judged) -> Result<(), StoreError> {
     if !event.json.contains("m.relates_to") {
         return Ok(());
     }
-    let Ok(pdu) = serde_json::from_str::<Map<String, Value>>(&event.json) else { return Ok(()) };
+    let Ok(pdu) = json::plain_object(&event.json) else { return Ok(()) };
     let relates = pdu.get("content").and_then(|content| content.get("m.relates_to"));
     let text = |field: &str| relates.and_then(|relates| relates.get(field)).and_then(Value::as_str);
     if let (Some(target), Some(kind)) = (text("event_id"), text("rel_type"))
@@ -334,7 +334,7 @@ fn relate(tx: &mut Tx, room: u64, event: &Judged) -> Result<(), StoreError> {
 }
 
 pub(super) fn pdu_text(json: &str, field: &str) -> String {
-    serde_json::from_str::<Map<String, Value>>(json)
+    json::plain_object(json)
         .ok()
         .and_then(|pdu| pdu.get(field).and_then(Value::as_str).map(str::to_owned))
         .unwrap_or_default()

@@ -82,6 +82,16 @@ pub(crate) struct Parts {
     key: Arc<Ed25519KeyPair>,
     us: Us,
     policy_servers: OnceLock<Arc<dyn PolicyServers>>,
+    counts: Counts,
+}
+
+/// What other servers sent and the rooms did not allow, since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Events that break the rules, stored as such.
+    pub rejected: AtomicU64,
+    /// Events that broke the rules only when they came.
+    pub soft_failed: AtomicU64,
 }
 
 impl Parts {
@@ -121,7 +131,16 @@ impl Rooms {
     ) -> Self {
         let us = Us { server: server_name.to_string() };
         Self {
-            parts: Arc::new(Parts { store, clock, rng, server_name, key, us, policy_servers: OnceLock::new() }),
+            parts: Arc::new(Parts {
+                store,
+                clock,
+                rng,
+                server_name,
+                key,
+                us,
+                policy_servers: OnceLock::new(),
+                counts: Counts::default(),
+            }),
             known: Mutex::default(),
         }
     }
@@ -130,6 +149,11 @@ impl Rooms {
     pub fn ask_policy_servers(&self, by: Arc<dyn PolicyServers>) {
         // Whoever was first stays: there is one node.
         let _ = self.parts.policy_servers.set(by);
+    }
+
+    /// What was stored and is shown to nobody.
+    pub fn counts(&self) -> &Counts {
+        &self.parts.counts
     }
 
     /// A room that is known here, joined or not.

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, ops::Range, sync::OnceLock};
 
+use kith_room::json;
 use kith_store::{
     Corrupt, Read, StoreError,
     tables::rooms::{
@@ -65,7 +66,7 @@ impl StoredEvent {
 
     /// The whole PDU.
     pub fn pdu(&self) -> &Map<String, Value> {
-        self.pdu.get_or_init(|| serde_json::from_str(&self.row.json).unwrap_or_default())
+        self.pdu.get_or_init(|| json::plain_object(&self.row.json).unwrap_or_default())
     }
 
     /// The event's type.
@@ -85,7 +86,7 @@ impl StoredEvent {
 
     /// Its content.
     pub fn content(&self) -> &Map<String, Value> {
-        self.content.get_or_init(|| serde_json::from_str(self.content_text()).unwrap_or_default())
+        self.content.get_or_init(|| json::plain_object(self.content_text()).unwrap_or_default())
     }
 
     /// Its content as JSON text.

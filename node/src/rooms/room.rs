@@ -407,6 +407,8 @@ impl Room {
         };
         let count = head.at.changes;
         let us = self.parts.us.clone();
+        let of_status = |status| change.events.iter().filter(|event| event.status == status).count() as u64;
+        let (rejected, soft_failed) = (of_status(EventStatus::Rejected), of_status(EventStatus::SoftFailed));
         let (id, version) = (self.shared.id.to_string(), self.shared.version.to_string());
         let pending = self.parts.store.submit(move |tx| {
             match ROOMS.get(tx, &change.room)? {
@@ -448,6 +450,8 @@ impl Room {
         let mut guard = self.shared.head.lock().await;
         match result {
             Ok(_) => {
+                self.parts.counts.rejected.fetch_add(rejected, Ordering::Relaxed);
+                self.parts.counts.soft_failed.fetch_add(soft_failed, Ordering::Relaxed);
                 if let Some(head) = guard.as_mut() {
                     head.recent.release(count);
                 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use kith_room::{build::countersign, format};
+use kith_room::{build::countersign, format, json::plain_object};
 use ruma::{
     RoomVersionId, UserId,
     api::federation::membership::{RawStrippedState, create_invite::v2 as invite},
@@ -21,6 +21,7 @@ use crate::{
         pdus,
         pending::{self, MOST_STRIPPED, MOST_STRIPPED_BYTES, Outside},
         rules,
+        stats::Refusal,
     },
     http::{Answer, MatrixError, Routes, endpoint::Origin},
 };
@@ -41,11 +42,18 @@ pub(super) async fn receive(node: Arc<Node>, origin: Origin, request: invite::Re
 
 async fn accept(node: &Arc<Node>, origin: &Origin, request: invite::Request) -> Answer<Value> {
     let Some(room_rules) = format::rules(&request.room_version) else {
+        node.federation.stats.refused.add(Refusal::Version);
         let message = format!("room version {} is not known here", request.room_version);
         return Err(MatrixError::new(StatusCode::BAD_REQUEST, "M_INCOMPATIBLE_ROOM_VERSION", message)
             .with("room_version", request.room_version.as_str()));
     };
-    let event = pdus::check_named(&request.event, &request.room_version, &request.room_id, &request.event_id)?;
+    let event = pdus::check_named(
+        &node.federation.stats,
+        &request.event,
+        &request.room_version,
+        &request.room_id,
+        &request.event_id,
+    )?;
     check_user(event.sender(), &origin.server)?;
     if event.kind() != "m.room.member" || event.content_str("membership") != Some("invite") {
         return Err(MatrixError::invalid_param("the event is no invite"));
@@ -81,7 +89,7 @@ fn check_stripped(node: &Node, request: &invite::Request) -> Answer<Vec<Value>> 
     let mut bytes = 0;
     for entry in request.invite_room_state.iter().take(MOST_STRIPPED) {
         let (text, checked) = match entry {
-            RawStrippedState::Pdu(pdu) => (pdu.get(), check_state(pdu, version, request)),
+            RawStrippedState::Pdu(pdu) => (pdu.get(), check_state(node, pdu, version, request)),
             // Servers from before v1.16 send type, key, sender and content only.
             #[allow(deprecated)]
             RawStrippedState::Stripped(raw) => (raw.json().get(), Ok(())),
@@ -92,7 +100,7 @@ fn check_stripped(node: &Node, request: &invite::Request) -> Answer<Vec<Value>> 
             Err(_) => continue,
             Ok(()) => {}
         }
-        let Ok(value) = serde_json::from_str::<Value>(text) else { continue };
+        let Ok(value) = plain_object(text).map(Value::Object) else { continue };
         let Some(state) = pending::strip(&value).filter(|_| text.len() <= kith_room::format::MAX_EVENT_BYTES) else {
             continue;
         };
@@ -117,8 +125,9 @@ fn check_stripped(node: &Node, request: &invite::Request) -> Answer<Vec<Value>> 
     Ok(stripped)
 }
 
-fn check_state(pdu: &RawValue, version: &RoomVersionId, request: &invite::Request) -> Answer<()> {
-    let event = pdus::check(pdu, version).map_err(|error| MatrixError::invalid_param(error.to_string()))?;
+fn check_state(node: &Node, pdu: &RawValue, version: &RoomVersionId, request: &invite::Request) -> Answer<()> {
+    let event = pdus::check(&node.federation.stats, pdu, version)
+        .map_err(|error| MatrixError::invalid_param(error.to_string()))?;
     if event.room_id() != request.room_id || event.state_key().is_none() {
         return Err(MatrixError::invalid_param("`invite_room_state` holds an event that is no state of that room"));
     }

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::template::{check_own_member, check_user, propose, signer, whole_room};
 use crate::{
     Node,
-    federation::{pdus, rules},
+    federation::{pdus, rules, stats::Refusal},
     http::{Answer, MatrixError, Routes, endpoint::Origin},
     platform::SpawnerExt as _,
     rooms::{Room, partial, read},
@@ -153,7 +153,9 @@ async fn send(node: Arc<Node>, origin: Origin, request: send_join::Request) -> A
         Ok::<_, MatrixError>(if omits { Some(read::servers(read, number)?) } else { None })
     })?;
     let event = room.with_policy_signature(event).await?;
-    room.receive_for_others(origin.server.as_str(), event.clone()).await?;
+    room.receive_for_others(origin.server.as_str(), event.clone())
+        .await
+        .inspect_err(|error| node.federation.stats.refused.note(error))?;
     let at = event.event_id().to_string();
     let (reader, omits) = (node.clone(), servers.is_some());
     let state = node
@@ -178,10 +180,12 @@ async fn send(node: Arc<Node>, origin: Origin, request: send_join::Request) -> A
 /// Checks the join's signatures, after adding ours where it was authorised in the name of a user of ours.
 async fn countersigned(node: &Arc<Node>, room: &Room, pdu: &RawValue) -> Answer<Arc<kith_room::Event>> {
     if pdu.get().len() > kith_room::receive::MAX_TEXT_BYTES {
+        node.federation.stats.refused.add(Refusal::TooLong);
         return Err(MatrixError::too_large("the event is too long"));
     }
-    let mut document =
-        Document::read(pdu.get(), room.rules()).map_err(|error| MatrixError::bad_json(error.to_string()))?;
+    let mut document = Document::read(pdu.get(), room.rules())
+        .inspect_err(|error| node.federation.stats.refused.add(error))
+        .map_err(|error| MatrixError::bad_json(error.to_string()))?;
     let object = document.object();
     let text = |value: Option<&CanonicalJsonValue>| value.and_then(CanonicalJsonValue::as_str).map(str::to_owned);
     let via = object
@@ -197,6 +201,7 @@ async fn countersigned(node: &Arc<Node>, room: &Room, pdu: &RawValue) -> Answer<
         document.sign(room.rules(), signer(node)).map_err(|error| MatrixError::bad_json(error.to_string()))?;
     }
     let event = receive_document(document, room.rules(), &PublicKeyMap::new())
+        .inspect_err(|error| node.federation.stats.refused.add(error))
         .map_err(|error| MatrixError::forbidden(error.to_string()))?;
     if event.redacted() {
         return Err(MatrixError::invalid_param("the event's content hash does not match"));

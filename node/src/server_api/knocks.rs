@@ -37,11 +37,14 @@ async fn make(node: Arc<Node>, origin: Origin, request: make_knock::Request) -> 
 
 async fn send(node: Arc<Node>, origin: Origin, request: send_knock::Request) -> Answer<send_knock::Response> {
     let room = whole_room(&node, &request.room_id, &origin.server)?;
-    let event = pdus::check_named(&request.pdu, room.version(), &request.room_id, &request.event_id)?;
+    let event =
+        pdus::check_named(&node.federation.stats, &request.pdu, room.version(), &request.room_id, &request.event_id)?;
     check_own_member(&event, "knock", &origin.server)?;
     node.store.read(|read| rules::check_names(read, room.number(), &origin.server))?;
     let event = room.with_policy_signature(event).await?;
-    room.receive_for_others(origin.server.as_str(), event).await?;
+    room.receive_for_others(origin.server.as_str(), event)
+        .await
+        .inspect_err(|error| node.federation.stats.refused.note(error))?;
     let state = node.store.read(|read| pending::stripped_pdus(read, room.number(), None))?;
     Ok(send_knock::Response::new(state.into_iter().map(RawStrippedState::Pdu).collect()))
 }

@@ -1,6 +1,7 @@
 //! Federation between nodes in one process.
 
 mod absence;
+mod bad_events;
 mod client;
 mod hostile;
 mod memberships;
@@ -12,5 +13,6 @@ mod queries;
 mod requests;
 mod sending;
 mod versions;
+mod visibility;
 mod without;
 mod world;

@@ -1,7 +1,7 @@
 //! Requests that are forged, misdirected, oversized or malformed.
 
 use http::{Method, Request, StatusCode};
-use kith_room::{Builder, Event, Signer, build::build};
+use kith_room::{Builder, Event, Signer, build::build, document::text_with_any_numbers};
 use kith_transport::{Class, Network as _, NodeRecord, Router, Sequence, full, memory::MemoryHub, read_body};
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UInt, UserId,
@@ -12,6 +12,7 @@ use ruma::{
             membership::{RawStrippedState, create_invite::v2 as create_invite},
         },
     },
+    serde::{Base64, base64::Standard},
     signatures::{Ed25519KeyPair, KeyPair as _},
 };
 use serde_json::{Value, json};
@@ -138,21 +139,46 @@ impl Stranger {
     }
 
     pub async fn send(&self, to: &Peer, forged: Forged<'_>) -> (StatusCode, Value) {
-        let body = if forged.body.is_null() { Vec::new() } else { forged.body.to_string().into_bytes() };
+        let body = if forged.body.is_null() { String::new() } else { forged.body.to_string() };
+        self.send_text(to, forged, body).await
+    }
+
+    /// As [`Stranger::send`], with a body that may be what no server should write.
+    pub async fn send_text(&self, to: &Peer, forged: Forged<'_>, body: String) -> (StatusCode, Value) {
         let mut request = Request::builder()
             .method(forged.method)
             .uri(format!("https://{}{}", forged.destination, forged.path))
-            .body(body)
+            .body(body.into_bytes())
             .expect("a request");
         let keys = key_pair(forged.signer);
-        let input = XMatrixSigningInput::new(forged.origin, forged.destination, &keys);
-        ServerSignatures::add_authentication(&mut request, input).expect("signed");
+        let input = XMatrixSigningInput::new(forged.origin.clone(), forged.destination.clone(), &keys);
+        if ServerSignatures::add_authentication(&mut request, input).is_err() {
+            sign_any_numbers(&mut request, &forged.origin, &forged.destination, &keys);
+        }
         (forged.tamper)(&mut request);
         let response = self.network.request(to.key(), Class::Control, request.map(full)).await.expect("an answer");
         let status = response.status();
         let body = read_body(response.into_body(), 1 << 20).await.expect("a body");
         (status, serde_json::from_slice(&body).unwrap_or_default())
     }
+}
+
+/// Signs a request whose body holds numbers that canonical JSON does not know.
+fn sign_any_numbers(
+    request: &mut Request<Vec<u8>>,
+    origin: &ServerName,
+    destination: &ServerName,
+    key: &Ed25519KeyPair,
+) {
+    let body = std::str::from_utf8(request.body()).expect("text");
+    let content = text_with_any_numbers(body).expect("JSON");
+    let text = |text: &str| json!(text).to_string();
+    let uri = text(request.uri().path_and_query().expect("a path").as_str());
+    let (method, from, to) = (text(request.method().as_str()), text(origin.as_str()), text(destination.as_str()));
+    let signed = format!(r#"{{"content":{content},"destination":{to},"method":{method},"origin":{from},"uri":{uri}}}"#);
+    let signature = Base64::<Standard, Vec<u8>>::new(key.sign(signed.as_bytes()).as_bytes().to_vec());
+    let header = format!(r#"X-Matrix origin="{origin}",destination="{destination}",key="ed25519:0",sig="{signature}""#);
+    request.headers_mut().insert(http::header::AUTHORIZATION, header.parse().expect("a header"));
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::sync::{
 };
 
 use futures::future::BoxFuture;
-use kith_transport::{Body, Class, Network, NetworkError, NetworkEvent, PeerInfo, ServerKey, full};
+use kith_transport::{Body, Class, Network, NetworkError, NetworkEvent, PeerInfo, ServerKey, full, read_body};
+use serde_json::Value;
 use tokio::sync::{Semaphore, broadcast};
 
 use crate::policy::Guard;
@@ -24,6 +25,8 @@ pub enum Lack {
     Until(&'static str, &'static Semaphore),
     /// Whatever the others say. It is a policy server to them.
     Guards(&'static Guard),
+    /// What becomes of the answers on some paths.
+    Altered(&'static [&'static str], fn(Value) -> String),
 }
 
 /// A network on which the others' answers lack something.
@@ -53,6 +56,20 @@ impl Network for Without {
                 let answer = answer.await;
                 let _permit = permits.acquire().await;
                 answer
+            });
+        }
+        if let Lack::Altered(paths, change) = self.lack
+            && paths.iter().any(|part| path.contains(part))
+        {
+            let answer = self.inner.request(peer, class, request);
+            return Box::pin(async move {
+                let (parts, body) = answer.await?.into_parts();
+                let text = read_body(body, 16 << 20).await.expect("a body");
+                if !parts.status.is_success() {
+                    return Ok(http::Response::from_parts(parts, full(text)));
+                }
+                let body = change(serde_json::from_slice(&text).expect("JSON"));
+                Ok(http::Response::from_parts(parts, full(body)))
             });
         }
         if matches!(self.lack, Lack::FirstMissingEvents)

@@ -62,7 +62,8 @@ impl Federation {
     fn signed(&self, room: &Room, event: &Arc<Event>, answer: &invite::Response) -> Answer<Arc<Event>> {
         let nonsense =
             |reason: &str| MatrixError::unreachable(format!("the invited user's server answers nonsense: {reason}"));
-        let signed = pdus::check(&answer.event, room.version()).map_err(|error| nonsense(&error.to_string()))?;
+        let signed =
+            pdus::check(&self.stats, &answer.event, room.version()).map_err(|error| nonsense(&error.to_string()))?;
         if signed.event_id() != event.event_id() || signed.redacted() {
             return Err(nonsense("it signed another event"));
         }

@@ -142,7 +142,7 @@ impl Federation {
         // A restricted room's join comes back with the signature of the server that authorised it.
         let join = match &answer.event {
             Some(pdu) => {
-                let event = pdus::check(pdu, version)
+                let event = pdus::check(&self.stats, pdu, version)
                     .map_err(|error| Failure::Answer(MatrixError::unreachable(error.to_string())))?;
                 if event.event_id() != join.event_id() {
                     let message = "the server answers with another event than the join it was sent";

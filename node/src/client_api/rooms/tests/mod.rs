@@ -8,4 +8,5 @@ mod members;
 mod relating;
 mod sending;
 mod upgrading;
+mod visibility;
 mod world;
