@@ -9,6 +9,7 @@ mod invite;
 mod join;
 mod knock;
 mod leave;
+pub mod third_party;
 
 use std::time::Duration;
 
