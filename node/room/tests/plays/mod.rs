@@ -6,6 +6,8 @@
 
 #![allow(dead_code)]
 
+mod third_party;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use kith_room::{Event, format};
@@ -92,7 +94,16 @@ pub enum What {
         name: &'static str,
         level: i64,
     },
-    ThirdPartyInvite,
+    ThirdPartyInvite {
+        token: usize,
+        keys: u8,
+    },
+    /// An invite by one of these.
+    UseThirdPartyInvite {
+        target: usize,
+        token: usize,
+        flaw: u8,
+    },
     Aliases {
         of: usize,
     },
@@ -100,6 +111,7 @@ pub enum What {
     Malformed(u8),
 }
 
+const TOKENS: [&str; 2] = ["one", "two"];
 const LEVELS: [i64; 5] = [0, 40, 50, 60, 100];
 const JOIN_RULES: [&str; 7] = ["public", "invite", "knock", "restricted", "knock_restricted", "private", "odd"];
 
@@ -120,7 +132,9 @@ pub fn what() -> impl Strategy<Value = What> {
             .prop_map(|(name, level)| What::Field { name, level }),
         2 => (of(&["events", "events", "notifications"]), of(&["m.room.topic", "m.room.power_levels", "room"]), level())
             .prop_map(|(map, name, level)| What::Kind { map, name, level }),
-        1 => Just(What::ThirdPartyInvite),
+        2 => (0..TOKENS.len(), 0..5_u8).prop_map(|(token, keys)| What::ThirdPartyInvite { token, keys }),
+        5 => (person(), 0..TOKENS.len(), 0..14_u8)
+            .prop_map(|(target, token, flaw)| What::UseThirdPartyInvite { target, token, flaw }),
         1 => person().prop_map(|of| What::Aliases { of }),
         1 => (0..7_u8).prop_map(What::Malformed),
     ]
@@ -323,7 +337,13 @@ impl Play {
                 content[*name] = if self.book.version < 10 && *level == 40 { json!("40") } else { json!(level) };
             }),
             What::Kind { map, name, level } => levels(&|content| content[*map][*name] = json!(level)),
-            What::ThirdPartyInvite => ("m.room.third_party_invite", Some("token".to_owned()), json!({})),
+            What::ThirdPartyInvite { token, keys } => {
+                ("m.room.third_party_invite", Some(TOKENS[*token].to_owned()), third_party::invite(*keys))
+            }
+            What::UseThirdPartyInvite { target, token, flaw } => {
+                let used = third_party::used(PEOPLE[*target], PEOPLE[who], TOKENS[*token], *flaw);
+                member(PEOPLE[*target], json!({ "membership": "invite", "third_party_invite": used }))
+            }
             What::Aliases { of } => {
                 let server = PEOPLE[*of].split_once(':').unwrap().1.to_owned();
                 ("m.room.aliases", Some(server), json!({ "aliases": [] }))
@@ -428,7 +448,9 @@ impl Play {
 fn unseats_creator(who: usize, what: &What) -> bool {
     who == 0
         && match what {
-            What::Membership { target, .. } | What::Level { target, .. } => *target == 0,
+            What::Membership { target, .. }
+            | What::Level { target, .. }
+            | What::UseThirdPartyInvite { target, .. } => *target == 0,
             What::Malformed(_) => true,
             _ => false,
         }
