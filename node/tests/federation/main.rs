@@ -10,6 +10,8 @@ mod profiles;
 mod queries;
 mod requests;
 mod sending;
+mod third_party;
 mod versions;
+mod ways_in;
 mod without;
 mod world;

@@ -238,7 +238,8 @@ fn by_third_party(pdu: &Pdu, state: Lookup<'_, '_>, target: &str, of_target: &st
     let keys: Vec<&str> =
         more.map(|key| &key["public_key"]).chain([&invite.content["public_key"]]).filter_map(Value::as_str).collect();
     let by_servers = signed["signatures"].as_object().into_iter().flat_map(|signatures| signatures.values());
-    let mut signatures = by_servers.filter_map(Value::as_object).flat_map(|keys| keys.values()).filter_map(Value::as_str);
+    let mut signatures =
+        by_servers.filter_map(Value::as_object).flat_map(|keys| keys.values()).filter_map(Value::as_str);
     let mut covered = signed.clone();
     covered.as_object_mut().ok_or("5.4.1.3 no object")?.remove("signatures");
     // Keys are sorted, and there are neither spaces nor numbers: that is canonical.

@@ -448,9 +448,9 @@ impl Play {
 fn unseats_creator(who: usize, what: &What) -> bool {
     who == 0
         && match what {
-            What::Membership { target, .. }
-            | What::Level { target, .. }
-            | What::UseThirdPartyInvite { target, .. } => *target == 0,
+            What::Membership { target, .. } | What::Level { target, .. } | What::UseThirdPartyInvite { target, .. } => {
+                *target == 0
+            }
             What::Malformed(_) => true,
             _ => false,
         }

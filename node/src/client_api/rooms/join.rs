@@ -141,9 +141,6 @@ pub async fn join(
         return Ok(());
     }
     let servers = candidates(node, user, room_id, via)?;
-    if servers.is_empty() {
-        return Err(MatrixError::not_found("this room is not known here, and no server is known that is in it"));
-    }
     remote::join(node, user, room_id, &servers, content).await
 }
 
