@@ -25,7 +25,7 @@ fn invite_content() -> Value {
 }
 
 /// What the identity server signs for who owns the address.
-fn signed(user: &UserId, token: &str) -> Value {
+pub fn signed(user: &UserId, token: &str) -> Value {
     let mut object = serde_json::from_value(json!({"mxid": user, "token": token})).expect("canonical");
     sign_json("id.example", &key_pair(IDENTITY), &mut object).expect("signed");
     serde_json::to_value(object).expect("JSON")
@@ -39,14 +39,14 @@ async fn room_of(one: &Peer, version: RoomVersionId) -> OwnedRoomId {
     room
 }
 
-fn template(room: &RoomId, sender: &UserId, invited: &UserId, signed: &Value) -> Value {
+pub fn template(room: &RoomId, sender: &UserId, invited: &UserId, signed: &Value) -> Value {
     let used = json!({"display_name": "myself", "signed": signed});
     let content = json!({"membership": "invite", "third_party_invite": used});
     json!({"type": "m.room.member", "room_id": room, "sender": sender, "state_key": invited, "content": content})
 }
 
 /// Asks `to` for the exchange; gives the error code, none when it was done.
-async fn exchange(from: &Peer, to: &Peer, room: &RoomId, body: &Value) -> Option<(u16, String)> {
+pub async fn exchange(from: &Peer, to: &Peer, room: &RoomId, body: &Value) -> Option<(u16, String)> {
     let path = format!("/_matrix/federation/v1/exchange_third_party_invite/{room}");
     let server = to.node().server_name();
     let limit = std::time::Duration::from_secs(30);
