@@ -41,6 +41,8 @@ pub struct Setup {
     pub federate: bool,
     /// Whether the others join before anything else happens.
     pub joined: bool,
+    /// Whether the first two people begin with a third-party invite each.
+    pub third_party: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -161,14 +163,16 @@ pub fn setup() -> impl Strategy<Value = Setup> {
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.97),
         prop::bool::weighted(0.8),
+        prop::bool::weighted(0.4),
     )
-        .prop_map(|(levels, state_default, join_rule, two_creators, federate, joined)| Setup {
+        .prop_map(|(levels, state_default, join_rule, two_creators, federate, joined, third_party)| Setup {
             levels,
             state_default,
             join_rule,
             two_creators,
             federate,
             joined,
+            third_party,
         })
 }
 
@@ -268,6 +272,9 @@ impl Play {
         for person in (1..PEOPLE.len()).filter(|_| setup.joined) {
             begin.push((person, "m.room.member", PEOPLE[person], json!({ "membership": "join" })));
         }
+        for (person, token) in TOKENS.iter().enumerate().filter(|_| setup.third_party) {
+            begin.push((person, third_party::KIND, token, third_party::invite(0)));
+        }
         if setup.join_rule != "public" {
             begin.push((0, "m.room.join_rules", "", json!({ "join_rule": setup.join_rule })));
         }
@@ -338,10 +345,16 @@ impl Play {
             }),
             What::Kind { map, name, level } => levels(&|content| content[*map][*name] = json!(level)),
             What::ThirdPartyInvite { token, keys } => {
-                ("m.room.third_party_invite", Some(TOKENS[*token].to_owned()), third_party::invite(*keys))
+                (third_party::KIND, Some(TOKENS[*token].to_owned()), third_party::invite(*keys))
             }
             What::UseThirdPartyInvite { target, token, flaw } => {
-                let used = third_party::used(PEOPLE[*target], PEOPLE[who], TOKENS[*token], *flaw);
+                // Mostly one that the person may use.
+                let own = |token: &&&str| {
+                    let invite = state.get(&(third_party::KIND.into(), (**token).into()));
+                    invite.is_some_and(|id| *self.book.pdus[id].sender == *PEOPLE[who])
+                };
+                let token = TOKENS.iter().find(own).filter(|_| *flaw != 8).unwrap_or(&TOKENS[*token]);
+                let used = third_party::used(PEOPLE[*target], PEOPLE[who], token, *flaw);
                 member(PEOPLE[*target], json!({ "membership": "invite", "third_party_invite": used }))
             }
             What::Aliases { of } => {
@@ -446,7 +459,8 @@ impl Play {
 
 /// The room's creator stays with full power, so that somebody can merge the heads in the end.
 fn unseats_creator(who: usize, what: &What) -> bool {
-    who == 0
+    let by_whom = who == 0 || matches!(what, What::UseThirdPartyInvite { .. });
+    by_whom
         && match what {
             What::Membership { target, .. } | What::Level { target, .. } | What::UseThirdPartyInvite { target, .. } => {
                 *target == 0

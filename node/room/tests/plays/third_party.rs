@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use crate::support::key_pair;
 
+pub const KIND: &str = "m.room.third_party_invite";
+
 /// The identity server's key, and another one's.
 static KEYS: LazyLock<[Ed25519KeyPair; 2]> = LazyLock::new(|| [70, 71].map(|seed| key_pair(seed, "1")));
 
