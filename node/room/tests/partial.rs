@@ -88,7 +88,7 @@ impl Residents {
             4 => member(&actor, &target, "leave"),
             5 => member(&actor, &target, "invite"),
             6 => {
-                let rule = if step.target % 2 == 0 { "public" } else { "invite" };
+                let rule = if step.target.is_multiple_of(2) { "public" } else { "invite" };
                 support::state(&actor, "m.room.join_rules", "", json!({ "join_rule": rule }))
             }
             7 => support::state(

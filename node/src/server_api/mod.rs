@@ -21,6 +21,7 @@ mod media;
 pub mod missing;
 mod profiles;
 pub(crate) mod template;
+pub mod third_party;
 pub mod transactions;
 pub mod visibility;
 
@@ -56,6 +57,7 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
     let routes = knocks::routes(routes);
     let routes = invites::routes(routes);
     let routes = invites_v1::routes(routes);
+    let routes = third_party::routes(routes);
     let routes = events::routes(routes);
     let routes = missing::routes(routes);
     let routes = heads::routes(routes);

@@ -37,6 +37,7 @@ fn routes() -> Vec<(Method, String, Value)> {
         get(format!("{federation}/v1/make_knock/{room}/{user}?ver=12")),
         put(format!("{federation}/v1/send_knock/{room}/{event}"), json!({})),
         put(format!("{federation}/v2/invite/{room}/{event}"), invite),
+        put(format!("{federation}/v1/exchange_third_party_invite/{room}"), json!({"type": "m.room.member"})),
         get(format!("{federation}/v1/event/{event}")),
         get(format!("{federation}/v1/state/{room}?event_id={event}")),
         get(format!("{federation}/v1/state_ids/{room}?event_id={event}")),

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use kith::rooms::{partial, read};
+use kith::{
+    platform::{SystemClock, timeout},
+    rooms::{partial, read},
+};
 use kith_store::tables::rooms::{PARTIAL_EVENTS, membership};
 use kith_transport::memory::MemoryHub;
 use ruma::{OwnedRoomId, RoomId};
@@ -12,9 +15,13 @@ use tokio::sync::Semaphore;
 
 use crate::{
     client::Client,
+    third_party::{exchange, signed, template},
     without::Lack,
     world::{Peer, until},
 };
+
+/// How long is looked whether something waits.
+const WHILE: Duration = Duration::from_millis(200);
 
 /// A room of `one` with so many members beside its maker.
 async fn large_room(one: &Peer, members: usize) -> OwnedRoomId {
@@ -70,11 +77,10 @@ async fn a_room_of_thousands_is_of_use_before_its_members_are_here_and_gets_them
 
     // Who asks for all members waits for them.
     let path = format!("/rooms/{room}/joined_members");
-    let waiting = tokio::spawn(async move { client.get(&path).await["joined"].as_object().map(serde_json::Map::len) });
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(!waiting.is_finished() && lacks_members(&two, &room));
+    let mut waiting = std::pin::pin!(client.get(&path));
+    assert!(timeout(&SystemClock::new(), WHILE, &mut waiting).await.is_err() && lacks_members(&two, &room));
     STATE.add_permits(100);
-    assert_eq!(waiting.await.expect("an answer"), Some(3_002));
+    assert_eq!(waiting.await["joined"].as_object().map(serde_json::Map::len), Some(3_002));
     assert!(!lacks_members(&two, &room));
     assert_eq!(two.state(&room), one.state(&room));
     assert_eq!(joined_count(&two, &room), 3_002);
@@ -137,14 +143,15 @@ async fn while_the_members_are_missing_memberships_of_others_and_the_whole_state
     // Whether the third is banned is not known here: it is not let in, and not invited.
     let refused = three.join(&room, &two).await.expect_err("not let in");
     assert_eq!(refused.status, StatusCode::NOT_FOUND, "{refused:?}");
+    let proof = template(&room, &one.user, &three.user, &signed(&three.user, "t"));
+    assert_eq!(exchange(&three, &two, &room, &proof).await, Some((404, "M_NOT_FOUND".to_owned())));
     let client = Client::of(&two).await;
     let invite = format!("/rooms/{room}/invite");
     let body = json!({ "user_id": three.user });
-    let inviting = tokio::spawn(async move { client.call(Method::POST, &invite, body).await });
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(!inviting.is_finished());
+    let mut inviting = std::pin::pin!(client.call(Method::POST, &invite, body));
+    assert!(timeout(&SystemClock::new(), WHILE, &mut inviting).await.is_err());
     STATE.add_permits(100);
-    let (status, answer) = inviting.await.expect("an answer");
+    let (status, answer) = inviting.await;
     assert_eq!((status, &answer["errcode"]), (StatusCode::FORBIDDEN, &json!("M_FORBIDDEN")), "{answer}");
     let refused = three.join(&room, &two).await.expect_err("banned");
     assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");

@@ -137,17 +137,20 @@ async fn invite_user(
     session: Session,
     request: invite_user::Request,
 ) -> Answer<invite_user::Response> {
-    let InvitationRecipient::UserId(recipient) = request.recipient else {
-        return Err(MatrixError::new(
-            http::StatusCode::BAD_REQUEST,
-            "M_THREEPID_MEDIUM_NOT_SUPPORTED",
-            "this node asks no identity server: invite by user ID",
-        ));
+    let recipient = match request.recipient {
+        InvitationRecipient::UserId(recipient) => recipient,
+        _ => return Err(no_identity_server()),
     };
     limits::check(&node, Action::Invite, session.user_id.as_str())?;
     let content = member("invite", recipient.reason)?;
     invite(&node, &session.user_id, &request.room_id, &recipient.user_id, content).await?;
     Ok(invite_user::Response::new())
+}
+
+/// What is answered to an invite by e-mail address or telephone number: somebody would have to be trusted to know whose it is.
+pub fn no_identity_server() -> MatrixError {
+    let message = "this node trusts no identity server: invite by user ID";
+    MatrixError::new(http::StatusCode::BAD_REQUEST, "M_SERVER_NOT_TRUSTED", message)
 }
 
 /// Invites a user of this node or another server; `content` is that of the member event, profile apart.

@@ -10,7 +10,7 @@ use ruma::{
 };
 use serde_json::{Map, Value};
 
-use super::STEP;
+use super::{STEP, third_party};
 use crate::{
     federation::{Federation, FederationError, pdus, pending, rules},
     http::{Answer, MatrixError},
@@ -19,7 +19,7 @@ use crate::{
 
 impl Federation {
     /// Invites a user of another server: its server signs the invite first, then it becomes part of the room. `content` may
-    /// hold a `reason`, `is_direct`, `displayname` and `avatar_url`.
+    /// hold a `reason`, `is_direct`, `displayname`, `avatar_url` and `third_party_invite`.
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the sender may not invite, or if the user's server could not verify this room's members (the message
@@ -35,7 +35,9 @@ impl Federation {
         let server = target.server_name();
         let stripped = node.store.read(|read| {
             rules::check_names(read, room.number(), server)?;
-            pending::stripped_pdus(read, room.number(), Some(sender))
+            let mut stripped = pending::stripped_pdus(read, room.number(), Some(sender))?;
+            stripped.extend(third_party::used_by(read, room.number(), content)?);
+            Ok::<_, MatrixError>(stripped)
         })?;
         let mut fields = content.clone();
         fields.insert("membership".to_owned(), "invite".into());

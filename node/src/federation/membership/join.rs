@@ -16,7 +16,10 @@ use crate::{
     Node,
     federation::{Federation, FederationError, heads, pdus, rules},
     http::{Answer, MatrixError},
-    rooms::{Received, Room, partial::PartialJoin},
+    rooms::{
+        Draft, Received, Room,
+        partial::{self, PartialJoin},
+    },
 };
 
 /// Servers beside the one joined through that are asked what was said during a join.
@@ -44,7 +47,8 @@ impl From<FederationError> for Failure {
 impl Federation {
     /// Joins a user of ours to a room, through the servers of `via`, the inviter's, and those known to be in it. `content` may
     /// hold `displayname`, `avatar_url`, `reason` and whatever else the member event is to carry. When this returns the
-    /// user is in the room and its state is here.
+    /// user is in the room and its state is here. A room that everybody has left is entered by this node alone, when it was
+    /// among the last to leave and none of the others is in the room again.
     ///
     /// # Errors
     /// The refusal of a server that was asked (`M_FORBIDDEN`, `M_UNABLE_TO_AUTHORISE_JOIN`, ...); 404 if no server is known; 502
@@ -60,6 +64,7 @@ impl Federation {
         let mut failures = Failures::default();
         for server in self.servers_to_ask(&node, user, room_id, via)? {
             if let Err(error) = rules::check_pair(&server, node.server_name()) {
+                failures.somebody = true;
                 failures.refusal.get_or_insert(error);
                 continue;
             }
@@ -75,6 +80,13 @@ impl Federation {
                 Err(Failure::Answer(error)) => failures.add_nonsense(&server, error),
                 Err(Failure::Final(error)) => return Err(error),
             }
+        }
+        if !failures.somebody
+            && let Some(room) = deserted(&node, room_id)?
+        {
+            let content = content.clone().into_iter().chain([("membership".to_owned(), "join".into())]).collect();
+            room.send(Draft::state(user.to_owned(), "m.room.member", user.as_str(), content)).await?;
+            return Ok(());
         }
         Err(failures.answer("join that room"))
     }
@@ -198,6 +210,18 @@ impl Federation {
             None => Err(Failure::Final(MatrixError::internal("a received event has no result"))),
         }
     }
+}
+
+/// A room whose last members this node saw leave, so that it has the room's whole state, and nobody could have come in since
+/// but by a server that has it, too.
+fn deserted(node: &Node, room_id: &RoomId) -> Answer<Option<Room>> {
+    let Some(room) = node.rooms.get(room_id)? else { return Ok(None) };
+    let deserted = node.store.read(|read| {
+        let left = crate::rooms::read::room(read, room.number())?.is_some_and(|row| !row.joined && row.state != 0);
+        let nobody = crate::rooms::read::servers(read, room.number())?.is_empty();
+        Ok::<_, MatrixError>(left && nobody && !partial::is_partial(read, room.number())?)
+    })?;
+    Ok(deserted.then_some(room))
 }
 
 /// What a server that left the members out says of who is in the room. It is there itself, whatever it says.

@@ -4,6 +4,7 @@ mod creating;
 mod directory;
 mod federating;
 mod history;
+mod inviting;
 mod members;
 mod relating;
 mod sending;
