@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use kith_room::{Builder, CreateError, Signer, build::BuildError};
 use kith_store::tables::rooms::ROOMS;
 use ruma::{CanonicalJsonObject, RoomId, ServerName, UserId};
@@ -31,7 +32,9 @@ pub(super) fn joined_room(node: &Arc<Node>, room_id: &RoomId, origin: &ServerNam
 pub(super) fn whole_room(node: &Arc<Node>, room_id: &RoomId, origin: &ServerName) -> Answer<Room> {
     let room = joined_room(node, room_id, origin)?;
     if node.store.read(|read| partial::is_partial(read, room.number()))? {
-        return Err(MatrixError::not_found("this server does not know all members of that room yet; ask another"));
+        // Not 404: it is in the room, and nobody may conclude that it is not.
+        let message = "this server does not know all members of that room yet; ask another";
+        return Err(MatrixError::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", message));
     }
     Ok(room)
 }
