@@ -12,8 +12,8 @@ fn a_disk_that_lies_about_syncs_is_caught() {
     let caught = (1..=5).filter(|seed| {
         let outcome = outcome(include_str!("../scenarios/control-lying-disk.toml"), *seed);
         // Not even over a damaged file.
-        let panics = outcome.broken().contains(&"panic");
-        assert!(!panics, "{:?}", outcome.record.lock().breaches);
+        let breaches = outcome.record.lock().breaches.clone();
+        assert!(!breaches.iter().any(|breach| breach.what.contains("while it started")), "{breaches:?}");
         outcome.passed()
     });
     // Now and then all that it called synced is there after all.
