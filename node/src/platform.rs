@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use kith_transport::{Network, Router, SecretKey};
 
-pub use clock::{Clock, Elapsed, SystemClock, timeout};
+pub use clock::{Clock, Elapsed, SystemClock, Told, timeout};
 pub use inline::{Executor, InlineSpawner};
 use kith_store::{MemoryBackend, Options, blobs::BlobStore};
 pub use manual_clock::ManualClock;

@@ -102,7 +102,7 @@ pub use memory::MemoryBackend;
 pub use pending::Pending;
 pub use read::{Bytes, RawRow, RawRows, Read};
 pub use snapshot::Snapshot;
-pub use store::{Committed, FreeSpace, Options, Stats, Store, WriterMode};
+pub use store::{Committed, Driver, FreeSpace, Options, Stats, Store, Waiting, WriterMode};
 pub use table::{MAX_KEY_BYTES, MAX_VALUE_BYTES, Rows, Table};
 pub use tx::{Touched, Tx};
 pub use value::{Json, Value, without_mark};

@@ -38,6 +38,8 @@ struct Disk {
     fail: Option<(u64, bool)>,
     /// Numbers of single operations that fail.
     fail_at: BTreeSet<u64>,
+    /// Syncs are answered, and nothing is synced.
+    lies: bool,
     /// Most bytes of pages.
     capacity: Option<u64>,
     operations: u64,
@@ -115,6 +117,12 @@ impl MemoryBackend {
         self.disk().capacity = Some(bytes);
     }
 
+    /// Makes every sync from now on a lie, as that of a disk with a write cache that it does not own up to: it is answered, and
+    /// what was written may still be lost. [`MemoryBackend::heal`] does not end it; a disk found after a crash is honest.
+    pub fn lie_about_syncs(&self) {
+        self.disk().lies = true;
+    }
+
     /// Bytes of memory that written pages take.
     pub fn used_bytes(&self) -> u64 {
         self.disk().used()
@@ -181,6 +189,9 @@ impl StorageBackend for MemoryBackend {
         let mut disk = self.disk();
         disk.step()?;
         disk.syncs += 1;
+        if disk.lies {
+            return Ok(());
+        }
         disk.before.clear();
         disk.log.clear();
         disk.synced_len = disk.len;
@@ -420,6 +431,19 @@ mod tests {
         assert!(outcomes.contains(&(2, 2, 3, 4)), "{outcomes:?}");
         assert!(outcomes.contains(&(2, 1, 1, 1)), "torn at a sector: {outcomes:?}");
         assert!(outcomes.contains(&(0, 1, 3, 3)), "one write of two: {outcomes:?}");
+    }
+
+    #[test]
+    fn a_disk_that_lies_about_syncs_loses_what_it_called_synced() {
+        let lost = (0..50).filter(|seed| {
+            let disk = MemoryBackend::new();
+            disk.lie_about_syncs();
+            disk.write(0, &[1; PAGE]).unwrap();
+            disk.sync_data().unwrap();
+            let found = content(&disk.crash(*seed));
+            found.len() < PAGE || found.contains(&0)
+        });
+        assert!(lost.count() > 10);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::counters::Counters;
 use crate::database::{State, Watch};
 use crate::error::StoreError;
 use crate::folder::FolderLock;
-use crate::store::{Committed, FreeSpace, WriterMode};
+use crate::store::{Committed, Driver, FreeSpace, WriterMode};
 use crate::writer::Job;
 
 #[derive(Default)]
@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) cache_bytes: usize,
     pub(crate) reserve_bytes: u64,
     pub(crate) free_space: Option<FreeSpace>,
+    pub(crate) driver: Option<Driver>,
     pub(crate) max_waiting: usize,
     pub(crate) mode: WriterMode,
     pub(crate) watch: Watch,
@@ -86,12 +87,14 @@ impl Shared {
         std::mem::take(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner).waiting)
     }
 
-    pub(crate) fn submit(&self, job: Box<dyn Job>) {
+    /// Enqueues a change. Says whether the driver is to be told that something waits now.
+    pub(crate) fn submit(&self, job: Box<dyn Job>) -> bool {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.closed || queue.waiting.len() >= self.max_waiting {
             let error = if queue.closed { StoreError::Closed } else { StoreError::Overloaded };
             drop(queue);
-            return job.fail(&error);
+            job.fail(&error);
+            return false;
         }
         queue.waiting.push_back(job);
         match self.mode {
@@ -102,20 +105,31 @@ impl Shared {
                     self.wake.notify_one();
                 }
             }
-            WriterMode::Inline if queue.running.is_some() => {}
             WriterMode::Inline => {
-                queue.running = Some(std::thread::current().id());
-                while !queue.waiting.is_empty() {
-                    let mut waiting = std::mem::take(&mut queue.waiting);
-                    drop(queue);
-                    self.drain(&mut waiting);
-                    queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-                }
-                queue.running = None;
                 drop(queue);
-                self.wake.notify_all();
+                while self.drain_inline() {}
             }
+            WriterMode::Driven => return queue.waiting.len() == 1,
         }
+        false
+    }
+
+    /// Runs what waits by now on this thread, unless somebody does already; says whether it did, and something waits again.
+    pub(crate) fn drain_inline(&self) -> bool {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.running.is_some() || queue.waiting.is_empty() {
+            return false;
+        }
+        queue.running = Some(std::thread::current().id());
+        let mut waiting = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        self.drain(&mut waiting);
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.running = None;
+        let more = !queue.waiting.is_empty();
+        drop(queue);
+        self.wake.notify_all();
+        more
     }
 
     /// The writer thread: ends when the store is closed and nothing waits any more.

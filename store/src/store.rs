@@ -1,16 +1,17 @@
 //! [`Store`]: the face of this crate.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 
 use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
 
 use crate::backend::{Backend, FileBackend};
 use crate::counters::{Counter, Counters};
-use crate::database::{self, State, Watch};
+use crate::database::{self, State, Trouble, Watch};
 use crate::error::{OpenError, StoreError};
 use crate::folder::{self, FolderLock};
 use crate::meta::{self, SCHEMA_KEY};
@@ -27,8 +28,26 @@ pub enum WriterMode {
     /// A thread of the store's own. What waits while a commit runs goes into the next one.
     #[default]
     Thread,
-    /// The caller of [`Store::submit`], at once: for simulation, where nothing may depend on threads.
+    /// The caller of [`Store::submit`], at once: where nothing may depend on threads.
     Inline,
+    /// Whoever holds the [`Waiting`] that [`Options::driver`] is given: a simulation, in which a commit takes time.
+    Driven,
+}
+
+/// Told when changes begin to wait, with [`WriterMode::Driven`].
+pub type Driver = Box<dyn Fn(Waiting) + Send + Sync>;
+
+/// Changes that wait to be committed, with [`WriterMode::Driven`].
+#[derive(Clone)]
+pub struct Waiting(Weak<Shared>);
+
+impl Waiting {
+    /// Commits all that waits by now, as one batch if it fits. Does nothing when the store is gone.
+    pub fn commit(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.drain_inline();
+        }
+    }
 }
 
 /// Tells how many bytes are free on the disk; `None` if that cannot be told.
@@ -42,6 +61,8 @@ pub struct Options {
     pub writer: WriterMode,
     /// Changes are refused when less than this is free on the disk: 64 MiB by default; 0 to never look.
     pub reserve_bytes: u64,
+    /// Who commits, with [`WriterMode::Driven`]. Without one, changes wait until the store is closed.
+    pub driver: Option<Driver>,
     /// Replaces the look at the disk.
     pub free_space: Option<FreeSpace>,
     /// Changes that may wait; more are refused as [`StoreError::Overloaded`].
@@ -59,6 +80,7 @@ impl Default for Options {
             cache_bytes: 16 << 20,
             writer: WriterMode::Thread,
             reserve_bytes: 64 << 20,
+            driver: None,
             free_space: None,
             max_waiting: 65_536,
             migrations: migrations::ALL,
@@ -136,16 +158,20 @@ impl Store {
         let path = backend.path();
         let failed = |cause: StoreError| OpenError::Store { path: path.clone(), cause };
 
-        let snapshot = Snapshot::new(database.begin_read().map_err(|error| failed(error.into()))?);
-        let progress = meta::progress(&snapshot).map_err(failed)?;
-        let counters = Counters::load(&snapshot).map_err(failed)?;
-        drop(snapshot);
+        let first_reads = || {
+            let snapshot = Snapshot::new(database.begin_read()?);
+            Ok((meta::progress(&snapshot)?, Counters::load(&snapshot)?))
+        };
+        let first_reads = catch_unwind(AssertUnwindSafe(first_reads));
+        let first_reads = first_reads.map_err(|_| database::refusal(&path, Trouble::Panic))?;
+        let (progress, counters) = first_reads.map_err(failed)?;
 
         let shared = Arc::new(Shared {
             backend,
             cache_bytes: options.cache_bytes,
             reserve_bytes: options.reserve_bytes,
             free_space: options.free_space,
+            driver: options.driver,
             max_waiting: options.max_waiting.max(1),
             mode: options.writer,
             watch,
@@ -162,7 +188,7 @@ impl Store {
             lock: Mutex::new(lock),
         });
         let thread = match options.writer {
-            WriterMode::Inline => None,
+            WriterMode::Inline | WriterMode::Driven => None,
             WriterMode::Thread => {
                 let shared = shared.clone();
                 let spawned = std::thread::Builder::new().name("kith-store".to_owned()).spawn(move || shared.run());
@@ -179,11 +205,15 @@ impl Store {
         for (migration, version) in migrations.iter().zip(migrations::FIRST..) {
             if version >= from {
                 tracing::info!(name = migration.name, to = version + 1, "migrating the database");
-                self.submit(move |tx| {
+                let migrated = self.submit(move |tx| {
                     (migration.run)(tx)?;
                     meta::META.put(tx, &SCHEMA_KEY.to_owned(), &(version + 1))
-                })
-                .wait()?;
+                });
+                if self.shared.mode == WriterMode::Driven {
+                    // Nobody else can commit it: the store is not there yet.
+                    self.shared.drain_inline();
+                }
+                migrated.wait()?;
             }
         }
         Ok(())
@@ -232,7 +262,11 @@ impl Store {
         E: From<StoreError> + Send + 'static,
     {
         let (reply, pending) = pending();
-        self.shared.submit(Box::new(Change::new(f, reply)));
+        if self.shared.submit(Box::new(Change::new(f, reply)))
+            && let Some(driver) = &self.shared.driver
+        {
+            driver(Waiting(Arc::downgrade(&self.shared)));
+        }
         pending
     }
 
@@ -336,6 +370,9 @@ impl Handle {
                 }
             }
             None => {
+                if self.shared.mode == WriterMode::Driven {
+                    self.shared.drain_inline();
+                }
                 // Inline: let another thread's batch end.
                 let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
                 while let Some(thread) = queue.running {

@@ -194,3 +194,30 @@ fn dropping_the_last_store_commits_what_waits() {
     pending.into_iter().for_each(|answer| answer.wait().unwrap());
     assert_eq!(rows(&open(&disk)).len(), 100);
 }
+
+#[test]
+fn with_a_driver_changes_wait_until_they_are_committed_together() {
+    let disk = MemoryBackend::new();
+    let told: Arc<Mutex<Vec<kith_store::Waiting>>> = Arc::default();
+    let telling = told.clone();
+    let driver: kith_store::Driver = Box::new(move |waiting| telling.lock().unwrap().push(waiting));
+    let options = kith_store::Options { writer: kith_store::WriterMode::Driven, driver: Some(driver), ..inline() };
+    let store = Store::open(disk.clone(), options).unwrap();
+    let before = store.stats().commits;
+    let first = store.submit(|tx| ROWS.put(tx, &(1, 1), &"one".to_owned()));
+    let second = store.submit(|tx| ROWS.put(tx, &(1, 2), &"two".to_owned()));
+    assert_eq!(rows(&store), []);
+    let waiting = std::mem::take(&mut *told.lock().unwrap());
+    assert_eq!(waiting.len(), 1, "told once for all that wait");
+    waiting[0].commit();
+    first.wait().unwrap();
+    second.wait().unwrap();
+    assert_eq!(rows(&store).len(), 2);
+    assert_eq!(store.stats().commits, before + 1);
+    // What waits when the store is closed is committed, as with the others.
+    let last = store.submit(|tx| ROWS.put(tx, &(1, 3), &"three".to_owned()));
+    store.close();
+    last.wait().unwrap();
+    waiting[0].commit();
+    assert_eq!(rows(&open(&disk)).len(), 3);
+}

@@ -50,8 +50,9 @@ pub struct SystemClock {
     told: Mutex<Told>,
 }
 
-/// The last answer, in nanoseconds of Unix time, and when (monotonic) it was given.
-struct Told {
+/// What a clock told last, in nanoseconds of Unix time, and when (monotonic) it did: what makes a wall clock steady.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Told {
     unix_ns: u128,
     at: Duration,
 }
@@ -61,7 +62,7 @@ impl SystemClock {
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "this is the one place where the system's clocks are read")]
     pub fn new() -> Self {
-        Self { start: std::time::Instant::now(), told: Mutex::new(Told { unix_ns: 0, at: Duration::ZERO }) }
+        Self { start: std::time::Instant::now(), told: Mutex::default() }
     }
 
     /// How far the answers of [`Clock::now_ms`] are ahead of the operating system's wall clock.
@@ -90,7 +91,8 @@ fn wall() -> Duration {
 }
 
 impl Told {
-    fn advance(&mut self, wall: Duration, monotonic: Duration) -> u64 {
+    /// The answer to give now, in Unix milliseconds, when the wall clock says `wall`.
+    pub fn advance(&mut self, wall: Duration, monotonic: Duration) -> u64 {
         let passed = monotonic.saturating_sub(self.at).as_nanos();
         self.at = self.at.max(monotonic);
         self.unix_ns = if wall.as_nanos() >= self.unix_ns {
@@ -100,6 +102,15 @@ impl Told {
             self.unix_ns + passed / 2
         };
         u64::try_from(self.unix_ns / 1_000_000).unwrap_or(u64::MAX)
+    }
+
+    /// Nothing below `unix_ms` is told from now on.
+    pub fn floor(&mut self, unix_ms: u64, monotonic: Duration) {
+        let floor = u128::from(unix_ms) * 1_000_000;
+        if floor > self.unix_ns {
+            self.unix_ns = floor;
+            self.at = monotonic;
+        }
     }
 }
 
@@ -119,12 +130,7 @@ impl Clock for SystemClock {
     }
 
     fn floor(&self, unix_ms: u64) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let floor = u128::from(unix_ms) * 1_000_000;
-        if floor > told.unix_ns {
-            told.unix_ns = floor;
-            told.at = self.monotonic();
-        }
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).floor(unix_ms, self.monotonic());
     }
 }
 

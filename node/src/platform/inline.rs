@@ -26,6 +26,9 @@ struct Queue {
 #[derive(Default)]
 struct State {
     tasks: BTreeMap<u64, Task>,
+    /// Woken since the last poll began. In which order one poll wakes several is not always its own doing: tokio's channels
+    /// draw it by lot. So these become ready in the order of their numbers.
+    woken: Vec<u64>,
     /// Woken tasks, first come first served; each at most once.
     ready: VecDeque<u64>,
     queued: BTreeSet<u64>,
@@ -36,6 +39,7 @@ struct State {
 
 struct Task {
     group: u64,
+    waker: Waker,
     /// Absent while it is being polled.
     future: Option<BoxFuture<'static, ()>>,
 }
@@ -49,8 +53,16 @@ impl Queue {
 impl State {
     fn wake(&mut self, number: u64) {
         if self.tasks.contains_key(&number) && self.queued.insert(number) {
-            self.ready.push_back(number);
+            self.woken.push(number);
         }
+    }
+
+    fn next(&mut self) -> Option<u64> {
+        self.woken.sort_unstable();
+        self.ready.extend(self.woken.drain(..));
+        let number = self.ready.pop_front()?;
+        self.queued.remove(&number);
+        Some(number)
     }
 }
 
@@ -92,18 +104,16 @@ impl Executor {
 
     /// Polls the task that was woken first. False when none is woken.
     pub fn step(&self) -> bool {
-        let (number, mut future) = {
+        let (number, mut future, waker) = {
             let mut state = self.queue.state();
-            let Some(number) = state.ready.pop_front() else {
+            let Some(number) = state.next() else {
                 return false;
             };
-            state.queued.remove(&number);
-            match state.tasks.get_mut(&number).and_then(|task| task.future.take()) {
-                Some(future) => (number, future),
+            match state.tasks.get_mut(&number).and_then(|task| Some((task.future.take()?, task.waker.clone()))) {
+                Some((future, waker)) => (number, future, waker),
                 None => return true,
             }
         };
-        let waker = Waker::from(Arc::new(TaskWaker { number, queue: Arc::clone(&self.queue) }));
         let ended = future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
         let mut state = self.queue.state();
         if ended {
@@ -161,7 +171,8 @@ impl Spawner for InlineSpawner {
         }
         let number = state.next_task;
         state.next_task += 1;
-        state.tasks.insert(number, Task { group: self.group, future: Some(guarded(name, task).boxed()) });
+        let waker = Waker::from(Arc::new(TaskWaker { number, queue: Arc::clone(&self.queue) }));
+        state.tasks.insert(number, Task { group: self.group, waker, future: Some(guarded(name, task).boxed()) });
         state.wake(number);
     }
 
@@ -212,6 +223,26 @@ mod tests {
             );
         }
         assert_eq!(executor.run_until_idle(), 3);
+        assert_eq!(*log.lock().unwrap(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn tasks_woken_by_one_poll_run_in_the_order_of_their_start_whatever_the_order_of_the_waking() {
+        let executor = Executor::new();
+        let spawner = executor.spawner();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (gives, takes): (Vec<_>, Vec<_>) = (0..3).map(|_| futures::channel::oneshot::channel::<()>()).unzip();
+        for (name, take) in ["a", "b", "c"].into_iter().zip(takes) {
+            let log = Arc::clone(&log);
+            let task = async move {
+                let _ = take.await;
+                log.lock().unwrap().push(name);
+            };
+            spawner.spawn("waits", task.boxed());
+        }
+        executor.run_until_idle();
+        spawner.spawn("wakes", async move { gives.into_iter().rev().for_each(|give| give.send(()).unwrap()) }.boxed());
+        executor.run_until_idle();
         assert_eq!(*log.lock().unwrap(), ["a", "b", "c"]);
     }
 

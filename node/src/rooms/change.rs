@@ -249,14 +249,17 @@ fn store_event(tx: &mut Tx, change: &Change, event: &Judged) -> Result<u64, Stor
     if event.status != EventStatus::Outlier {
         parking::unpark(tx, room, &event.event_id)?;
     }
+    // Whatever became of it, it is not missing any more.
+    if event.status != EventStatus::Outlier {
+        close_gaps(tx, room, &event.event_id)?;
+    }
+    for gap in &event.gaps {
+        let depth = event.depth.saturating_sub(1);
+        GAPS.put(tx, &(room, depth, gap.clone()), &event.number)?;
+        GAPS_BY_EVENT.put(tx, &(room, gap.clone(), depth), &())?;
+    }
     if event.place != Place::Hidden {
         TIMELINE.put(tx, &(room, event.depth, event.number), &())?;
-        close_gaps(tx, room, &event.event_id)?;
-        for gap in &event.gaps {
-            let depth = event.depth.saturating_sub(1);
-            GAPS.put(tx, &(room, depth, gap.clone()), &event.number)?;
-            GAPS_BY_EVENT.put(tx, &(room, gap.clone(), depth), &())?;
-        }
         relate(tx, room, event)?;
         if let Some(redacts) = &event.redacts {
             redaction::apply(tx, room, &change.version, redacts, event)?;

@@ -233,7 +233,8 @@ impl<'a> Draft<'a> {
             auth,
             stripped: event.redacted(),
             passed: Some((verdict.placement, !gaps.is_empty())),
-            gaps: if place == Place::Hidden { Vec::new() } else { gaps },
+            // What lies under a soft-failed event may be good: it is history that can be scrolled back to.
+            gaps: if matches!(status, EventStatus::Accepted | EventStatus::SoftFailed) { gaps } else { Vec::new() },
             redacts,
             transaction: manner.transaction,
         });

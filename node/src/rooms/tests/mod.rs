@@ -350,6 +350,37 @@ async fn a_join_that_was_refused_as_an_event_is_refused_as_a_join_too() {
     here.receive_for_others(origin, join).await.expect_err("it is known, but not allowed");
 }
 
+/// A simulated partition showed it: an event that was bridged to soft-failed, and the good message before it was neither fetched nor
+/// to be found by scrolling back.
+#[tokio::test]
+async fn what_lies_under_a_soft_failed_event_is_a_gap_too_which_closes_whatever_becomes_of_what_comes() {
+    use kith_store::tables::rooms::GAPS;
+    let (one, two) = (server(1, MemoryBackend::new()), server(2, MemoryBackend::new()));
+    let here = create(&one, &RoomVersionId::V12).await;
+    let there = join(&one, &here, &two).await;
+    let missed = there.send(text(&two.user, "missed")).await.unwrap();
+    let next = there.send(text(&two.user, "next")).await.unwrap();
+    let banned = object(json!({"membership": "ban"}));
+    here.send(Draft::state(one.user.clone(), "m.room.member", two.user.as_str(), banned)).await.unwrap();
+    let before = row_of(&two, &next).state_before;
+    let state = read::state_at(&two.store.snapshot().unwrap(), before).unwrap();
+    let state = state.into_iter().map(|event| {
+        let id = ruma::OwnedEventId::try_from(event.row.event_id.as_str()).unwrap();
+        stored(&two, &there, &id)
+    });
+    let bridged =
+        here.receive_with_state(vec![], state.collect(), stored(&two, &there, &next), kith_room::Placement::Live);
+    let bridged = bridged.await.unwrap();
+    assert!(matches!(bridged, super::Received::Hidden(_)), "{bridged:?}");
+    let gaps = || {
+        let snapshot = one.store.snapshot().unwrap();
+        GAPS.prefix(&snapshot, &here.number()).unwrap().map(|row| row.unwrap().0.2).collect::<Vec<_>>()
+    };
+    assert_eq!(gaps(), [missed.to_string()]);
+    here.receive(two.user.server_name().as_str(), vec![stored(&two, &there, &missed)]).await.unwrap();
+    assert!(gaps().is_empty());
+}
+
 #[tokio::test]
 async fn a_strangers_redaction_does_not_push_out_the_authors_before_the_message_comes() {
     let (one, two) = (server(1, MemoryBackend::new()), server(2, MemoryBackend::new()));

@@ -1,0 +1,27 @@
+//! Many real nodes in one process, in virtual time, the same every time.
+//!
+//! The node is the whole node: room engine, store, sync, outgoing queues. Only the network, the disk and the clock are simulated:
+//! [`network`] implements `kith_transport::Network`, the disk is `kith_store::MemoryBackend`, and [`engine`] is the time.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`engine`] | virtual time, and the order of all that happens |
+//! | [`network`], [`topology`], [`links`] | what lies between the nodes |
+//! | [`world`] | the nodes with their machines and users |
+//! | [`users`], [`faults`] | what users do, and what goes wrong |
+//! | [`invariants`], [`record`], [`output`] | what must hold, what happened, and how it is told |
+//! | [`scenario`] | all of it as TOML |
+//! | [`run`] | a run from its beginning to its end |
+
+pub mod engine;
+pub mod faults;
+pub mod invariants;
+pub mod links;
+pub mod network;
+pub mod output;
+pub mod record;
+pub mod run;
+pub mod scenario;
+pub mod topology;
+pub mod users;
+pub mod world;

@@ -1,0 +1,201 @@
+//! `kith-sim`: runs scenarios.
+
+mod progress;
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use kith_simulator::run::{Outcome, run};
+use kith_simulator::scenario::{self, Scenario};
+use kith_simulator::{output, world};
+
+use progress::Line;
+
+/// Simulates networks of kith nodes: many real nodes in one process, in virtual time, the same every time.
+#[derive(Debug, Parser)]
+#[command(name = "kith-sim", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a scenario. Exit code 1: an invariant is broken (of a control: none is).
+    Run {
+        /// The scenario, a TOML file.
+        scenario: PathBuf,
+        /// The seed; by default the scenario's.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// A folder for the results; without one only the summary is printed.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// A file for everything that is digested, line by line: two of them show where two runs part.
+        #[arg(long)]
+        trace: Option<PathBuf>,
+        /// No progress line.
+        #[arg(long)]
+        quiet: bool,
+    },
+    /// Runs a scenario with many seeds, one after the other. Exit code 1: a seed fails; its replay command is printed.
+    Seeds {
+        /// The scenarios, TOML files; each is run with each seed.
+        #[arg(required = true)]
+        scenarios: Vec<PathBuf>,
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// How many seeds.
+        #[arg(long, default_value_t = 10)]
+        count: u64,
+    },
+    /// Runs what a results folder says again, and compares the digests. Exit code 1: they differ.
+    Replay {
+        /// The folder of an earlier run.
+        folder: PathBuf,
+        /// As for `run`.
+        #[arg(long)]
+        trace: Option<PathBuf>,
+    },
+    /// Says whether a scenario can be run, and what it will be like.
+    Check {
+        /// The scenarios, TOML files.
+        #[arg(required = true)]
+        scenarios: Vec<PathBuf>,
+    },
+    /// Prints the JSON Schema of scenarios.
+    Schema,
+}
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("KITH_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    match act(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("kith-sim: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+type Answer<T> = Result<T, Box<dyn std::error::Error>>;
+
+fn act(command: Command) -> Answer<bool> {
+    match command {
+        Command::Run { scenario, seed, out, trace, quiet } => {
+            let loaded = scenario::load(&scenario)?;
+            let seed = seed.unwrap_or(loaded.seed);
+            let outcome = once(&loaded, seed, trace.as_deref(), quiet)?;
+            if let Some(out) = &out {
+                output::write(&outcome, out)?;
+            }
+            print!("{:#}\n", output::summary(&outcome));
+            println!("digest {}", outcome.digest);
+            Ok(judge(&outcome, &format!("kith-sim run {} --seed {seed}", scenario.display())))
+        }
+        Command::Seeds { scenarios, from, count } => seeds(&scenarios, from, count),
+        Command::Replay { folder, trace } => {
+            let loaded = scenario::load(&folder.join("scenario.toml"))?;
+            let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("manifest.json"))?)?;
+            let seed = manifest["seed"].as_u64().ok_or("manifest.json has no seed")?;
+            let outcome = once(&loaded, seed, trace.as_deref(), false)?;
+            let same = manifest["digest"] == outcome.digest.as_str();
+            println!("digest {}: {}", outcome.digest, if same { "the same" } else { "another" });
+            judge(&outcome, &format!("kith-sim replay {}", folder.display()));
+            Ok(same)
+        }
+        Command::Check { scenarios } => check(&scenarios),
+        Command::Schema => {
+            print!("{}", scenario::schema());
+            Ok(true)
+        }
+    }
+}
+
+fn once(scenario: &Scenario, seed: u64, trace: Option<&Path>, quiet: bool) -> Answer<Outcome> {
+    let trace = trace.map(File::create).transpose()?;
+    let trace = trace.map(|file| Box::new(BufWriter::new(file)) as Box<dyn Write + Send>);
+    let mut line = Line::new(quiet);
+    let outcome = run(scenario, seed, trace, &mut |progress| line.show(progress));
+    line.end(outcome.as_ref().ok());
+    Ok(outcome?)
+}
+
+/// Prints what is broken; says whether the run is as it should be.
+fn judge(outcome: &Outcome, replay: &str) -> bool {
+    for breach in outcome.record.lock().breaches.iter().take(20) {
+        let node = breach.node.map(|node| format!(", node {node}")).unwrap_or_default();
+        println!("broken: {}{node}, at {:.3} s: {}", breach.invariant, breach.at as f64 / 1e9, breach.what);
+    }
+    let wanted = &outcome.world.scenario().checks.must_fail;
+    match (outcome.passed(), wanted.is_empty()) {
+        (true, true) => println!("passed: all invariants hold"),
+        (true, false) => println!("passed: the control was caught ({})", outcome.broken().join(", ")),
+        (false, true) => println!("FAILED: {}; again with: {replay}", outcome.broken().join(", ")),
+        (false, false) => println!("FAILED: none of {} was found broken; again with: {replay}", wanted.join(", ")),
+    }
+    outcome.passed()
+}
+
+fn seeds(scenarios: &[PathBuf], from: u64, count: u64) -> Answer<bool> {
+    let mut good = true;
+    let mut occurred = std::collections::BTreeMap::<String, u64>::new();
+    let mut runs = 0;
+    for path in scenarios {
+        let loaded = scenario::load(path)?;
+        for seed in from..from.saturating_add(count) {
+            let command = format!("kith-sim run {} --seed {seed}", path.display());
+            runs += 1;
+            match once(&loaded, seed, None, true) {
+                Ok(outcome) => {
+                    if !outcome.passed() {
+                        println!("{command}");
+                        good &= judge(&outcome, &command);
+                    }
+                    for (name, many) in &outcome.record.lock().counters {
+                        *occurred.entry(name.clone()).or_default() += many;
+                    }
+                }
+                Err(error) => {
+                    println!("FAILED: {error}; again with: {command}");
+                    good = false;
+                }
+            }
+        }
+    }
+    for (name, many) in occurred {
+        println!("{many:>10}  {name}");
+    }
+    println!("{}: {runs} runs", if good { "passed" } else { "FAILED" });
+    Ok(good)
+}
+
+fn check(scenarios: &[PathBuf]) -> Answer<bool> {
+    let mut good = true;
+    for path in scenarios {
+        let made = scenario::load(path).map_err(|error| error.to_string()).and_then(|scenario| {
+            let engine = kith_simulator::engine::Engine::new();
+            let record = kith_simulator::record::Record::new(engine.timeline().clone(), None);
+            let world = world::World::new(&scenario, scenario.seed, &engine, &record);
+            world.map(|world| (world.edges().len(), scenario)).map_err(|error| error.to_string())
+        });
+        match made {
+            Ok((links, scenario)) => {
+                let (nodes, rooms) = (scenario.nodes.count, scenario.rooms.len());
+                println!("{}: good; {nodes} nodes, {links} links, {rooms} rooms", path.display());
+            }
+            Err(error) => {
+                good = false;
+                println!("{}: {error}", path.display());
+            }
+        }
+    }
+    Ok(good)
+}

@@ -1,0 +1,145 @@
+//! Scenarios: what is simulated, as TOML. `docs/simulator.md` tells it for users, `simulator/scenario.schema.json` for editors.
+
+mod fault;
+mod load;
+mod network;
+mod topology;
+mod validate;
+mod workload;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use fault::Fault;
+pub use load::{LoadError, load, parse, schema};
+pub use network::{Contacts, Disk, Latency, Mobility, Nat, NatKind, Network};
+pub use topology::Topology;
+pub use workload::Workload;
+
+/// The version of the format that this program reads.
+pub const VERSION: u32 = 1;
+
+/// A whole scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// The version of the format: 1.
+    pub version: u32,
+    /// A short name.
+    pub name: String,
+    /// What it shows, and what to look at in the results.
+    #[serde(default)]
+    pub about: String,
+    /// The seed, unless the command line gives another.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// How long users and faults are at work, in virtual seconds.
+    pub duration_s: f64,
+    /// How long the nodes have afterwards, without users and faults, to agree: in virtual seconds.
+    #[serde(default = "settle")]
+    pub settle_s: f64,
+    /// The nodes.
+    pub nodes: Nodes,
+    /// Who is whose neighbour.
+    #[serde(default)]
+    pub topology: Topology,
+    /// What the links between them are like.
+    #[serde(default)]
+    pub network: Network,
+    /// What their disks are like.
+    #[serde(default)]
+    pub disk: Disk,
+    /// The rooms, each of which is there before the users begin.
+    #[serde(default = "one_room")]
+    pub rooms: Vec<Room>,
+    /// What users do.
+    #[serde(default)]
+    pub workload: Vec<Workload>,
+    /// What goes wrong.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
+    /// What must hold in the end.
+    #[serde(default)]
+    pub checks: Checks,
+}
+
+/// The nodes, each with one user.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nodes {
+    /// How many.
+    pub count: u32,
+    /// The most that a wall clock is off, in seconds; each node draws its own error.
+    #[serde(default)]
+    pub clock_offset_s: f64,
+    /// The most that a clock runs too fast or too slow, in millionths.
+    #[serde(default)]
+    pub clock_drift_ppm: u32,
+    /// Memory for pages of each node's store, in KiB.
+    #[serde(default = "cache")]
+    pub cache_kib: u32,
+}
+
+/// A room.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Room {
+    /// How many nodes are in it from the beginning; all if not set. The first node makes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<u32>,
+    /// How many of its members may do everything, its maker among them.
+    #[serde(default = "two")]
+    pub moderators: u32,
+    /// The room version.
+    #[serde(default = "room_version")]
+    pub room_version: String,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { members: None, moderators: two(), room_version: room_version() }
+    }
+}
+
+/// What must hold in the end.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Checks {
+    /// What must have occurred, or the run proves nothing: names of counters in `summary.json`, such as "crash", "soft_failed",
+    /// "rejected", "fork".
+    #[serde(default)]
+    pub occurs: Vec<String>,
+    /// This is a control: one of these invariants must be found broken, or the simulator itself is blind.
+    #[serde(default)]
+    pub must_fail: Vec<String>,
+    /// Partitions and isolations are not ended in the end. For controls.
+    #[serde(default)]
+    pub never_heal: bool,
+    /// The node that takes rejected events for good ones. For controls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skips_auth: Option<u32>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn two() -> u32 {
+    2
+}
+
+fn settle() -> f64 {
+    3_600.0
+}
+
+fn cache() -> u32 {
+    256
+}
+
+fn room_version() -> String {
+    "12".to_owned()
+}
+
+fn one_room() -> Vec<Room> {
+    vec![Room::default()]
+}

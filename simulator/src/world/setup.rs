@@ -1,0 +1,135 @@
+//! Before anything goes wrong: the nodes start, each gets its user, and the rooms get their first members.
+
+use std::collections::BTreeSet;
+
+use futures::FutureExt as _;
+use futures::channel::oneshot;
+use kith::accounts::{devices, users};
+use kith::platform::Spawner as _;
+use serde_json::{Map, Value, json};
+
+use super::{World, WorldError};
+use crate::engine::seconds;
+
+/// Nodes that join at a time.
+const AT_ONCE: usize = 25;
+/// How often a join is tried.
+const TRIES: u32 = 5;
+
+/// The nodes that are in a room from the beginning: the nearest to node 0, so that each has a neighbour that is in before it.
+pub fn first_members(world: &World, room: u32) -> Vec<u32> {
+    let wanted = world.scenario().rooms.get(room as usize).and_then(|room| room.members).unwrap_or(world.count());
+    rings(world).into_iter().flatten().take(wanted as usize).collect()
+}
+
+/// All nodes by their distance from node 0.
+fn rings(world: &World) -> Vec<Vec<u32>> {
+    let mut neighbours = vec![Vec::new(); world.count() as usize];
+    for (a, b) in world.edges() {
+        for (from, to) in [(*a, *b), (*b, *a)] {
+            if let Some(list) = neighbours.get_mut(from as usize) {
+                list.push(to);
+            }
+        }
+    }
+    let mut seen = BTreeSet::from([0]);
+    let mut rings = vec![vec![0]];
+    while let Some(ring) = rings.last() {
+        let next: BTreeSet<u32> =
+            ring.iter().flat_map(|node| neighbours.get(*node as usize).into_iter().flatten()).copied().collect();
+        let next: Vec<u32> = next.into_iter().filter(|node| seen.insert(*node)).collect();
+        if next.is_empty() {
+            break;
+        }
+        rings.push(next);
+    }
+    rings
+}
+
+impl World {
+    /// Starts all nodes, makes the users and the rooms, and lets the first members join.
+    ///
+    /// # Errors
+    /// Anything that fails: nothing goes wrong on purpose yet.
+    pub async fn set_up(&self) -> Result<(), WorldError> {
+        for node in self.numbers() {
+            self.start(node).await?;
+            self.sign_in(node).await?;
+        }
+        for room in 0..self.scenario().rooms.len() as u32 {
+            self.make_room(room).await?;
+            let members: BTreeSet<u32> = first_members(self, room).into_iter().collect();
+            for ring in rings(self) {
+                let ring: Vec<u32> = ring.into_iter().filter(|node| *node != 0 && members.contains(node)).collect();
+                for some in ring.chunks(AT_ONCE) {
+                    let joins = some.iter().map(|node| self.first_join(*node, room));
+                    for joined in futures::future::join_all(joins).await {
+                        joined?;
+                    }
+                }
+            }
+        }
+        // What the joins made is told to all before anything begins.
+        self.timeline().sleep(seconds(30.0)).await;
+        Ok(())
+    }
+
+    async fn first_join(&self, node: u32, room: u32) -> Result<(), WorldError> {
+        let mut failure = None;
+        for _ in 0..TRIES {
+            match self.join(node, room).await {
+                Ok(()) => return Ok(()),
+                Err(error) => failure = Some(error),
+            }
+            self.timeline().sleep(seconds(2.0)).await;
+        }
+        Err(WorldError(format!("node {node} cannot join room {room}: {failure:?}")))
+    }
+
+    /// Makes the user of a node, without a password, and signs a device in.
+    async fn sign_in(&self, number: u32) -> Result<(), WorldError> {
+        let failed = |what: &dyn std::fmt::Display| WorldError(format!("node {number} has no user: {what}"));
+        let node = self.node(number).ok_or_else(|| failed(&"it is off"))?;
+        let spawner = self.spawner_of(number).ok_or_else(|| failed(&"it is off"))?;
+        let (give, take) = oneshot::channel();
+        let task = async move {
+            let made = async {
+                let user = users::create(&node, &format!("u{number}"), None, false).await?;
+                let device = devices::NewDevice { device_id: Some("SIM".into()), ..Default::default() };
+                devices::sign_in(&node, &user, device).await
+            };
+            let _ = give.send(made.await.map(|(_, tokens)| tokens.access));
+        };
+        spawner.spawn("sign in", task.boxed());
+        let token = take.await.map_err(|_| failed(&"it crashed"))?.map_err(|error| failed(&error.message))?;
+        if let Some(mut machine) = self.machine(number) {
+            machine.token = token;
+        }
+        Ok(())
+    }
+
+    async fn make_room(&self, room: u32) -> Result<(), WorldError> {
+        let Some(wanted) = self.scenario().rooms.get(room as usize).cloned() else { return Ok(()) };
+        let creators_rule = ruma::RoomVersionId::try_from(wanted.room_version.as_str())
+            .ok()
+            .and_then(|version| kith_room::format::rules(&version))
+            .is_some_and(|rules| rules.authorization.explicitly_privilege_room_creators);
+        let moderators = first_members(self, room).into_iter().take(wanted.moderators as usize);
+        let users: Map<String, Value> = moderators
+            // Where creators are above all levels, they stand in no list.
+            .filter(|node| *node != 0 || !creators_rule)
+            .map(|node| (self.user(node), Value::from(100)))
+            .collect();
+        let body = json!({
+            "preset": "public_chat",
+            "room_version": wanted.room_version,
+            "power_level_content_override": {"users": users},
+        });
+        let made = self.call(0, "POST", "/_matrix/client/v3/createRoom", Some(body)).await;
+        let made = made.map_err(|failure| WorldError(format!("room {room} cannot be made: {failure:?}")))?;
+        let id = made["room_id"].as_str().unwrap_or_default().to_owned();
+        super::lock(&self.0.rooms).push(id);
+        self.set_member(room, 0, true);
+        Ok(())
+    }
+}

@@ -1,0 +1,68 @@
+//! The program as it is used: two processes with one seed, and what they leave.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn scenario(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(format!("{name}.toml"))
+}
+
+fn kith_sim(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kith-sim")).args(args).output().unwrap()
+}
+
+/// Runs a scenario into a folder; gives all files with their names.
+fn run(name: &str, seed: &str, folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let scenario = scenario(name);
+    let args = ["run", scenario.to_str().unwrap(), "--seed", seed, "--quiet", "--out", folder.to_str().unwrap()];
+    let output = kith_sim(&args);
+    assert!(output.status.code().is_some_and(|code| code < 2), "{}", String::from_utf8_lossy(&output.stderr));
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let mut files: Vec<_> =
+        files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn two_processes_with_one_seed_leave_the_same_files_to_the_byte_and_another_seed_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |name: &str, seed| run("adversarial-5", seed, &folder.path().join(name));
+    let (one, two, other) = (of("one", "3"), of("two", "3"), of("other", "4"));
+    let names: Vec<&str> = one.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.contains(&"manifest.json") && names.contains(&"deliveries.csv"), "{names:?}");
+    for ((name, first), (_, second)) in one.iter().zip(&two) {
+        assert!(first == second, "{name} differs");
+    }
+    let manifest = |files: &[(String, Vec<u8>)]| files.iter().find(|file| file.0 == "manifest.json").unwrap().1.clone();
+    assert_ne!(manifest(&one), manifest(&other));
+    let replayed = kith_sim(&["replay", folder.path().join("one").to_str().unwrap()]);
+    assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stdout));
+    let text = String::from_utf8(manifest(&one)).unwrap().replacen("\"digest\": \"", "\"digest\": \"0", 1);
+    fs::write(folder.path().join("one/manifest.json"), text).unwrap();
+    let replayed = kith_sim(&["replay", folder.path().join("one").to_str().unwrap()]);
+    assert_eq!(replayed.status.code(), Some(1), "another digest is told");
+}
+
+#[test]
+fn every_scenario_that_ships_can_be_run() {
+    let all = fs::read_dir(scenario("x").parent().unwrap()).unwrap();
+    let all: Vec<String> = all.map(|entry| entry.unwrap().path().to_str().unwrap().to_owned()).collect();
+    assert!(all.len() >= 10, "{all:?}");
+    let mut args = vec!["check"];
+    args.extend(all.iter().map(String::as_str));
+    let checked = kith_sim(&args);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+}
+
+#[test]
+fn a_scenario_that_makes_no_sense_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bad.toml");
+    fs::write(&path, "version = 1\nname = \"x\"\nduration_s = 1\n[nodes]\ncuont = 3\n").unwrap();
+    let output = kith_sim(&["run", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("line 5") && told.contains("did you mean `count`?"), "{told}");
+}
