@@ -96,7 +96,7 @@ fn act(command: Command) -> Answer<bool> {
             if let Some(out) = &out {
                 output::write(&outcome, out)?;
             }
-            print!("{:#}\n", output::summary(&outcome));
+            println!("{:#}", output::summary(&outcome));
             println!("digest {}", outcome.digest);
             Ok(judge(&outcome, &format!("kith-sim run {} --seed {seed}", scenario.display())))
         }

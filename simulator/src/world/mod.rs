@@ -2,8 +2,8 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`machine`] | one machine: its disk, its clock, and the node on it while it runs |
-//! | [`watch`] | sees what each node commits |
+//! | `machine` | one machine: its disk, its clock, and the node on it while it runs |
+//! | `watch` | sees what each node commits |
 //! | [`client`] | calls a node as its user's client |
 //! | [`setup`] | accounts, rooms and first joins |
 
