@@ -27,7 +27,9 @@ use futures::future::BoxFuture;
 pub use client::{AdminClient, ConnectError};
 pub use node::NodeAdmin;
 pub use server::serve;
-pub use types::{AdminError, Deactivation, NewPassword, NewUser, Peer, Queue, Status, StoreStatus, UserInfo};
+pub use types::{
+    AdminError, Deactivation, FederationStatus, NewPassword, NewUser, Peer, Queue, Status, StoreStatus, UserInfo,
+};
 
 /// The name of the socket in the data folder.
 pub const SOCKET: &str = "kith.sock";

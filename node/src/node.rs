@@ -30,7 +30,7 @@ use crate::{
     contacts::{self, Contacts},
     e2ee::{self, E2ee},
     ephemeral::{self, Ephemeral},
-    federation::Federation,
+    federation::{Federation, policy::Asking},
     http::server::{self, ListenError},
     identity::{self, Identity, IdentityError},
     media::Media,
@@ -196,6 +196,7 @@ impl Node {
             stop,
         });
 
+        node.rooms.ask_policy_servers(Arc::new(Asking(Arc::downgrade(&node))));
         let listener = Arc::downgrade(&node);
         node.store.on_commit(Box::new(move |committed| {
             if let Some(node) = listener.upgrade() {

@@ -181,7 +181,9 @@ pub(crate) fn open(
     let supported = migrations::current(migrations);
 
     let transaction = database.begin_read().map_err(|error| store(error.into()))?;
-    let Some((_, found)) = recognise(transaction, &path, supported)? else {
+    // redb may panic over damage here, too.
+    let recognised = catch_unwind(AssertUnwindSafe(|| recognise(transaction, &path, supported)));
+    let Some((_, found)) = recognised.unwrap_or_else(|_| Err(refusal(&path, Trouble::Panic)))? else {
         let mut overlay = Overlay::default();
         for (key, number) in [(FORMAT_KEY, FORMAT), (SCHEMA_KEY, supported), (COMMIT_KEY, 0)] {
             overlay.write(META.name(), key.to_owned().to_bytes(), Some(Value::encode(&number)));

@@ -105,4 +105,4 @@ pub use snapshot::Snapshot;
 pub use store::{Committed, Driver, FreeSpace, Options, Stats, Store, Waiting, WriterMode};
 pub use table::{MAX_KEY_BYTES, MAX_VALUE_BYTES, Rows, Table};
 pub use tx::{Touched, Tx};
-pub use value::{Json, Value};
+pub use value::{Json, Value, without_mark};

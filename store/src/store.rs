@@ -1,6 +1,7 @@
 //! [`Store`]: the face of this crate.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
@@ -10,7 +11,7 @@ use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
 
 use crate::backend::{Backend, FileBackend};
 use crate::counters::{Counter, Counters};
-use crate::database::{self, State, Watch};
+use crate::database::{self, State, Trouble, Watch};
 use crate::error::{OpenError, StoreError};
 use crate::folder::{self, FolderLock};
 use crate::meta::{self, SCHEMA_KEY};
@@ -157,10 +158,13 @@ impl Store {
         let path = backend.path();
         let failed = |cause: StoreError| OpenError::Store { path: path.clone(), cause };
 
-        let snapshot = Snapshot::new(database.begin_read().map_err(|error| failed(error.into()))?);
-        let progress = meta::progress(&snapshot).map_err(failed)?;
-        let counters = Counters::load(&snapshot).map_err(failed)?;
-        drop(snapshot);
+        let first_reads = || {
+            let snapshot = Snapshot::new(database.begin_read()?);
+            Ok((meta::progress(&snapshot)?, Counters::load(&snapshot)?))
+        };
+        let first_reads = catch_unwind(AssertUnwindSafe(first_reads));
+        let first_reads = first_reads.map_err(|_| database::refusal(&path, Trouble::Panic))?;
+        let (progress, counters) = first_reads.map_err(failed)?;
 
         let shared = Arc::new(Shared {
             backend,

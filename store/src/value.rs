@@ -2,6 +2,8 @@
 //!
 //! Fixed-size numbers are big endian as in keys; larger things are [`Json`], or the bytes themselves (event bodies).
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -141,8 +143,23 @@ impl<T: Serialize + DeserializeOwned> Value for Json<T> {
     fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
         // serde's own message can quote the value: only the place is told.
         serde_json::from_slice(bytes)
+            .or_else(|error| match std::str::from_utf8(bytes).map(without_mark) {
+                Ok(Cow::Owned(text)) => serde_json::from_str(&text),
+                _ => Err(error),
+            })
             .map(Json)
             .map_err(|error| Corrupt::new(format!("the table's JSON, at column {}", error.column())))
+    }
+}
+
+/// Compact JSON whose objects do not hold the key that `serde_json` takes for a mark of its own (`$serde_json::private::RawValue`):
+/// it stands there under another name. With it, a [`serde_json::Value`] cannot be read, whoever wrote it.
+pub fn without_mark(text: &str) -> Cow<'_, str> {
+    // Within strings there are no bare quotation marks, so this is a key.
+    const MARK: &str = r#""$serde_json::private::RawValue":"#;
+    match text.contains(MARK) {
+        true => text.replace(MARK, r#""$serde_json:private:RawValue":"#).into(),
+        false => text.into(),
     }
 }
 
@@ -154,6 +171,19 @@ mod tests {
     fn an_error_about_damaged_json_does_not_quote_it() {
         let error = Json::<u64>::decode(br#""hunter2""#).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    /// An invite with such state made the row of its room unreadable, and with that all of its user's rooms.
+    #[test]
+    fn a_key_that_serde_json_takes_for_its_mark_makes_no_row_unreadable() {
+        let inner = serde_json::Map::from_iter([
+            ("a".to_owned(), "\"$serde_json::private::RawValue\":".into()),
+            ("$serde_json::private::RawValue".to_owned(), serde_json::Value::Bool(true)),
+        ]);
+        let row = Json(serde_json::json!({ "content": inner, "type": "t" }));
+        let read = Json::<serde_json::Value>::decode(&row.encode()).unwrap().0;
+        assert_eq!((&read["type"], &read["content"]["a"]), (&row.0["type"], &row.0["content"]["a"]));
+        assert_eq!(read["content"]["$serde_json:private:RawValue"], true);
     }
 
     #[test]

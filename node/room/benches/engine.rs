@@ -13,8 +13,8 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use kith_room::{
-    Event, Outcome, Source, StateMap, format, join::handle_send_join, local::NoEvents, receive::receive,
-    resolve::resolve, state::changes,
+    Event, Outcome, Source, StateMap, format, join::handle_send_join, local::NoEvents, partial::Members,
+    receive::receive, resolve::resolve, state::changes,
 };
 use ruma::{OwnedUserId, RoomVersionId, UserId};
 use serde_json::json;
@@ -114,7 +114,7 @@ fn bench_join(group: &mut Group<'_>, room: &Replica, server: &Server) {
     group.bench_function("join: check auth chain and state", |b| {
         b.iter_batched(
             || (chain.clone(), state.clone()),
-            |(chain, state)| handle_send_join(&VERSION, chain, state, join.clone(), &NoEvents).unwrap(),
+            |(chain, state)| handle_send_join(&VERSION, chain, state, join.clone(), Members::Whole, &NoEvents).unwrap(),
             BatchSize::PerIteration,
         );
     });

@@ -64,28 +64,28 @@ pub fn canonical_json(data: &[u8]) {
     assert_eq!(again, object);
     assert_eq!(json::to_text(&again), canonical);
     // Every other reader of JSON understands the same.
-    let value: Value = serde_json::from_str(text).expect("JSON");
-    assert_eq!(serde_json::from_str::<Value>(&canonical).expect("JSON"), value);
+    let value = json::plain_object(text).expect("JSON");
+    assert_eq!(json::plain_object(&canonical).expect("JSON"), value);
+    if !canonical.contains("$serde_json::") {
+        assert_eq!(serde_json::from_str::<Value>(text).expect("JSON"), Value::Object(value));
+    }
 }
 
 /// The authorization rules. The first byte chooses the room version; each line is an event, of which the last is judged by
-/// the others, as its auth events and as a state.
-pub fn auth_rules(data: &[u8]) {
-    let Some((version, text)) = version_and_text(data) else { return };
+/// the others, as its auth events and as a state. Whether both let it in.
+pub fn auth_rules(data: &[u8]) -> bool {
+    let Some((version, text)) = version_and_text(data) else { return false };
     let rules = format::rules(&version).expect("a supported version");
-    let events: Vec<Arc<Event>> = text
-        .lines()
-        .take(12)
-        .enumerate()
-        .filter_map(|(number, line)| {
-            let object = json::parse_object(line).ok()?;
-            let mut value = serde_json::to_value(object).ok()?;
-            complete(&mut value, number);
-            Event::from_stored(value.to_string(), made_up_id(number), &rules).ok()
-        })
-        .map(Arc::new)
-        .collect();
-    let Some((judged, others)) = events.split_last() else { return };
+    let mut events: Vec<Arc<Event>> = Vec::new();
+    for (number, line) in text.lines().take(12).enumerate() {
+        let Ok(object) = json::parse_object(line) else { continue };
+        let Ok(object) = json::plain_object(&json::to_text(&object)) else { continue };
+        let mut value = Value::Object(object);
+        complete(&mut value, number, &rules);
+        cite(&mut value, number, &events, &rules);
+        events.extend(Event::from_stored(value.to_string(), made_up_id(number), &rules).ok().map(Arc::new));
+    }
+    let Some((judged, others)) = events.split_last() else { return false };
     let known = |id: &EventId| {
         let event = others.iter().find(|event| event.event_id() == id)?;
         Some(KnownEvent { event: event.clone(), rejected: event.depth() % 7 == 1 })
@@ -93,8 +93,8 @@ pub fn auth_rules(data: &[u8]) {
     let state: BTreeMap<StateKey, Arc<Event>> =
         others.iter().filter_map(|event| Some((event.state_map_key()?.clone(), event.clone()))).collect();
     let _ = auth_types_for(judged, &rules);
-    let _ = check_state_independent(judged, &rules, known);
-    let _ = check_auth(judged, &rules, |key| state.get(key).cloned());
+    let by_its_auth_events = check_state_independent(judged, &rules, known);
+    let by_the_state = check_auth(judged, &rules, |key| state.get(key).cloned());
     read_everything(judged, &rules);
 
     let of = |kind: &str| state.get(&StateKey::new(kind, "")).cloned();
@@ -112,29 +112,62 @@ pub fn auth_rules(data: &[u8]) {
         );
         let _ = others.iter().filter(|target| may_redact(judged, target, &levels)).count();
     }
+    by_its_auth_events.is_ok() && by_the_state.is_ok()
+}
+
+/// What became of the events that came to a room.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Tally {
+    pub accepted: usize,
+    pub soft_failed: usize,
+    pub rejected: usize,
+    pub missing: usize,
+    pub refused: usize,
+    pub duplicates: usize,
+    /// Events after which the room had several ends.
+    pub forked: usize,
+    /// Events after which these did not agree about the state.
+    pub in_conflict: usize,
 }
 
 /// Events that come to a room. The first byte chooses the room version, then come events, a few bytes each: who, what, in
 /// which place, after and authorized by which earlier ones.
-pub fn handle_pdu(data: &[u8]) {
+pub fn handle_pdu(data: &[u8]) -> Tally {
     let mut bytes = data.iter().copied();
-    let Some(version) = bytes.next().map(version) else { return };
+    let mut tally = Tally::default();
+    let Some(version) = bytes.next().map(version) else { return tally };
     let rules = format::rules(&version).expect("a supported version");
     let mut copy = Copy::new(&version);
     for number in 0..24 {
         let Some((event, ready)) = next_event(&mut bytes, number, &copy, &rules) else { break };
         // What is not ready now (a parent that is not there) may be judged by itself, as behind a gap.
         match copy.room.handle_pdu(event.clone(), &copy).expect("memory does not fail") {
-            Outcome::Verdict(verdict) => copy.take(&verdict),
-            Outcome::Missing { prev, auth } => assert!(!(prev.is_empty() && auth.is_empty())),
-            Outcome::Refused { .. } => {}
-            Outcome::Duplicate => assert!(copy.events.contains_key(event.event_id())),
+            Outcome::Verdict(verdict) => {
+                match verdict.status() {
+                    Status::Accepted => tally.accepted += 1,
+                    Status::SoftFailed => tally.soft_failed += 1,
+                    _ => tally.rejected += 1,
+                }
+                copy.take(&verdict);
+                tally.forked += usize::from(copy.room.extremities().count() > 1);
+                tally.in_conflict += usize::from(copy.is_in_conflict());
+            }
+            Outcome::Missing { prev, auth } => {
+                assert!(!(prev.is_empty() && auth.is_empty()));
+                tally.missing += 1;
+            }
+            Outcome::Refused { .. } => tally.refused += 1,
+            Outcome::Duplicate => {
+                assert!(copy.events.contains_key(event.event_id()));
+                tally.duplicates += 1;
+            }
         }
         if ready {
             let again = copy.room.handle_pdu(event, &copy).expect("memory does not fail");
             assert!(!matches!(again, Outcome::Verdict(_)), "an event is judged once");
         }
     }
+    tally
 }
 
 const PEOPLE: [&str; 3] = ["@a:a.example", "@b:b.example", "@c:c.example"];
@@ -193,13 +226,26 @@ impl Copy {
         let event = verdict.event.clone();
         let number = self.events.len() as u64;
         self.events.insert(event.event_id().to_owned(), (event, verdict.status(), number, verdict.state_after.clone()));
+        let before = self.room.current().clone();
+        let ends: BTreeSet<OwnedEventId> = self.room.extremities().map(ToOwned::to_owned).collect();
         self.room.apply(verdict).expect("nothing came between");
         let heads: BTreeSet<OwnedEventId> = self.room.extremities().map(ToOwned::to_owned).collect();
         assert_eq!(heads, verdict.new_extremities);
         assert!(heads.iter().all(|id| self.events[id].1 == Status::Accepted));
         assert!(heads.is_empty() == self.events.values().all(|stored| stored.1 != Status::Accepted));
+        // Soft-failed and rejected events change nothing.
+        if verdict.status() != Status::Accepted {
+            assert_eq!((&before, &ends), (self.room.current(), &heads));
+        }
         // The rules ask of a create event no state key; under another than the empty one nobody can join.
         assert!(heads.is_empty() || self.room.current().keys().any(|key| key.kind() == "m.room.create"));
+    }
+
+    /// Whether the states after the room's ends differ about something that both have.
+    fn is_in_conflict(&self) -> bool {
+        let mut states = self.room.extremities().map(|id| &self.events[id].3);
+        let Some(first) = states.next() else { return false };
+        states.any(|state| state.iter().any(|(key, id)| first.get(key).is_some_and(|other| other != id)))
     }
 }
 
@@ -236,11 +282,14 @@ fn next_event(
         None => (PEOPLE[usize::from(who) % PEOPLE.len()], CONTENTS[usize::from(what) % CONTENTS.len()]),
     };
     let heads: Vec<OwnedEventId> = copy.room.extremities().map(ToOwned::to_owned).collect();
-    let among = |choice: u8| made_up_id(usize::from(choice) % (number + 1));
+    // Mostly what came lately.
+    let among = |choice: u8| made_up_id(number.saturating_sub(usize::from(choice & 0x0f)));
     let mut prev = match place {
         _ if opening.is_some() => heads.into_iter().take(20).collect(),
         0..0x80 => heads.into_iter().take(20).collect(),
-        0x80..0xf0 => vec![among(place), among(place / 3)],
+        // One of those before, or two.
+        0x80..0xc0 => vec![among(place)],
+        0xc0..0xf0 => vec![among(place), among(key ^ place.rotate_left(3))],
         _ => Vec::new(),
     };
     if kind == "m.room.create" && place < 0xe0 {
@@ -262,13 +311,22 @@ fn next_event(
     if kind != "m.room.create" || !rules.authorization.room_create_event_id_as_room_id {
         value["room_id"] = json!(copy.room.room_id());
     }
-    if auth >= 0x80 {
-        value["auth_events"] = json!([among(auth), among(auth / 3), among(key)]);
-    } else {
+    // What the rules ask for, of the present state or of that after the event it follows; else anything.
+    let by = match auth {
+        0..0x60 => Some(copy.room.current()),
+        0x60..0xe0 => value["prev_events"][0]
+            .as_str()
+            .and_then(|id| Some(&copy.events.get(<&EventId>::try_from(id).ok()?)?.3))
+            .or(Some(copy.room.current())),
+        _ => None,
+    };
+    if let Some(state) = by {
         let draft = Event::from_stored(value.to_string(), made_up_id(number), rules).ok()?;
         let keys = auth_types_for(&draft, rules).unwrap_or_default();
-        let cited: Vec<_> = keys.iter().filter_map(|key| copy.room.current().get(key)).collect();
+        let cited: Vec<_> = keys.iter().filter_map(|key| state.get(key)).collect();
         value["auth_events"] = json!(cited);
+    } else {
+        value["auth_events"] = json!([among(auth), among(auth / 3), among(key)]);
     }
     let event = Event::from_stored(value.to_string(), made_up_id(number), rules).ok()?;
     let ready = event.prev_events().iter().cloned().chain(event.all_auth_events().map(|id| id.into_owned()));
@@ -277,20 +335,38 @@ fn next_event(
 }
 
 /// Adds what every event has, where it is lacking.
-fn complete(event: &mut Value, number: usize) {
+fn complete(event: &mut Value, number: usize, rules: &RoomVersionRules) {
     let Some(event) = event.as_object_mut() else { return };
+    let named_by_creation = rules.authorization.room_create_event_id_as_room_id;
+    let room_id = match named_by_creation {
+        true => json!(made_up_id(0).as_str().replacen('$', "!", 1)),
+        false => json!("!room:a.example"),
+    };
+    if !named_by_creation || event.get("type") != Some(&json!("m.room.create")) {
+        event.entry("room_id").or_insert(room_id);
+    }
     for (name, value) in [
         ("sender", json!(PEOPLE[number % PEOPLE.len()])),
         ("type", json!("m.room.member")),
-        ("room_id", json!("!room:a.example")),
         ("content", json!({})),
-        ("prev_events", json!([made_up_id(0)])),
-        ("auth_events", json!((0..number.min(4)).map(made_up_id).collect::<Vec<_>>())),
+        ("prev_events", if number == 0 { json!([]) } else { json!([made_up_id(number - 1)]) }),
         ("depth", json!(number)),
         ("origin_server_ts", json!(1)),
     ] {
         event.entry(name).or_insert(value);
     }
+}
+
+/// Unless it names auth events itself, has the event cite those among the earlier ones that the rules ask for.
+fn cite(event: &mut Value, number: usize, earlier: &[Arc<Event>], rules: &RoomVersionRules) {
+    if event.get("auth_events").is_some() {
+        return;
+    }
+    event["auth_events"] = json!([]);
+    let Ok(draft) = Event::from_stored(event.to_string(), made_up_id(number), rules) else { return };
+    let keys = auth_types_for(&draft, rules).unwrap_or_default();
+    let cited = |key: &StateKey| earlier.iter().rfind(|event| event.state_map_key() == Some(key));
+    event["auth_events"] = keys.iter().filter_map(cited).map(|event| json!(event.event_id())).collect();
 }
 
 /// Everything that an event tells about itself.

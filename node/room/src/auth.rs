@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use ruma::{
-    EventId,
-    events::StateEventType,
+    CanonicalJsonValue, EventId,
+    events::{StateEventType, room::member::MembershipState},
     room_version_rules::RoomVersionRules,
     state_res::{auth_types_for_event, check_state_dependent_auth_rules, check_state_independent_auth_rules},
 };
@@ -57,6 +57,12 @@ pub fn check_auth(
     rules: &RoomVersionRules,
     state: impl Fn(&StateKey) -> Option<Arc<Event>>,
 ) -> Result<(), AuthError> {
+    // ruma takes `null` for no third-party invite. The rules ask whether the property is there, and then for what it holds.
+    if event.membership() == Some(MembershipState::Invite)
+        && event.content_object().get("third_party_invite") == Some(&CanonicalJsonValue::Null)
+    {
+        return Err(AuthError("`third_party_invite` is `null`, which has no `signed`".to_owned()));
+    }
     check_state_dependent_auth_rules(&rules.authorization, event, |kind: &StateEventType, key: &str| {
         state(&StateKey::of(kind, key))
     })

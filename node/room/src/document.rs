@@ -4,7 +4,7 @@
 //! numbers that ruma's canonical JSON cannot carry (see `numbers.rs`).
 
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, ServerName,
     canonical_json::{RedactingSerializer, redact_in_place},
     room_version_rules::{EventIdFormatVersion, RoomVersionRules},
     signatures::{self, KeyPair as _},
@@ -17,6 +17,9 @@ use crate::{
     numbers::{self, Odd, OddNumbers, Step},
     receive::{MAX_TEXT_BYTES, ReceiveError},
 };
+
+/// How many objects and arrays may lie around an event in a request.
+const AROUND_EVENTS: usize = 7;
 
 /// An event as JSON.
 #[derive(Debug, Clone, PartialEq)]
@@ -163,13 +166,23 @@ impl Document {
                 .map_err(format_error);
         }
         let signature = signer.key.sign(self.signed_text(rules)?.as_bytes());
+        self.add_signature(signer.server_name, &signature.id(), signature.base64())
+    }
+
+    /// Adds a signature that somebody has made.
+    pub(crate) fn add_signature(
+        &mut self,
+        server: &ServerName,
+        key_id: &str,
+        signature: String,
+    ) -> Result<(), ReceiveError> {
         let empty = || CanonicalJsonValue::Object(CanonicalJsonObject::new());
         let place = self.object.entry("signatures".to_owned()).or_insert_with(empty);
-        let place = place.as_object_mut().and_then(|signatures| {
-            signatures.entry(signer.server_name.to_string()).or_insert_with(empty).as_object_mut()
-        });
+        let place = place
+            .as_object_mut()
+            .and_then(|signatures| signatures.entry(server.to_string()).or_insert_with(empty).as_object_mut());
         let place = place.ok_or_else(|| ReceiveError::Format("`signatures` is not an object of objects".to_owned()))?;
-        place.insert(signature.id(), signature.base64().into());
+        place.insert(key_id.to_owned(), signature.into());
         Ok(())
     }
 }
@@ -179,9 +192,10 @@ impl Document {
 ///
 /// # Errors
 ///
-/// As [`json::parse_object`], but for the numbers.
+/// As [`json::parse_object`], but for the numbers. The nesting may be a little deeper, as events lie within.
 pub fn text_with_any_numbers(text: &str) -> Result<String, JsonError> {
-    Ok(Document::read_lenient(text)?.to_text())
+    let (object, odd) = numbers::parse_nested(text, json::MAX_NESTING + AROUND_EVENTS)?;
+    Ok(Document { object, odd }.to_text())
 }
 
 fn format_error(error: impl std::fmt::Display) -> ReceiveError {

@@ -16,7 +16,9 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, room_version_rules::RoomVersionRules};
+use ruma::{
+    EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, room_version_rules::RoomVersionRules,
+};
 
 use crate::{
     auth::{check_auth, check_state_independent},
@@ -39,6 +41,7 @@ pub struct Room {
     pub(crate) heads: BTreeMap<OwnedEventId, Head>,
     pub(crate) current: StateMap,
     pub(crate) generation: u64,
+    pub(crate) partial: bool,
 }
 
 /// A forward extremity.
@@ -135,6 +138,8 @@ pub struct Verdict {
     pub new_extremities: BTreeSet<OwnedEventId>,
     /// The room's current state from now on.
     pub current: StateMap,
+    /// The room's policy server, if the event is soft-failed only for want of its signature.
+    pub unsigned_by: Option<OwnedServerName>,
     heads: BTreeMap<OwnedEventId, Head>,
     generation: u64,
 }
@@ -193,6 +198,7 @@ impl Room {
             heads: BTreeMap::new(),
             current: StateMap::new(),
             generation: 0,
+            partial: false,
         })
     }
 
@@ -253,6 +259,33 @@ impl Room {
         self.heads.keys().map(|id| &**id)
     }
 
+    /// Whether the room's states lack memberships, because it was joined without them ([`crate::partial`]).
+    pub fn is_partial(&self) -> bool {
+        self.partial
+    }
+
+    /// Says that the room's states lack memberships. Then the memberships that an event cites stand in for those that its state
+    /// lacks. To be said of a room that is joined without them, and of one that is loaded before they came.
+    pub fn set_partial(&mut self) {
+        self.partial = true;
+    }
+
+    /// The policy server whose signature an event lacks that is to be added to the room now; none if it needs none.
+    ///
+    /// # Errors
+    ///
+    /// The source failed.
+    pub fn lacks_signature_of(
+        &self,
+        event: &Event,
+        source: &dyn Source,
+    ) -> Result<Option<OwnedServerName>, SourceError> {
+        let memo = Memo::new(source);
+        let server = policy::lacks_signature_of(event, &self.rules, &self.current, &memo);
+        memo.finish()?;
+        Ok(server)
+    }
+
     /// How deep the room is: the depth of its deepest extremity.
     pub fn depth(&self) -> u64 {
         self.heads.values().map(|head| head.depth).max().unwrap_or(0)
@@ -297,7 +330,10 @@ impl Room {
             return Ok(Outcome::Missing { prev, auth });
         }
 
-        let state_before = resolve_with(&self.rules, &states, &memo)?;
+        let mut state_before = resolve_with(&self.rules, &states, &memo)?;
+        if self.partial {
+            state_before = with_cited_members(state_before, &event, &memo);
+        }
         let placement = match is_followed {
             true if source.is_late(&event)? => Placement::Late,
             true => Placement::Historical,
@@ -315,7 +351,7 @@ impl Room {
     pub fn with_given_state(
         &self,
         event: Arc<Event>,
-        state_before: StateMap,
+        mut state_before: StateMap,
         placement: Placement,
         source: &dyn Source,
     ) -> Result<Outcome, EngineError> {
@@ -330,6 +366,9 @@ impl Room {
         memo.finish()?;
         if !auth.is_empty() {
             return Ok(Outcome::Missing { prev: Vec::new(), auth });
+        }
+        if self.partial {
+            state_before = with_cited_members(state_before, &event, &memo);
         }
         self.judge(event, state_before, placement, &memo).map(|verdict| Outcome::Verdict(Box::new(verdict)))
     }
@@ -369,12 +408,12 @@ impl Room {
         memo: &Memo<'_>,
     ) -> Result<Verdict, EngineError> {
         let mut decision = self.decide(&event, &state_before, placement, memo);
-        if decision == Decision::Accepted
-            && placement == Placement::Live
-            && !self.heads.is_empty()
-            && let Err(reason) = policy::check(&event, &self.rules, &self.current, memo)
-        {
-            decision = Decision::SoftFailed { reason };
+        let mut unsigned_by = None;
+        if decision == Decision::Accepted && placement == Placement::Live && !self.heads.is_empty() {
+            unsigned_by = policy::lacks_signature_of(&event, &self.rules, &self.current, memo);
+            if let Some(server) = &unsigned_by {
+                decision = Decision::SoftFailed { reason: policy::reason(server) };
+            }
         }
         memo.finish()?;
 
@@ -392,6 +431,7 @@ impl Room {
             state_after,
             new_extremities: BTreeSet::new(),
             current: self.current.clone(),
+            unsigned_by,
             heads: self.heads.clone(),
             generation: self.generation,
         };
@@ -430,13 +470,17 @@ impl Room {
         }
         // A room's first event, and a join that brings the room to this node, meet no current state.
         let has_current = !self.heads.is_empty() && !self.current.ptr_eq(state_before);
-        if placement != Placement::Historical
-            && has_current
-            && let Err(error) = in_state(&self.current)
-        {
-            return Decision::SoftFailed { reason: format!("by the current state: {error}") };
+        if placement == Placement::Historical || !has_current {
+            return Decision::Accepted;
         }
-        Decision::Accepted
+        let current = match self.partial {
+            true => with_cited_members(self.current.clone(), event, memo),
+            false => self.current.clone(),
+        };
+        match in_state(&current) {
+            Ok(()) => Decision::Accepted,
+            Err(error) => Decision::SoftFailed { reason: format!("by the current state: {error}") },
+        }
     }
 
     /// Makes an accepted event an extremity and finds the new current state.
@@ -474,6 +518,20 @@ impl Room {
         };
         Ok(())
     }
+}
+
+/// A partial state with the memberships that the event cites and the state lacks: what the event's sender knew of these users.
+fn with_cited_members(mut state: StateMap, event: &Event, memo: &Memo<'_>) -> StateMap {
+    for id in event.all_auth_events() {
+        if let Some(known) = memo.get(&id).filter(|known| !known.rejected)
+            && known.event.kind() == "m.room.member"
+            && let Some(key) = known.event.state_map_key()
+            && !state.contains_key(key)
+        {
+            state.insert(key.clone(), id.into_owned());
+        }
+    }
+    state
 }
 
 /// The source with one more event, the one being judged.

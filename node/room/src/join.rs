@@ -15,6 +15,7 @@ use crate::{
     engine::{Decision, EngineError, Outcome, Placement, Room, Verdict},
     event::{Event, EventNumber, KnownEvent},
     format,
+    partial::Members,
     source::{Memo, Source, SourceError, Status},
     state::{StateKey, StateMap},
 };
@@ -83,7 +84,8 @@ impl From<SourceError> for JoinError {
 }
 
 /// Checks the answer to `send_join`. All events have passed [`crate::receive::receive`]; `source` knows what the node
-/// has of the room from before ([`crate::local::NoEvents`] if nothing).
+/// has of the room from before ([`crate::local::NoEvents`] if nothing). With [`Members::Omitted`] the room has partial states
+/// until it is completed ([`crate::partial`]).
 ///
 /// # Errors
 ///
@@ -93,9 +95,13 @@ pub fn handle_send_join(
     auth_chain: Vec<Arc<Event>>,
     state: Vec<Arc<Event>>,
     join_event: Arc<Event>,
+    members: Members,
     source: &dyn Source,
 ) -> Result<SendJoin, JoinError> {
-    let room = Room::new(version, join_event.room_id())?;
+    let mut room = Room::new(version, join_event.room_id())?;
+    if members == Members::Omitted {
+        room.set_partial();
+    }
     let checked = check_state(version, room.room_id(), auth_chain, state, source)?;
     let outcome = {
         let source = checked.overlay(source);

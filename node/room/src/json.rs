@@ -10,6 +10,7 @@ use std::{collections::btree_map::Entry, fmt};
 
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, Int};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 /// How deep arrays and objects may be nested, the outermost object included.
 pub const MAX_NESTING: usize = 120;
@@ -27,6 +28,27 @@ pub fn parse_object(text: &str) -> Result<CanonicalJsonObject, JsonError> {
     match value {
         CanonicalJsonValue::Object(object) => Ok(object),
         _ => Err(JsonError("expected an object".to_owned())),
+    }
+}
+
+/// Reads an object for looking into it, with its keys as they are.
+///
+/// `serde_json` knows one key by which its own types tell that they hold text (`$serde_json::private::RawValue`), and a
+/// [`Value`] that is read takes it for that mark, whoever wrote it: an object with it is not read, or as another. Numbers that a
+/// [`Value`] cannot hold are the nearest integers that canonical JSON knows.
+///
+/// # Errors
+///
+/// The text is not a JSON object, or nested deeper than [`MAX_NESTING`].
+pub fn plain_object(text: &str) -> Result<Map<String, Value>, JsonError> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    match Plain.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value)) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(JsonError("expected an object".to_owned())),
+        Err(_) => {
+            let (object, _) = crate::numbers::parse_object(text)?;
+            Ok(object.into_iter().map(|(key, value)| (key, value.into())).collect())
+        }
     }
 }
 
@@ -139,6 +161,70 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
+/// Reads any JSON as it is.
+#[derive(Clone, Copy)]
+struct Plain;
+
+impl<'de> DeserializeSeed<'de> for Plain {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Plain {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element_seed(self)? {
+            array.push(item);
+        }
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            object.insert(key, entries.next_value_seed(self)?);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
 /// The canonical encoding of an object: sorted keys, no spaces, shortest escapes.
 pub fn to_text(object: &CanonicalJsonObject) -> String {
     // Writing a tree of strings, integers and booleans into memory has no way to fail.
@@ -192,6 +278,30 @@ mod tests {
             let CanonicalJsonValue::Object(object) = value else { panic!("the outermost is an object") };
             assert_eq!(fits_nesting(&object), levels <= MAX_NESTING, "{levels}");
             assert_eq!(parse_object(&to_text(&object)).is_ok(), levels <= MAX_NESTING, "{levels}");
+        }
+    }
+
+    /// Found by fuzzing: such an event was accepted, and then could not be looked into, or was taken for another.
+    #[test]
+    fn the_key_by_which_serde_json_marks_its_own_text_is_a_key_like_others() {
+        let text = r#"{"content":{"$serde_json::private::RawValue":{}},"b":[{"\u0024serde_json::private::RawValue":"{\"a\":1}"}]}"#;
+        serde_json::from_str::<Value>(text).expect_err("serde_json's own reader has got better");
+        let object = plain_object(text).expect("JSON");
+        assert_eq!(object["content"].as_object().map(Map::len), Some(1));
+        assert_eq!(object["b"][0]["$serde_json::private::RawValue"], r#"{"a":1}"#);
+        let canonical = to_text(&parse_object(text).expect("valid"));
+        assert_eq!(plain_object(&canonical).expect("JSON"), object);
+    }
+
+    #[test]
+    fn numbers_that_no_double_holds_do_not_keep_the_rest_from_being_read() {
+        let long = format!(r#"{{"a":{},"b":1.5,"c":"x"}}"#, "9".repeat(400));
+        serde_json::from_str::<Value>(&long).expect_err("serde_json's own reader has got better");
+        let object = plain_object(&long).expect("JSON");
+        assert_eq!(object["c"], "x");
+        assert_eq!(plain_object(r#"{"b":1.5}"#).expect("JSON")["b"], 1.5);
+        for text in ["[]", "{", "{} {}", ""] {
+            assert!(plain_object(text).is_err(), "{text}");
         }
     }
 

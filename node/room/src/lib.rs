@@ -20,8 +20,10 @@
 //! | [`mod@format`], [`event`] | the event format and its limits, the parsed event |
 //! | [`receive`], [`build`], [`redact`] | signatures, hashes and IDs of events that come, go, and lose their content |
 //! | [`state`], [`auth`], [`power`], [`resolve`] | state maps, authorization rules, power levels, state resolution |
-//! | [`engine`], [`local`], [`join`], [`graph`] | the room itself: events that come, events of ours, joining, ordering |
+//! | [`engine`], [`local`], [`graph`] | the room itself: events that come, events of ours, ordering |
+//! | [`join`], [`partial`] | a state that another server gives; joining before the members are known |
 //! | [`visibility`] | who may see which event |
+//! | [`policy`] | policy servers: whose signature an event lacks |
 //! | [`keys`] | server names that are keys, and who may share a room |
 //!
 //! Room versions are handled by ruma's `RoomVersionRules`: [`format::rules`] says which are supported (1 to 12). In versions 1
@@ -40,7 +42,8 @@ pub mod json;
 pub mod keys;
 pub mod local;
 mod numbers;
-mod policy;
+pub mod partial;
+pub mod policy;
 pub mod power;
 pub mod receive;
 pub mod redact;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ruma::{
-    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomVersionId,
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomVersionId,
     room_version_rules::EventsReferenceFormatVersion, state_res::auth_types_for_event,
 };
 
@@ -26,6 +26,14 @@ pub enum CreateError {
     /// The room does not allow it (`M_FORBIDDEN`).
     #[error("{0}")]
     Forbidden(String),
+    /// It is allowed, but the room's policy server has to sign it first.
+    #[error("the room's policy server, {server}, has to sign it")]
+    Unsigned {
+        /// The event.
+        event: Arc<Event>,
+        /// The policy server.
+        server: OwnedServerName,
+    },
     /// It is no valid event.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -78,7 +86,7 @@ impl Room {
     ///
     /// # Errors
     ///
-    /// The room does not allow the event, or it is none.
+    /// The room does not allow the event, its policy server has to sign it, or it is none.
     pub fn create_local(
         &self,
         builder: Builder,
@@ -184,6 +192,9 @@ impl Room {
 fn allowed(verdict: Verdict) -> Result<Verdict, CreateError> {
     match verdict.decision {
         Decision::Accepted => Ok(verdict),
+        Decision::SoftFailed { .. } if let Some(server) = verdict.unsigned_by => {
+            Err(CreateError::Unsigned { event: verdict.event, server })
+        }
         Decision::SoftFailed { reason } | Decision::Rejected { reason } => Err(CreateError::Forbidden(reason)),
     }
 }

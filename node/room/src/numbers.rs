@@ -36,7 +36,12 @@ pub(crate) type OddNumbers = BTreeMap<Step, Odd>;
 
 /// Reads exactly one JSON object with any numbers in it.
 pub(crate) fn parse_object(text: &str) -> Result<(CanonicalJsonObject, OddNumbers), JsonError> {
-    let mut reader = Reader { text, at: 0, nesting: 0 };
+    parse_nested(text, MAX_NESTING)
+}
+
+/// The same, nested `deepest` levels deep at most.
+pub(crate) fn parse_nested(text: &str, deepest: usize) -> Result<(CanonicalJsonObject, OddNumbers), JsonError> {
+    let mut reader = Reader { text, at: 0, nesting: 0, deepest };
     let read = reader.value()?;
     reader.skip_space();
     match read {
@@ -59,6 +64,8 @@ struct Reader<'a> {
     at: usize,
     /// How many arrays and objects are open.
     nesting: usize,
+    /// How many may be.
+    deepest: usize,
 }
 
 /// A value, and what is odd about it.
@@ -119,8 +126,8 @@ impl Reader<'_> {
 
     fn nested(&mut self, read: fn(&mut Self) -> Result<Read, JsonError>) -> Result<Read, JsonError> {
         self.at += 1;
-        if self.nesting >= MAX_NESTING {
-            return Err(JsonError::new(format!("nested deeper than {MAX_NESTING} levels")));
+        if self.nesting >= self.deepest {
+            return Err(JsonError::new(format!("nested deeper than {} levels", self.deepest)));
         }
         self.nesting += 1;
         let value = read(self)?;

@@ -3,7 +3,7 @@
 //! <https://spec.matrix.org/v1.19/server-server-api/#policy-servers>. Asking the server for its signature is the node's work.
 
 use ruma::{
-    CanonicalJsonValue, ServerName, SigningKeyAlgorithm, UserId,
+    CanonicalJsonValue, OwnedServerName, ServerName, SigningKeyAlgorithm, UserId,
     events::room::member::MembershipState,
     room_version_rules::RoomVersionRules,
     serde::{Base64, base64::Standard},
@@ -12,7 +12,9 @@ use ruma::{
 use serde::Deserialize;
 
 use crate::{
+    build::BuildError,
     event::Event,
+    format::check_format,
     source::Memo,
     state::{StateKey, StateMap},
 };
@@ -31,30 +33,42 @@ struct Keys {
     ed25519: String,
 }
 
-/// Whether the event has the signature of the policy server that `current`, the room's current state, names, if it names one.
-///
-/// # Errors
-///
-/// It has none, or a false one.
-pub(crate) fn check(
+/// The policy server that `current`, the room's current state, names, if the event lacks its signature or has a false one.
+pub(crate) fn lacks_signature_of(
     event: &Event,
     rules: &RoomVersionRules,
     current: &StateMap,
     memo: &Memo<'_>,
-) -> Result<(), String> {
-    let Some(policy) = current.get(&StateKey::new("m.room.policy", "")).and_then(|id| memo.event(id)) else {
-        return Ok(());
-    };
-    let Ok(policy) = policy.content_as::<Policy>() else {
-        return Ok(());
-    };
+) -> Option<OwnedServerName> {
+    let policy = current.get(&StateKey::new("m.room.policy", "")).and_then(|id| memo.event(id))?;
+    let policy: Policy = policy.content_as().ok()?;
     if event.is_state("m.room.policy", "") || !has_member(&policy.via, current, memo) {
-        return Ok(());
+        return None;
     }
-    match is_signed(event, rules, &policy) {
-        true => Ok(()),
-        false => Err(format!("{}, the room's policy server, did not sign it", policy.via)),
-    }
+    if is_signed(event, rules, &policy) { None } else { OwnedServerName::try_from(policy.via).ok() }
+}
+
+/// Why an event is soft-failed that lacks the signature of a policy server.
+pub(crate) fn reason(server: &ServerName) -> String {
+    format!("{server}, the room's policy server, did not sign it")
+}
+
+/// The event with the signature of a policy server, as that gave it. Whether it holds shows when the event is judged.
+///
+/// # Errors
+///
+/// The signature would make the event too long.
+pub fn with_signature(
+    event: &Event,
+    rules: &RoomVersionRules,
+    server: &ServerName,
+    signature: &str,
+) -> Result<Event, BuildError> {
+    let mut document = event.document()?;
+    document.add_signature(server, KEY_ID, signature.to_owned())?;
+    let text = document.to_text();
+    check_format(&document, text.len(), rules).map_err(BuildError::Format)?;
+    Ok(Event::from_checked(text, event.event_id().to_owned(), rules, event.redacted())?)
 }
 
 /// Whether a user of the server is joined. One that is not in the room has no say in it.

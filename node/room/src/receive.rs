@@ -51,6 +51,9 @@ pub fn receive_document(
 ) -> Result<Event, ReceiveError> {
     document.remove("unsigned");
     let text = document.to_text();
+    if text.len() > MAX_EVENT_BYTES {
+        return Err(ReceiveError::TooLong(text.len()));
+    }
     check_format(&document, text.len(), rules).map_err(ReceiveError::Format)?;
     verify_signatures(&document, rules, keys)?;
     let redacted = !content_hash_matches(&document);
@@ -102,8 +105,8 @@ pub enum ReceiveError {
     /// The room's version is not one that this engine knows.
     #[error("room version {0} is not supported")]
     UnknownVersion(RoomVersionId),
-    /// Too long to look at.
-    #[error("the event's text has {0} bytes")]
+    /// Longer than an event may be.
+    #[error("the event has {0} bytes, which is too many")]
     TooLong(usize),
     /// Not JSON that the room version allows.
     #[error("the event is not valid JSON: {0}")]

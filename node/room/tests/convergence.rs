@@ -212,6 +212,7 @@ fn power_events_are_ordered_by_the_auth_events_among_them() {
         two_creators: false,
         federate: true,
         joined: true,
+        third_party: false,
     };
     let mut play = Play::new(&Script { version: 3, setup, steps: Vec::new(), salt: 2_177_224_368_750_240_142 });
     let (create, last) = (play.ids[0].clone(), play.ids.last().unwrap().clone());
@@ -238,7 +239,7 @@ fn power_events_are_ordered_by_the_auth_events_among_them() {
 #[test]
 fn generated_rooms_fork_and_conflict_and_break_the_rules() {
     let mut runner = TestRunner::deterministic();
-    let (mut conflicts, mut soft_failed, mut followed) = (0, 0, 0);
+    let (mut conflicts, mut soft_failed, mut followed, mut by_third_party) = (0, 0, 0, 0);
     let mut broken: BTreeMap<&str, usize> = BTreeMap::new();
     for _ in 0..1_000 {
         let play = Play::new(&script(0..16).new_tree(&mut runner).unwrap().current());
@@ -249,6 +250,12 @@ fn generated_rooms_fork_and_conflict_and_break_the_rules() {
         conflicts += usize::from(ends.len() > 1);
         soft_failed += soft.len();
         followed += play.book.pdus.values().filter(|pdu| pdu.prev.iter().any(|id| soft.contains(id))).count();
+        by_third_party += play
+            .book
+            .pdus
+            .iter()
+            .filter(|(id, pdu)| !pdu.content["third_party_invite"].is_null() && !play.book.is_rejected(id))
+            .count();
         for rule in play.book.fates.values().filter_map(|fate| fate.rejected) {
             *broken.entry(rule).or_default() += 1;
         }
@@ -256,5 +263,8 @@ fn generated_rooms_fork_and_conflict_and_break_the_rules() {
     assert!(conflicts > 400, "{conflicts} rooms end in a conflict");
     assert!(soft_failed > 150, "{soft_failed} events soft-fail");
     assert!(followed > 10, "{followed} events follow one that soft-failed");
-    assert!(broken.len() >= 28, "{broken:#?}");
+    assert!(by_third_party > 50, "{by_third_party} third-party invites are used");
+    let misused = broken.keys().filter(|rule| rule.starts_with("5.4.1.")).count();
+    assert!(misused >= 6, "{broken:#?}");
+    assert!(broken.len() >= 35, "{broken:#?}");
 }

@@ -5,6 +5,10 @@
 
 #[path = "../fuzz/entry.rs"]
 mod entry;
+mod seeds;
+mod support;
+
+use std::{fs, path::PathBuf};
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
@@ -74,4 +78,51 @@ fn what_is_altered_by_nothing_is_an_event() {
         entry::handle_pdu(&[vec![version], vec![0; 200]].concat());
     }
     entry::canonical_json(EVENT.as_bytes());
+}
+
+#[test]
+fn the_targets_get_beyond_the_front_door() {
+    let allowed = seeds::auth_rules().iter().filter(|seed| entry::auth_rules(seed)).count();
+    let forbidden = seeds::auth_rules().len() - allowed;
+    assert!(allowed >= 100 && forbidden >= 50, "{allowed} allowed, {forbidden} not");
+    let tally = seeds::tally(&seeds::handle_pdu(2_000));
+    for (what, count, least) in [
+        ("accepted", tally.accepted, 10_000),
+        ("rejected", tally.rejected, 5_000),
+        ("soft-failed", tally.soft_failed, 40),
+        ("missing", tally.missing, 1_000),
+        ("forked", tally.forked, 3_000),
+        ("in conflict", tally.in_conflict, 2_000),
+    ] {
+        assert!(count >= least, "{what}: {tally:?}");
+    }
+}
+
+/// What the fuzzer begins with: `fuzz/run` asks for it.
+#[test]
+#[ignore = "writes files into the folder that KITH_FUZZ_SEEDS names"]
+fn seeds_are_written() {
+    let folder = PathBuf::from(std::env::var_os("KITH_FUZZ_SEEDS").expect("KITH_FUZZ_SEEDS names a folder"));
+    for (target, seeds) in [
+        ("event_parsing", seeds::event_parsing()),
+        ("canonical_json", seeds::canonical_json()),
+        ("auth_rules", seeds::auth_rules()),
+        ("handle_pdu", seeds::handle_pdu(60)),
+    ] {
+        let folder = folder.join(target);
+        fs::create_dir_all(&folder).unwrap();
+        for (number, seed) in seeds.iter().enumerate() {
+            fs::write(folder.join(number.to_string()), seed).unwrap();
+        }
+    }
+}
+
+/// What a corpus that the fuzzer has made of `handle_pdu` reaches.
+#[test]
+#[ignore = "reads the folder that KITH_FUZZ_CORPUS names"]
+fn a_corpus_is_told_by_what_it_reaches() {
+    let folder = PathBuf::from(std::env::var_os("KITH_FUZZ_CORPUS").expect("KITH_FUZZ_CORPUS names a folder"));
+    let corpus: Vec<Vec<u8>> =
+        fs::read_dir(folder).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+    println!("{} inputs: {:?}", corpus.len(), seeds::tally(&corpus));
 }

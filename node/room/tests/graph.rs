@@ -6,7 +6,9 @@ mod support;
 
 use std::sync::Arc;
 
-use kith_room::{Decision, Event, Outcome, Placement, Room, Status, join::handle_send_join, local::NoEvents};
+use kith_room::{
+    Decision, Event, Outcome, Placement, Room, Status, join::handle_send_join, local::NoEvents, partial::Members,
+};
 use ruma::{OwnedEventId, OwnedUserId, RoomVersionId};
 use serde_json::json;
 use support::*;
@@ -305,7 +307,8 @@ fn a_room_is_joined_with_the_state_that_another_server_gives() {
         let state: Vec<_> = t.at_a.room.current().values().map(event).collect();
         let chain: Vec<_> = t.at_a.store.events.values().map(|stored| stored.event.clone()).collect();
 
-        let given = handle_send_join(version, chain.clone(), state.clone(), join.clone(), &NoEvents).unwrap();
+        let given =
+            handle_send_join(version, chain.clone(), state.clone(), join.clone(), Members::Whole, &NoEvents).unwrap();
         assert!(given.checked.dropped.is_empty());
         assert_eq!(&given.checked.state, t.at_a.room.current());
         let mut at_c = Replica { room: given.room, store: Memory::default(), clock: 9_000 };
@@ -324,7 +327,7 @@ fn a_room_is_joined_with_the_state_that_another_server_gives() {
         let lacking = |id: &ruma::EventId| {
             let keep =
                 |events: &[Arc<Event>]| events.iter().filter(|e| e.event_id() != id).cloned().collect::<Vec<_>>();
-            handle_send_join(version, keep(&chain), keep(&state), join.clone(), &NoEvents)
+            handle_send_join(version, keep(&chain), keep(&state), join.clone(), Members::Whole, &NoEvents)
         };
         assert!(lacking(levels).is_err());
         assert!(lacking(t.at_b.room.current_id("m.room.create", "").unwrap()).is_err());
@@ -333,7 +336,7 @@ fn a_room_is_joined_with_the_state_that_another_server_gives() {
         let second = t.at_a.send(&t.a, state_topic(&t.alice));
         let mut doubled = state.clone();
         doubled.extend([old.clone(), second]);
-        assert!(handle_send_join(version, chain.clone(), doubled, join.clone(), &NoEvents).is_err());
+        assert!(handle_send_join(version, chain.clone(), doubled, join.clone(), Members::Whole, &NoEvents).is_err());
     }
 }
 
@@ -358,7 +361,8 @@ fn a_forged_event_in_given_state_is_left_out() {
     let acl = t.at_a.forge(&t.b, state(&t.bob, "m.room.server_acl", "", json!({})), &[], &auth, 9_000);
     let levels = t.at_a.current("m.room.power_levels", "").unwrap();
     given.push(acl.clone());
-    let joined = handle_send_join(&version, [chain, vec![levels]].concat(), given, join, &NoEvents).unwrap();
+    let joined =
+        handle_send_join(&version, [chain, vec![levels]].concat(), given, join, Members::Whole, &NoEvents).unwrap();
     let checked = joined.checked.events.iter().find(|checked| checked.event.event_id() == acl.event_id()).unwrap();
     assert_eq!(checked.status, Status::Rejected);
     assert!(!joined.checked.state.values().any(|id| id == acl.event_id()));
@@ -404,7 +408,7 @@ fn the_create_event_of_a_joined_room_may_come_again_without_harm() {
         let state: Vec<_> =
             t.at_a.room.current().values().map(|id: &OwnedEventId| t.at_a.store.events[id].event.clone()).collect();
         let chain: Vec<_> = t.at_a.store.events.values().map(|stored| stored.event.clone()).collect();
-        let given = handle_send_join(version, chain, state, join.clone(), &NoEvents).unwrap();
+        let given = handle_send_join(version, chain, state, join.clone(), Members::Whole, &NoEvents).unwrap();
         let mut at_c = Replica { room: given.room, store: Memory::default(), clock: 9_000 };
         for checked in &given.checked.events {
             at_c.store.put_outlier(&checked.event, checked.status);

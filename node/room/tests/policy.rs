@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
-use kith_room::{Decision, Document, Event, Signer, receive::receive};
+use kith_room::{CreateError, Decision, Document, Event, Signer, policy::with_signature, receive::receive};
 use ruma::{
     OwnedUserId, RoomVersionId,
     serde::{Base64, base64::Standard},
@@ -79,7 +79,23 @@ fn what_the_policy_server_did_not_sign_is_soft_failed() {
         let with_another_key = w.signed_with(&w.said(5_004), 9, "other");
         assert!(matches!(w.room.decide(&with_another_key), Decision::SoftFailed { .. }));
 
-        assert!(w.room.refusal(&w.a, message(&w.alice, "mine")).contains("policy server"));
+        // An event of ours is made, and goes nowhere before it is signed.
+        let Err(CreateError::Unsigned { event, server }) = w.room.try_send(&w.a, message(&w.alice, "mine")) else {
+            panic!("nobody has signed it");
+        };
+        assert_eq!(server, w.policy.name);
+        let before: Vec<_> = w.room.room.extremities().map(ToOwned::to_owned).collect();
+        let signature = {
+            let signed = w.signed_with(&event, 9, "policy_server");
+            let signature = &signed.json()["signatures"].as_object().unwrap()[server.as_str()];
+            signature.as_object().unwrap()["ed25519:policy_server"].as_str().unwrap().to_owned()
+        };
+        let own = with_signature(&event, w.room.room.rules(), &server, &signature).unwrap();
+        assert_eq!(own.event_id(), event.event_id());
+        assert_eq!(w.room.room.lacks_signature_of(&event, &w.room.store).unwrap(), Some(server));
+        assert_eq!(w.room.room.lacks_signature_of(&own, &w.room.store).unwrap(), None);
+        assert_eq!(w.room.room.extremities().map(ToOwned::to_owned).collect::<Vec<_>>(), before);
+        assert_eq!(w.room.decide(&Arc::new(own)), Decision::Accepted);
         // A join is offered to be signed by those who can.
         let dave = w.a.user("dave");
         w.room.room.template(member(&dave, &dave, "join"), ts(6_000), 0, &w.room.store).unwrap();

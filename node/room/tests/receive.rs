@@ -203,7 +203,7 @@ fn an_event_may_have_65536_bytes_and_not_one_more() {
             .room_id(event.room_id().to_owned());
         assert!(build(builder, version, event.prev_events(), &[], 7, ts(5), server.signer()).is_err());
         let longer = event.text().replacen("xx", "xxx", 1);
-        assert!(matches!(receive(&longer, version, &no_keys()), Err(ReceiveError::Format(_))));
+        assert!(matches!(receive(&longer, version, &no_keys()), Err(ReceiveError::TooLong(_))));
         let endless = format!("{}{}", event.text(), " ".repeat(1 << 20));
         assert!(matches!(receive(&endless, version, &no_keys()), Err(ReceiveError::TooLong(_))));
     }

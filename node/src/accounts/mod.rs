@@ -10,12 +10,15 @@ pub mod devices;
 pub mod invites;
 pub mod limits;
 pub mod localpart;
+pub mod login_tokens;
 pub mod openid;
+mod passes;
 pub mod password;
 pub mod profile;
 pub mod push_rules;
 pub mod registration;
 mod room_updates;
+pub mod standing;
 pub mod tokens;
 pub mod uia;
 pub mod users;
@@ -38,7 +41,9 @@ pub struct Accounts {
     /// How often each caller tried something lately.
     pub(crate) limits: Buckets,
     /// Tokens that prove to others who a user is.
-    pub(crate) openid: openid::Tokens,
+    pub(crate) openid: passes::Passes,
+    /// Tokens with which a user's next client signs in.
+    pub(crate) login_tokens: passes::Passes,
     /// Keeps few passwords being hashed at once: each takes 19 MiB.
     pub(crate) hashing: tokio::sync::Semaphore,
     /// `(user, device)` to when its row was last written as seen (monotonic milliseconds).
@@ -61,7 +66,8 @@ impl Default for Accounts {
         Self {
             uia: uia::Sessions::default(),
             limits: Buckets::default(),
-            openid: openid::Tokens::default(),
+            openid: passes::Passes::new(openid::TOKEN_MS),
+            login_tokens: passes::Passes::new(login_tokens::TOKEN_MS),
             hashing: tokio::sync::Semaphore::new(HASHING),
             seen: Mutex::default(),
             updating_rooms: Mutex::default(),
@@ -91,3 +97,8 @@ impl Accounts {
 
 #[cfg(test)]
 mod tests;
+
+/// The node's monotonic time in milliseconds.
+fn monotonic_ms(node: &crate::Node) -> u64 {
+    u64::try_from(node.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
+}

@@ -200,7 +200,7 @@ pub(crate) async fn register(
                 REGISTRATION_TOKENS.delete(tx, &token)?;
                 admin |= row.admin;
             }
-            let row = UserRow { password: Some(hash), admin, created: now, deactivated: None, erased: false };
+            let row = UserRow { password: Some(hash), admin, created: now, ..UserRow::default() };
             users::insert(tx, &user_id, row)?;
             match sign_in {
                 Some(sign_in) => sign_in.commit(tx, &user_id),

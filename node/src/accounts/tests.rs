@@ -5,3 +5,4 @@ mod devices;
 mod nonsense;
 mod rooms;
 mod sessions;
+mod standing;

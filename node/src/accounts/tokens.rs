@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use kith_store::tables::accounts::{DEVICE_TOKENS, DEVICES, TOKENS, TokenHash, TokenRow, USERS};
 use kith_store::{Json, Read, StoreError, Tx};
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
@@ -107,11 +108,19 @@ fn of_device(read: &dyn Read, user: &str, device: &str) -> Result<Vec<TokenHash>
         .collect()
 }
 
-/// The signed-in device that an access token stands for. Also notes, some minutes coarse, that the device was seen.
+/// The signed-in device that an access token stands for, if its user may make a request of this method and path. Also notes,
+/// some minutes coarse, that the device was seen.
 ///
 /// # Errors
-/// `M_UNKNOWN_TOKEN`, with `soft_logout` when it expired and can be refreshed; `M_USER_DEACTIVATED`.
-pub async fn authenticate(node: &Arc<Node>, token: &str, from: Anonymous) -> Answer<Session> {
+/// `M_UNKNOWN_TOKEN`, with `soft_logout` when it expired and can be refreshed; `M_USER_DEACTIVATED`, `M_USER_LOCKED`,
+/// `M_USER_SUSPENDED`.
+pub async fn authenticate(
+    node: &Arc<Node>,
+    token: &str,
+    from: Anonymous,
+    method: &Method,
+    path: &str,
+) -> Answer<Session> {
     if token.len() > MAX_TOKEN {
         return Err(MatrixError::unknown_token(false));
     }
@@ -130,6 +139,7 @@ pub async fn authenticate(node: &Arc<Node>, token: &str, from: Anonymous) -> Ans
     if user.deactivated.is_some() {
         return Err(super::users::is_deactivated());
     }
+    super::standing::check(&user, method, path)?;
     if row.unused {
         let row = row.clone();
         node.store.write(move |tx| confirm(tx, hash, &row)).await?;
@@ -182,6 +192,9 @@ pub async fn refresh(node: &Arc<Node>, token: &str) -> Answer<Tokens> {
             let user = USERS.get(tx, &row.user)?.ok_or_else(unknown)?.0;
             if user.deactivated.is_some() {
                 return Err(super::users::is_deactivated());
+            }
+            if user.locked {
+                return Err(super::standing::is_locked());
             }
             if row.unused {
                 confirm(tx, hash, &row)?;

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::limits::{self, Action};
 use super::tokens::hash;
-use super::{localpart, password, registration, users};
+use super::{localpart, monotonic_ms, password, registration, users};
 use crate::Node;
 use crate::http::{Anonymous, Answer, MatrixError, Session};
 
@@ -210,10 +210,6 @@ fn challenge(
         body.insert("error".to_owned(), error.into());
     }
     MatrixError::interactive(body)
-}
-
-fn monotonic_ms(node: &Node) -> u64 {
-    u64::try_from(node.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

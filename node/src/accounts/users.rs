@@ -32,7 +32,7 @@ pub async fn create(node: &Arc<Node>, name: &str, password: Option<&str>, admin:
         Some(password) => Some(password::hash(node, password).await?),
         None => None,
     };
-    let row = UserRow { password, admin, created: node.clock.now_ms(), deactivated: None, erased: false };
+    let row = UserRow { password, admin, created: node.clock.now_ms(), ..UserRow::default() };
     let id = user_id.clone();
     node.store.write(move |tx| insert(tx, &id, row)).await?;
     Ok(user_id)

@@ -1,6 +1,7 @@
 //! What the owner can ask, answered by the node itself.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use kith_store::tables::rooms::ROOMS;
 use kith_transport::PeerInfo;
 use ruma::OwnedUserId;
 
-use super::{Admin, AdminError, Deactivation, NewPassword, NewUser, Peer, Queue, Status, StoreStatus, UserInfo};
+use super::{
+    Admin, AdminError, Deactivation, FederationStatus, NewPassword, NewUser, Peer, Queue, Status, StoreStatus, UserInfo,
+};
 use crate::accounts::registration::Checked;
 use crate::accounts::{localpart, registration, users};
 use crate::config::RegistrationMode;
@@ -147,7 +150,22 @@ impl NodeAdmin {
                 waiting: stats.waiting as u64,
                 reopened: stats.reopened,
             },
+            federation: self.federation(),
         })
+    }
+
+    fn federation(&self) -> FederationStatus {
+        let stats = &self.node.federation.stats;
+        let named = |entries: Vec<(&'static str, u64)>| {
+            entries.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+        };
+        let counts = self.node.rooms.counts();
+        FederationStatus {
+            counters: named(stats.entries()),
+            refused: named(stats.refused.entries()),
+            rejected: counts.rejected.load(Ordering::Relaxed),
+            soft_failed: counts.soft_failed.load(Ordering::Relaxed),
+        }
     }
 
     fn queues(&self) -> Result<Vec<Queue>, AdminError> {

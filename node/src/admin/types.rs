@@ -1,5 +1,6 @@
 //! What is said over the local socket, and shown with `--json`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -45,6 +46,8 @@ pub struct Status {
     pub queues: Vec<Queue>,
     /// The store.
     pub store: StoreStatus,
+    /// What came from other servers.
+    pub federation: FederationStatus,
 }
 
 /// What waits for one server.
@@ -83,6 +86,19 @@ pub struct StoreStatus {
     pub waiting: u64,
     /// How often the database was reopened after an error.
     pub reopened: u64,
+}
+
+/// Counters of what came from other servers, since the start.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FederationStatus {
+    /// By what was counted.
+    pub counters: BTreeMap<String, u64>,
+    /// Events that were refused, by the reason.
+    pub refused: BTreeMap<String, u64>,
+    /// Events stored as breaking a room's rules.
+    pub rejected: u64,
+    /// Events stored and not shown, because the room does not allow them any more.
+    pub soft_failed: u64,
 }
 
 /// A peer on the network.

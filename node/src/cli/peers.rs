@@ -81,6 +81,16 @@ fn show(status: &Status) {
     field("rooms", &status.rooms.to_string());
     let free = status.store.free_bytes.map_or_else(String::new, |free| format!(", {} free on the disk", bytes(free)));
     field("store", &format!("{}{free}, {} changes waiting", bytes(status.store.file_bytes), status.store.waiting));
+    let refused: Vec<String> = status
+        .federation
+        .refused
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(reason, count)| format!("{count} {}", clean(reason)))
+        .collect();
+    if !refused.is_empty() {
+        field("refused", &format!("events of other servers: {}", refused.join(", ")));
+    }
     if let Some(link) = &status.setup_link {
         text::line(format!("\nThere is no account yet. Make the first one here:\n  {}", bold(link)));
     }

@@ -53,14 +53,14 @@ async fn well_known(
 }
 
 /// Not ruma's answer, which leaves out what is at its default; clients read the fields.
-async fn capabilities(_: Arc<Node>, _: Session, _: Untyped<capabilities::Request, Reply>) -> Answer<Reply> {
+async fn capabilities(_: Arc<Node>, session: Session, _: Untyped<capabilities::Request, Reply>) -> Answer<Reply> {
     // The engine says what it can.
     let versions: serde_json::Map<_, _> = (1..=12)
         .map(|version| version.to_string())
         .filter(|version| RoomVersionId::try_from(version.as_str()).is_ok_and(|id| format::rules(&id).is_some()))
         .map(|version| (version, json!("stable")))
         .collect();
-    Ok(Reply(json!({
+    let mut answer = json!({
         "capabilities": {
             "m.change_password": { "enabled": true },
             "m.room_versions": { "default": DEFAULT_ROOM_VERSION, "available": versions },
@@ -68,8 +68,12 @@ async fn capabilities(_: Arc<Node>, _: Session, _: Untyped<capabilities::Request
             "m.set_avatar_url": { "enabled": true },
             "m.profile_fields": { "enabled": true },
             "m.3pid_changes": { "enabled": false },
-            "m.get_login_token": { "enabled": false },
+            "m.get_login_token": { "enabled": true },
             "m.forget_forced_upon_leave": { "enabled": false },
         }
-    })))
+    });
+    if session.admin {
+        answer["capabilities"]["m.account_moderation"] = json!({ "lock": true, "suspend": true });
+    }
+    Ok(Reply(answer))
 }

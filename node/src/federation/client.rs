@@ -18,15 +18,14 @@ use kith_transport::{Body, BoxError, Class, Transport, boxed, full, read_body};
 use ruma::{
     OwnedServerName, ServerName,
     api::{
-        IncomingResponseExt as _, OutgoingRequest, OutgoingRequestExt as _,
-        federation::authentication::{ServerSignatures, XMatrixSigningInput},
-        path_builder::PathBuilder,
+        IncomingResponseExt as _, OutgoingBody as _, OutgoingRequest, error::IntoHttpError,
+        federation::authentication::XMatrixSigningInput, path_builder::PathBuilder,
     },
     signatures::Ed25519KeyPair,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::FederationError;
+use super::{error::FederationError, signing};
 use crate::platform::{Clock, timeout};
 
 /// How many requests of one class run towards one server at a time.
@@ -177,9 +176,7 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)
             .map_err(|error| local(&error))?;
-        let input = XMatrixSigningInput::new(self.server_name.clone(), server.to_owned(), &self.key);
-        <ServerSignatures as ruma::api::auth_scheme::AuthScheme>::add_authentication(&mut request, input)
-            .map_err(|error| local(&error))?;
+        self.sign(&mut request, server)?;
         let response = self.send(server, request, class, limit, SMALL_ANSWER).await?;
         serde_json::from_slice(response.body())
             .map_err(|error| FederationError::Nonsense { server: server.to_owned(), reason: error.to_string() })
@@ -192,10 +189,24 @@ impl Client {
         for<'a> R::Authentication: ruma::api::auth_scheme::AuthScheme<Input<'a> = XMatrixSigningInput<'a>>,
         for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
     {
-        let input = XMatrixSigningInput::new(self.server_name.clone(), server.to_owned(), &self.key);
-        request
-            .try_into_http_request(&format!("https://{server}"), input, ())
-            .map_err(|error| FederationError::Local(error.to_string()))
+        let local = |error: &dyn std::fmt::Display| FederationError::Local(error.to_string());
+        let request =
+            request.try_into_http_request_inner(&format!("https://{server}"), ()).map_err(|error| local(&error))?;
+        let (mut parts, body) = request.into_parts();
+        if let Some(kind) = body.content_type() {
+            parts.headers.entry(header::CONTENT_TYPE).or_insert(kind);
+        }
+        let body = body.try_into_buf::<Vec<u8>>().map_err(Into::into).map_err(|error: IntoHttpError| local(&error))?;
+        let mut request = http::Request::from_parts(parts, body);
+        self.sign(&mut request, server)?;
+        Ok(request)
+    }
+
+    fn sign(&self, request: &mut http::Request<Vec<u8>>, server: &ServerName) -> Result<(), FederationError> {
+        match signing::sign(request, &self.server_name, server, &self.key) {
+            true => Ok(()),
+            false => Err(FederationError::Local("the request's body is no JSON object".to_owned())),
+        }
     }
 
     async fn send(

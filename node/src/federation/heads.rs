@@ -93,6 +93,7 @@ pub(super) fn start(node: &Arc<Node>) {
 /// A peer is there: compare with it, and try again what could not be fetched.
 pub(super) fn peer_connected(node: &Arc<Node>, peer: ServerKey) {
     node.federation.missing.kick_all();
+    node.federation.partial.kick_all();
     {
         let mut peers = node.federation.heads.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(comparing) = peers.get_mut(&peer) {

@@ -3,10 +3,12 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`client`], [`error`] | requests to other servers |
+//! | [`client`], [`signing`], [`error`] | requests to other servers |
 //! | [`outgoing`] | transactions: queues, senders, backoff |
 //! | [`membership`] | joins, leaves, knocks and invites that cross servers |
 //! | [`missing`], [`heads`], [`history`] | events that were missed: behind parked ones, by comparing heads, by scrolling back |
+//! | [`partial`] | the members of rooms that were joined without them |
+//! | [`policy`] | asking policy servers to sign events |
 //! | [`queries`] | aliases, profiles and public rooms of other servers |
 //! | [`answers`] | answers kept for requests that come twice |
 //! | [`pdus`], [`rules`] | checking events that come; who may take part in a room |
@@ -20,10 +22,13 @@ pub mod history;
 pub mod membership;
 pub mod missing;
 pub mod outgoing;
+pub mod partial;
 pub mod pdus;
 pub mod pending;
+pub mod policy;
 pub mod queries;
 pub mod rules;
+pub mod signing;
 pub mod stats;
 
 use std::sync::{Arc, Weak};
@@ -53,6 +58,7 @@ pub struct Federation {
     client: Client,
     pub(crate) outgoing: Outgoing,
     pub(crate) missing: Missing,
+    pub(crate) partial: partial::Partial,
     pub(crate) heads: Heads,
     pub(crate) ends: ends::Ends,
     pub(crate) answers: Answers,
@@ -75,6 +81,7 @@ impl Federation {
             client: Client::new(server_name, key, transport, clock),
             outgoing: Outgoing::default(),
             missing: Missing::default(),
+            partial: partial::Partial::default(),
             heads: Heads::default(),
             ends: ends::Ends::default(),
             answers: Answers::default(),
@@ -92,6 +99,7 @@ impl Federation {
         let Some(node) = self.node.upgrade() else { return Ok(()) };
         outgoing::start(&node)?;
         missing::start(&node)?;
+        partial::start(&node)?;
         heads::start(&node);
         Ok(())
     }

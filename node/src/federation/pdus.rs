@@ -1,12 +1,13 @@
 //! Checking events as they come from another server: form, signatures, hash.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kith_room::{Event, ReceiveError, graph::sort_by_prev_events, receive::receive};
-use ruma::{EventId, RoomId, RoomVersionId, signatures::PublicKeyMap};
+use ruma::{EventId, OwnedEventId, RoomId, RoomVersionId, signatures::PublicKeyMap};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::stats::{Refusal, Stats};
 use crate::{
     Node,
     http::{Answer, MatrixError},
@@ -27,12 +28,17 @@ pub fn room_of(pdu: &RawValue) -> Option<String> {
     serde_json::from_str::<Fields>(pdu.get()).ok()?.room_id
 }
 
-/// Checks one event. Keys of servers with a key name are in the name; keys of others are not fetched yet.
+/// Checks one event, and counts what comes of it. Keys of servers with a key name are in the name; keys of others are not
+/// fetched yet.
 ///
 /// # Errors
 /// The event is to be dropped.
-pub fn check(pdu: &RawValue, version: &RoomVersionId) -> Result<Arc<Event>, ReceiveError> {
-    receive(pdu.get(), version, &PublicKeyMap::new()).map(Arc::new)
+pub fn check(stats: &Stats, pdu: &RawValue, version: &RoomVersionId) -> Result<Arc<Event>, ReceiveError> {
+    let event = receive(pdu.get(), version, &PublicKeyMap::new()).inspect_err(|error| stats.refused.add(error))?;
+    if event.redacted() {
+        stats.pdus_redacted.add();
+    }
+    Ok(Arc::new(event))
 }
 
 /// Checks many events of one room; those that fail are left out and logged. Gives them in an order in which each comes after
@@ -47,27 +53,40 @@ pub async fn check_many(
     mut pdus: Vec<Box<RawValue>>,
 ) -> Answer<Vec<Arc<Event>>> {
     if pdus.len() <= CHECKED_AT_ONCE {
-        return Ok(sort_by_prev_events(check_part(room_id, version, &pdus)));
+        return Ok(sorted(node, check_part(&node.federation.stats, room_id, version, &pdus)));
     }
     let mut jobs = Vec::new();
     while !pdus.is_empty() {
         let part = pdus.split_off(pdus.len().saturating_sub(PART));
-        let (room_id, version) = (room_id.to_owned(), version.clone());
-        jobs.push(node.spawner.blocking("check events", move || check_part(&room_id, &version, &part)));
+        let (checker, room_id, version) = (node.clone(), room_id.to_owned(), version.clone());
+        let check = move || check_part(&checker.federation.stats, &room_id, &version, &part);
+        jobs.push(node.spawner.blocking("check events", check));
     }
     let mut events = Vec::new();
     for part in futures::future::join_all(jobs).await {
         events.extend(part.map_err(MatrixError::internal)?);
     }
-    node.spawner.blocking("sort events", move || sort_by_prev_events(events)).await.map_err(MatrixError::internal)
+    let sorter = node.clone();
+    node.spawner.blocking("sort events", move || sorted(&sorter, events)).await.map_err(MatrixError::internal)
 }
 
-fn check_part(room_id: &RoomId, version: &RoomVersionId, pdus: &[Box<RawValue>]) -> Vec<Arc<Event>> {
+/// The events so that each comes after its prev events; those that follow themselves by others are left out and counted.
+fn sorted(node: &Node, events: Vec<Arc<Event>>) -> Vec<Arc<Event>> {
+    let given: BTreeSet<OwnedEventId> = events.iter().map(|event| event.event_id().to_owned()).collect();
+    let sorted = sort_by_prev_events(events);
+    node.federation.stats.refused.add_many(Refusal::Cycle, given.len().saturating_sub(sorted.len()));
+    sorted
+}
+
+fn check_part(stats: &Stats, room_id: &RoomId, version: &RoomVersionId, pdus: &[Box<RawValue>]) -> Vec<Arc<Event>> {
     let mut events = Vec::with_capacity(pdus.len());
     for pdu in pdus {
-        match check(pdu, version) {
+        match check(stats, pdu, version) {
             Ok(event) if event.room_id() == room_id => events.push(event),
-            Ok(event) => tracing::info!(event = %event.event_id(), "an event of another room is left out"),
+            Ok(event) => {
+                stats.refused.add(Refusal::Room);
+                tracing::info!(event = %event.event_id(), "an event of another room is left out");
+            }
             Err(error) => tracing::info!(room = %room_id, %error, "an event is left out"),
         }
     }
@@ -79,13 +98,15 @@ fn check_part(room_id: &RoomId, version: &RoomVersionId, pdus: &[Box<RawValue>])
 /// # Errors
 /// 400 with what is wrong.
 pub fn check_named(
+    stats: &Stats,
     pdu: &RawValue,
     version: &RoomVersionId,
     room_id: &RoomId,
     event_id: &EventId,
 ) -> Answer<Arc<Event>> {
-    let event = check(pdu, version).map_err(|error| MatrixError::invalid_param(error.to_string()))?;
+    let event = check(stats, pdu, version).map_err(|error| MatrixError::invalid_param(error.to_string()))?;
     if event.room_id() != room_id {
+        stats.refused.add(Refusal::Room);
         return Err(MatrixError::invalid_param("the event is of another room"));
     }
     if event.event_id() != event_id {

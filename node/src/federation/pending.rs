@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kith_room::Event;
+use kith_room::{Event, json::plain_object};
 use kith_store::{
     Json, Read, StoreError, Touched, Tx,
     tables::rooms::{MEMBERS, ROOM_IDS, ROOMS, RoomRow, USER_ROOMS, UserRoomRow, membership},
@@ -110,6 +110,7 @@ fn know_room(tx: &mut Tx, room: &Room) -> Result<(), StoreError> {
             depth: 0,
             changes: 0,
             begin: 0,
+            completed: 0,
         };
         ROOM_IDS.put(tx, &row.room_id.clone(), &room.number())?;
         ROOMS.put(tx, &room.number(), &Json(row))?;
@@ -120,7 +121,7 @@ fn know_room(tx: &mut Tx, room: &Room) -> Result<(), StoreError> {
 fn write(tx: &mut Tx, room: u64, user: &str, now: u8, outside: &Outside) -> Result<(), StoreError> {
     let key = (user.to_owned(), room);
     let old = USER_ROOMS.get(tx, &key)?.map(|row| row.0);
-    let pdu: Value = serde_json::from_str(outside.event.text()).unwrap_or_default();
+    let pdu: Value = Value::Object(plain_object(outside.event.text()).unwrap_or_default());
     if old.as_ref().is_some_and(|old| old.pdu.as_ref() == Some(&pdu) && old.membership == now) {
         return Ok(());
     }

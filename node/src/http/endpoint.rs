@@ -110,7 +110,7 @@ impl Gate for AccessToken {
     }
     async fn admit(node: &Arc<Node>, request: &Request<Bytes>) -> Answer<Session> {
         let token = AccessToken::extract_authentication(request).map_err(|_| MatrixError::missing_token())?;
-        accounts::authenticate(node, &token, anonymous(request)).await
+        accounts::authenticate(node, &token, anonymous(request), request.method(), request.uri().path()).await
     }
 }
 
@@ -118,7 +118,10 @@ impl Gate for AccessTokenOptional {
     type Caller = Option<Session>;
     async fn admit(node: &Arc<Node>, request: &Request<Bytes>) -> Answer<Option<Session>> {
         match AccessTokenOptional::extract_authentication(request).map_err(|_| MatrixError::missing_token())? {
-            Some(token) => accounts::authenticate(node, &token, anonymous(request)).await.map(Some),
+            Some(token) => {
+                let (method, path) = (request.method(), request.uri().path());
+                accounts::authenticate(node, &token, anonymous(request), method, path).await.map(Some)
+            }
             None => Ok(None),
         }
     }

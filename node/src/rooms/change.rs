@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kith_room::{Placement, json};
 use kith_store::{
     Corrupt, Json, StoreError, Touched, Tx,
     tables::rooms::{
@@ -12,7 +13,7 @@ use kith_store::{
 };
 use serde_json::{Map, Value};
 
-use super::{parking, read, redaction, states, transactions};
+use super::{parking, partial, read, redaction, states, transactions};
 use crate::{contacts::ROOM_SERVERS_CHANGED, e2ee};
 
 /// Where an event goes beside the table of events.
@@ -66,6 +67,8 @@ pub(super) struct Judged {
     pub(super) redacts: Option<Redacts>,
     /// The device and transaction ID of the client's request that made it.
     pub(super) transaction: Option<(String, String)>,
+    /// How it was placed, and whether the state before it was given by another server; none for outliers.
+    pub(super) passed: Option<(Placement, bool)>,
 }
 
 /// The head a change leaves.
@@ -87,6 +90,8 @@ pub(super) struct Change {
     pub(super) built_on: u64,
     pub(super) events: Vec<Judged>,
     pub(super) head: Option<NewHead>,
+    /// The events that have a place were judged anew, because the room's members have come.
+    pub(super) completes: bool,
 }
 
 /// Who we are, for telling our users and destinations from others'.
@@ -129,12 +134,19 @@ pub(super) fn store(tx: &mut Tx, us: &Us, change: &Change) -> Result<Vec<u64>, C
     room.changes += 1;
     let servers_before = read::servers(tx, change.room)?;
     let mut positions = Vec::with_capacity(change.events.len());
-    let mut shown = false;
+    let mut shown = change.completes;
+    let partial = partial::row(tx, change.room)?.filter(|_| !change.completes);
     for event in &change.events {
         if is_taken(tx, change.room, event)? {
             return Err(ChangeError::Taken);
         }
-        let position = store_event(tx, change, event)?;
+        let position = match change.completes && event.passed.is_some() {
+            true => judge_anew(tx, change, event)?,
+            false => store_event(tx, change, event)?,
+        };
+        if partial.as_ref().is_some_and(|partial| partial.join != event.number) {
+            partial::note(tx, change.room, event)?;
+        }
         shown |= position != 0;
         positions.push(position);
     }
@@ -150,9 +162,17 @@ pub(super) fn store(tx: &mut Tx, us: &Us, change: &Change) -> Result<Vec<u64>, C
         for number in new.difference(&old) {
             EXTREMITIES.put(tx, &(change.room, *number), &())?;
         }
-        let position = positions.iter().copied().max().unwrap_or_default();
+        let position = match change.completes {
+            // Whoever has heard of the room hears now who else is in it.
+            true => tx.next_position(),
+            false => positions.iter().copied().max().unwrap_or_default(),
+        };
         for (key, event) in &head.state_changes {
             change_state(tx, us, change.room, key, *event, position)?;
+        }
+        if change.completes {
+            partial::end(tx, change.room)?;
+            room.completed = position;
         }
         if position != 0 && room.state != head.state {
             STATE_STREAM.put(tx, &(change.room, position), &head.state)?;
@@ -163,6 +183,9 @@ pub(super) fn store(tx: &mut Tx, us: &Us, change: &Change) -> Result<Vec<u64>, C
     let was_joined = room.joined;
     room.joined = ROOM_SERVERS.contains(tx, &(change.room, us.server.clone()))?;
     let is_joined = room.joined;
+    if was_joined && !is_joined {
+        partial::leave(tx, change.room)?;
+    }
     if is_joined && !was_joined {
         let shown = change.events.iter().zip(&positions).filter(|(_, position)| **position != 0);
         room.begin = shown.map(|(event, _)| event.depth.saturating_sub(1)).min().unwrap_or_default();
@@ -226,14 +249,17 @@ fn store_event(tx: &mut Tx, change: &Change, event: &Judged) -> Result<u64, Stor
     if event.status != EventStatus::Outlier {
         parking::unpark(tx, room, &event.event_id)?;
     }
+    // Whatever became of it, it is not missing any more.
+    if event.status != EventStatus::Outlier {
+        close_gaps(tx, room, &event.event_id)?;
+    }
+    for gap in &event.gaps {
+        let depth = event.depth.saturating_sub(1);
+        GAPS.put(tx, &(room, depth, gap.clone()), &event.number)?;
+        GAPS_BY_EVENT.put(tx, &(room, gap.clone(), depth), &())?;
+    }
     if event.place != Place::Hidden {
         TIMELINE.put(tx, &(room, event.depth, event.number), &())?;
-        close_gaps(tx, room, &event.event_id)?;
-        for gap in &event.gaps {
-            let depth = event.depth.saturating_sub(1);
-            GAPS.put(tx, &(room, depth, gap.clone()), &event.number)?;
-            GAPS_BY_EVENT.put(tx, &(room, gap.clone(), depth), &())?;
-        }
         relate(tx, room, event)?;
         if let Some(redacts) = &event.redacts {
             redaction::apply(tx, room, &change.version, redacts, event)?;
@@ -244,6 +270,28 @@ fn store_event(tx: &mut Tx, change: &Change, event: &Judged) -> Result<u64, Stor
     }
     transactions::note(tx, room, event)?;
     Ok(position)
+}
+
+/// Stores what has become of an event now that it was judged by a whole state. It keeps its place, unless it turns out not to be
+/// allowed; one that turns out to be allowed is new.
+fn judge_anew(tx: &mut Tx, change: &Change, event: &Judged) -> Result<u64, StoreError> {
+    let row = EVENTS.get(tx, &event.number)?.ok_or_else(|| missing("events"))?;
+    let (was_shown, is_shown) = (row.status == EventStatus::Accepted, event.status == EventStatus::Accepted);
+    if is_shown && !was_shown {
+        return store_event(tx, change, event);
+    }
+    for state in &event.new_states {
+        states::append(tx, state.number, state.parent, &state.changes)?;
+    }
+    let mut position = row.position;
+    if was_shown && !is_shown {
+        TIMELINE.delete(tx, &(change.room, row.depth, event.number))?;
+        STREAM.delete(tx, &(change.room, position))?;
+        position = 0;
+    }
+    let (state_before, state_after) = (event.state_before, event.state_after);
+    EVENTS.put(tx, &event.number, &EventRow { status: event.status, position, state_before, state_after, ..row })?;
+    Ok(0)
 }
 
 /// Puts the content back into an event that came without: some server had tampered with the copy that came first. `json` is a
@@ -275,7 +323,7 @@ fn relate(tx: &mut Tx, room: u64, event: &Judged) -> Result<(), StoreError> {
     if !event.json.contains("m.relates_to") {
         return Ok(());
     }
-    let Ok(pdu) = serde_json::from_str::<Map<String, Value>>(&event.json) else { return Ok(()) };
+    let Ok(pdu) = json::plain_object(&event.json) else { return Ok(()) };
     let relates = pdu.get("content").and_then(|content| content.get("m.relates_to"));
     let text = |field: &str| relates.and_then(|relates| relates.get(field)).and_then(Value::as_str);
     if let (Some(target), Some(kind)) = (text("event_id"), text("rel_type"))
@@ -289,7 +337,7 @@ fn relate(tx: &mut Tx, room: u64, event: &Judged) -> Result<(), StoreError> {
 }
 
 pub(super) fn pdu_text(json: &str, field: &str) -> String {
-    serde_json::from_str::<Map<String, Value>>(json)
+    json::plain_object(json)
         .ok()
         .and_then(|pdu| pdu.get(field).and_then(Value::as_str).map(str::to_owned))
         .unwrap_or_default()

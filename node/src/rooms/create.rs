@@ -36,7 +36,7 @@ const MOST_STATE: usize = 500;
 /// Makes a room as a client asks for it; the invited are invited, the alias made, the room published.
 ///
 /// # Errors
-/// `M_UNSUPPORTED_ROOM_VERSION`, `M_ROOM_IN_USE`, `M_INVALID_ROOM_STATE`, `M_INVALID_PARAM`, `M_FORBIDDEN`. When inviting
+/// `M_UNSUPPORTED_ROOM_VERSION`, `M_ROOM_IN_USE`, `M_INVALID_ROOM_STATE`, `M_INVALID_PARAM`, `M_SERVER_NOT_TRUSTED`, `M_FORBIDDEN`. When inviting
 /// users of other servers fails, the room is there, and the error says whom to invite again.
 pub async fn create(node: &Arc<Node>, creator: &UserId, request: Request) -> Answer<OwnedRoomId> {
     let plan = Plan::new(creator, &request)?;
@@ -186,11 +186,7 @@ impl Plan {
         let version = supported(request.room_version.as_ref())?;
         let rules = format::rules(&version).ok_or_else(|| unsupported(&version))?;
         if !request.invite_3pid.is_empty() {
-            return Err(MatrixError::new(
-                http::StatusCode::BAD_REQUEST,
-                "M_THREEPID_MEDIUM_NOT_SUPPORTED",
-                "this node asks no identity server: invite by user ID",
-            ));
+            return Err(membership::no_identity_server());
         }
         let preset = match (&request.preset, &request.visibility) {
             (Some(preset @ (RoomPreset::PrivateChat | RoomPreset::PublicChat | RoomPreset::TrustedPrivateChat)), _) => {

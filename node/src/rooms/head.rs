@@ -12,6 +12,7 @@ use ruma::{EventId, OwnedEventId, RoomId, RoomVersionId, room_version_rules::Roo
 
 use super::{
     change::{Change, Judged, NewHead, NewState, Place, Redacts},
+    partial,
     source::{Known, Past, Recent},
 };
 use crate::http::MatrixError;
@@ -67,8 +68,11 @@ impl Head {
                 ids.push(OwnedEventId::try_from(event.event_id).map_err(MatrixError::internal)?);
             }
         }
-        let engine = kith_room::Room::load(version, room_id, ids.iter().cloned(), current.clone(), &past)
+        let mut engine = kith_room::Room::load(version, room_id, ids.iter().cloned(), current.clone(), &past)
             .map_err(MatrixError::internal)?;
+        if partial::is_partial(read, number)? {
+            engine.set_partial();
+        }
         let mut known = Vec::new();
         for id in &ids {
             if let Some(mut event) = past.known(id).map_err(MatrixError::internal)? {
@@ -95,6 +99,7 @@ pub(super) struct Draft<'a> {
     first_state: StateMap,
     events: Vec<Judged>,
     touched_head: bool,
+    completes: bool,
     /// IDs of the events in it, to be held until it is committed, or forgotten if it is not.
     pub(super) ids: Vec<OwnedEventId>,
 }
@@ -116,8 +121,14 @@ impl<'a> Draft<'a> {
             first_state: head.at.engine.current().clone(),
             events: Vec::new(),
             touched_head: false,
+            completes: false,
             ids: Vec::new(),
         }
+    }
+
+    /// The events it takes in were judged anew, because the room's members have come.
+    pub(super) fn completes(&mut self) {
+        self.completes = true;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -155,6 +166,7 @@ impl<'a> Draft<'a> {
             gaps: Vec::new(),
             redacts: None,
             transaction: None,
+            passed: None,
         });
         self.ids.push(event.event_id().to_owned());
         head.recent.insert_held(Known { event, number, status, after: None });
@@ -220,7 +232,9 @@ impl<'a> Draft<'a> {
             new_states,
             auth,
             stripped: event.redacted(),
-            gaps: if place == Place::Hidden { Vec::new() } else { gaps },
+            passed: Some((verdict.placement, !gaps.is_empty())),
+            // What lies under a soft-failed event may be good: it is history that can be scrolled back to.
+            gaps: if matches!(status, EventStatus::Accepted | EventStatus::SoftFailed) { gaps } else { Vec::new() },
             redacts,
             transaction: manner.transaction,
         });
@@ -264,6 +278,7 @@ impl<'a> Draft<'a> {
             built_on: self.built_on,
             events: self.events,
             head: new_head,
+            completes: self.completes,
         };
         head.recent.hold(self.ids, head.at.changes);
         Ok(change)

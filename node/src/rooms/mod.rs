@@ -14,9 +14,12 @@ pub mod create;
 pub mod directory;
 mod draft;
 pub mod filter;
+mod given;
 mod head;
 mod history;
 pub mod parking;
+pub mod partial;
+mod policy;
 pub mod power;
 pub mod read;
 mod redaction;
@@ -35,7 +38,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -51,6 +54,7 @@ use ruma::{OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, signatures::Ed25
 pub use self::draft::{Draft, Received};
 pub use self::history::GivenState;
 pub use self::parking::MAX_PARKED;
+pub use self::policy::PolicyServers;
 pub use self::room::{Room, timestamp};
 pub use self::visibility::DUMMY_EVENT;
 use self::{
@@ -77,6 +81,17 @@ pub(crate) struct Parts {
     server_name: OwnedServerName,
     key: Arc<Ed25519KeyPair>,
     us: Us,
+    policy_servers: OnceLock<Arc<dyn PolicyServers>>,
+    counts: Counts,
+}
+
+/// What other servers sent and the rooms did not allow, since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Events that break the rules, stored as such.
+    pub rejected: AtomicU64,
+    /// Events that broke the rules only when they came.
+    pub soft_failed: AtomicU64,
 }
 
 impl Parts {
@@ -115,7 +130,30 @@ impl Rooms {
         key: Arc<Ed25519KeyPair>,
     ) -> Self {
         let us = Us { server: server_name.to_string() };
-        Self { parts: Arc::new(Parts { store, clock, rng, server_name, key, us }), known: Mutex::default() }
+        Self {
+            parts: Arc::new(Parts {
+                store,
+                clock,
+                rng,
+                server_name,
+                key,
+                us,
+                policy_servers: OnceLock::new(),
+                counts: Counts::default(),
+            }),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Says who asks the policy servers of rooms. Until then nothing can be sent into rooms that have one.
+    pub fn ask_policy_servers(&self, by: Arc<dyn PolicyServers>) {
+        // Whoever was first stays: there is one node.
+        let _ = self.parts.policy_servers.set(by);
+    }
+
+    /// What was stored and is shown to nobody.
+    pub fn counts(&self) -> &Counts {
+        &self.parts.counts
     }
 
     /// A room that is known here, joined or not.

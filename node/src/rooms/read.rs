@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, ops::Range, sync::OnceLock};
 
+use kith_room::json;
 use kith_store::{
     Corrupt, Read, StoreError,
     tables::rooms::{
@@ -65,7 +66,7 @@ impl StoredEvent {
 
     /// The whole PDU.
     pub fn pdu(&self) -> &Map<String, Value> {
-        self.pdu.get_or_init(|| serde_json::from_str(&self.row.json).unwrap_or_default())
+        self.pdu.get_or_init(|| json::plain_object(&self.row.json).unwrap_or_default())
     }
 
     /// The event's type.
@@ -85,7 +86,7 @@ impl StoredEvent {
 
     /// Its content.
     pub fn content(&self) -> &Map<String, Value> {
-        self.content.get_or_init(|| serde_json::from_str(self.content_text()).unwrap_or_default())
+        self.content.get_or_init(|| json::plain_object(self.content_text()).unwrap_or_default())
     }
 
     /// Its content as JSON text.
@@ -199,6 +200,37 @@ pub fn joined_count(read: &dyn Read, room: u64) -> Result<u64, StoreError> {
 /// Servers with a joined user, our own among them.
 pub fn servers(read: &dyn Read, room: u64) -> Result<Vec<String>, StoreError> {
     ROOM_SERVERS.prefix(read, &room)?.map(|row| row.map(|((_, server), _)| server)).collect()
+}
+
+/// Whether the room has a name or an alias that is shown in its place.
+pub fn has_name(read: &dyn Read, room: u64) -> Result<bool, StoreError> {
+    for (kind, field) in [("m.room.name", "name"), ("m.room.canonical_alias", "alias")] {
+        let event = state_event(read, room, kind, "")?;
+        let text = event.as_ref().and_then(|event| event.content().get(field)).and_then(Value::as_str);
+        if text.is_some_and(|text| !text.is_empty()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The members, `except` one, after whom a room without a name is called (client-server specification, "Calculating the display
+/// name for a room"): at most five, those who are in it or invited, else those who were.
+pub fn heroes(read: &dyn Read, room: u64, except: &str) -> Result<Vec<String>, StoreError> {
+    const MOST: usize = 5;
+    let mut heroes = Vec::new();
+    for part in [membership::JOIN, membership::INVITE, membership::LEAVE, membership::BAN] {
+        if part == membership::LEAVE && !heroes.is_empty() {
+            break;
+        }
+        for row in MEMBERS.prefix(read, &(room, part))?.take(MOST + 1) {
+            let ((_, _, user), _) = row?;
+            if user != except && heroes.len() < MOST {
+                heroes.push(user);
+            }
+        }
+    }
+    Ok(heroes)
 }
 
 /// Whether two users are joined to a common room.

@@ -5,10 +5,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use kith_room::{BuildError, CreateError, Event, Outcome, Placement, Signer, StateMap, join};
+use kith_room::{BuildError, CreateError, Event, Outcome, Signer, StateMap};
 use kith_store::{
     Json, Snapshot,
-    tables::rooms::{EVENT_IDS, EventStatus, PARKED, ParkedRow, ROOM_IDS, ROOMS, RoomRow},
+    tables::rooms::{EVENT_IDS, EventStatus, PARKED, ParkedRow, PartialRow, ROOM_IDS, ROOMS, RoomRow},
 };
 use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, UInt,
@@ -20,23 +20,29 @@ use super::{
     Draft, Parts, Received,
     change::{self, ChangeError},
     head::{self, Head, Manner},
-    parking,
+    parking, partial,
     source::Past,
 };
 use crate::{
+    federation::partial::not_whole,
     http::{Answer, MatrixError},
     platform::Clock,
 };
 
 /// How events of another server are taken in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taking {
-    /// What lacks others waits for them on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Taking {
+    /// What lacks others, or the signature of the room's policy server, waits for them on disk.
     Parking,
     /// What lacks others is not kept.
     AtOnce,
+    /// The policy server will not sign it.
+    Unsigned,
     /// It is sent on to the other servers, or refused.
-    ForOthers,
+    ForOthers {
+        /// Device and transaction ID of a client's request that made it.
+        transaction: Option<(String, String)>,
+    },
 }
 
 /// What is stored with a change of a room's events.
@@ -46,6 +52,10 @@ pub(super) struct Beside {
     pub(super) parked: Vec<(String, ParkedRow)>,
     /// Right copies of events whose content did not match when they came.
     pub(super) copies: Vec<Arc<Event>>,
+    /// The room is brought here by a join.
+    pub(super) enters: bool,
+    /// It is so without its members.
+    pub(super) partial: Option<PartialRow>,
 }
 
 /// A handle to one room. Cheap to clone; all handles of a room share its head.
@@ -102,11 +112,15 @@ impl Room {
         ids.into_iter().next().ok_or_else(|| MatrixError::internal("an event was sent without an ID"))
     }
 
-    /// Adds events of local users, all or none.
+    /// Adds events of local users, all or none; in a room with a policy server one after the other, until one is refused.
     pub async fn send_many(&self, drafts: Vec<Draft>) -> Answer<Vec<OwnedEventId>> {
         let mut guard = self.head().await?;
         let head = loaded(&mut guard)?;
         let snapshot = self.parts.store.snapshot()?;
+        if head.at.engine.current_id("m.room.policy", "").is_some() {
+            drop(guard);
+            return self.send_signed(drafts).await;
+        }
         let before = head.at.clone();
         let mut draft = head::Draft::new(self.number(), self.rules(), head, &self.parts.store, &snapshot);
         if let Err(error) = self.write(head, &mut draft, drafts) {
@@ -121,6 +135,7 @@ impl Room {
 
     pub(super) fn write(&self, head: &mut Head, change: &mut head::Draft<'_>, drafts: Vec<Draft>) -> Answer<()> {
         for mut draft in drafts {
+            self.check_whole(head, &draft)?;
             let manner = Manner { ours: true, transaction: draft.transaction.take() };
             let now = draft.timestamp.unwrap_or_else(|| self.parts.clock.now_ms());
             let builder = draft.builder(Some(self.shared.id.clone()))?;
@@ -135,6 +150,16 @@ impl Room {
             change.take(head, &verdict, manner)?;
         }
         Ok(())
+    }
+
+    /// While the members of the room are not here, a membership that is not known may be a ban, which a new one would lift.
+    pub(super) fn check_whole(&self, head: &Head, draft: &Draft) -> Answer<()> {
+        let engine = &head.at.engine;
+        let user = draft.state_key.as_ref().filter(|_| draft.kind == "m.room.member");
+        match user {
+            Some(user) if engine.is_partial() && engine.current_id(&draft.kind, user).is_none() => Err(not_whole()),
+            _ => Ok(()),
+        }
     }
 
     /// Takes events of another server in, whose format, hashes and signatures were checked. They are committed or
@@ -155,7 +180,17 @@ impl Room {
     /// As [`Room::receive`], for the join, leave or knock that this node lets in and sends on to the other servers.
     /// It is refused, not stored, unless it is accepted.
     pub async fn receive_for_others(&self, origin: &str, event: Arc<Event>) -> Answer<()> {
-        let results = self.take_in(origin, vec![event], Taking::ForOthers).await?;
+        self.take_own(origin, event, Taking::ForOthers { transaction: None }).await
+    }
+
+    /// As [`Room::receive`], for an event that the room's policy server will not sign: it is not shown.
+    pub async fn receive_unsigned(&self, origin: &str, event: Arc<Event>) -> Answer<()> {
+        self.take_in(origin, vec![event], Taking::Unsigned).await?;
+        Ok(())
+    }
+
+    pub(super) async fn take_own(&self, origin: &str, event: Arc<Event>, taking: Taking) -> Answer<()> {
+        let results = self.take_in(origin, vec![event], taking).await?;
         match results.into_iter().next() {
             Some((_, Received::Accepted)) => Ok(()),
             // It may have come before on another way, and not have been allowed then.
@@ -181,7 +216,14 @@ impl Room {
         events: Vec<Arc<Event>>,
         taking: Taking,
     ) -> Answer<Vec<(OwnedEventId, Received)>> {
-        let ours = taking == Taking::ForOthers;
+        let (ours, mut transaction) = match &taking {
+            Taking::ForOthers { transaction } => (true, transaction.clone()),
+            _ => (false, None),
+        };
+        let park = |event: &Event, now: u64| {
+            let row = ParkedRow { origin: origin.to_owned(), pdu: event.text().to_owned(), since: now, tries: 0 };
+            (event.event_id().to_string(), row)
+        };
         let mut guard = self.head().await?;
         let head = loaded(&mut guard)?;
         let snapshot = self.parts.store.snapshot()?;
@@ -222,24 +264,25 @@ impl Room {
                         Outcome::Refused { reason } => Received::Refused(reason),
                         Outcome::Missing { prev, auth } if taking != Taking::Parking => Received::Parked { prev, auth },
                         Outcome::Missing { prev, auth } => {
-                            parked.push((
-                                id.to_string(),
-                                ParkedRow {
-                                    origin: origin.to_owned(),
-                                    pdu: event.text().to_owned(),
-                                    since: now,
-                                    tries: 0,
-                                },
-                            ));
+                            parked.push(park(&event, now));
                             Received::Parked { prev, auth }
+                        }
+                        // The policy server is asked before it is settled that it did not sign.
+                        Outcome::Verdict(verdict)
+                            if verdict.unsigned_by.is_some() && matches!(taking, Taking::Parking | Taking::AtOnce) =>
+                        {
+                            if taking == Taking::Parking {
+                                parked.push(park(&event, now));
+                            }
+                            Received::Parked { prev: Vec::new(), auth: Vec::new() }
                         }
                         Outcome::Verdict(verdict) => {
                             let reason = verdict.decision.reason().map(str::to_owned);
                             match reason {
                                 Some(reason) if ours => Received::Refused(reason),
                                 reason => {
-                                    if let Err(error) = change.take(head, &verdict, Manner { ours, transaction: None })
-                                    {
+                                    let manner = Manner { ours, transaction: transaction.take() };
+                                    if let Err(error) = change.take(head, &verdict, manner) {
                                         head.recent.forget(&change.ids);
                                         head.at = before;
                                         return Err(error);
@@ -275,124 +318,8 @@ impl Room {
             }
             return Ok(results);
         }
-        self.commit(guard, change, Beside { parked, copies }).await?;
+        self.commit(guard, change, Beside { parked, copies, ..Beside::default() }).await?;
         Ok(results)
-    }
-
-    /// An event behind a gap or in the past, with the state before it as another server gave it: `state` are the events
-    /// of that state, `auth_chain` theirs. All have passed [`kith_room::receive::receive`].
-    pub async fn receive_with_state(
-        &self,
-        auth_chain: Vec<Arc<Event>>,
-        state: Vec<Arc<Event>>,
-        event: Arc<Event>,
-        placement: Placement,
-    ) -> Answer<Received> {
-        let mut guard = self.head().await?;
-        let head = loaded(&mut guard)?;
-        let snapshot = self.parts.store.snapshot()?;
-        let before = head.at.clone();
-        let mut change = head::Draft::new(self.number(), self.rules(), head, &self.parts.store, &snapshot);
-        let result = self.place(head, &mut change, auth_chain, state, event, placement);
-        if matches!(result, Err(_) | Ok(Received::Parked { .. } | Received::Refused(_) | Received::Known)) {
-            head.recent.forget(&change.ids);
-            head.at = before;
-            return result;
-        }
-        self.commit(guard, change, Beside::default()).await?;
-        result
-    }
-
-    pub(super) fn place(
-        &self,
-        head: &mut Head,
-        change: &mut head::Draft<'_>,
-        auth_chain: Vec<Arc<Event>>,
-        state: Vec<Arc<Event>>,
-        event: Arc<Event>,
-        placement: Placement,
-    ) -> Answer<Received> {
-        let bad = |error: &dyn std::fmt::Display| MatrixError::bad_request(error.to_string());
-        let checked = {
-            let past = Past::new(self.number(), self.rules(), &head.recent, change.read);
-            if past.has_place(event.event_id()).map_err(MatrixError::internal)? {
-                return Ok(Received::Known);
-            }
-            if past.is_elsewhere(event.event_id()).map_err(MatrixError::internal)? {
-                return Ok(Received::Refused("an event of another room has this ID".to_owned()));
-            }
-            let auth_chain = past.without_elsewhere(auth_chain).map_err(MatrixError::internal)?;
-            let state = past.without_elsewhere(state).map_err(MatrixError::internal)?;
-            join::check_state(self.version(), self.id(), auth_chain, state, &past).map_err(|error| bad(&error))?
-        };
-        for outlier in checked.events {
-            change.outlier(head, outlier.event, outlier.status)?;
-        }
-        let past = Past::new(self.number(), self.rules(), &head.recent, change.read);
-        let by_its_past = match placement {
-            // What it follows may have come while the state was asked for. Then it is an event like others.
-            Placement::Live => head.at.engine.handle_pdu(event.clone(), &past).map_err(MatrixError::internal)?,
-            _ => Outcome::Missing { prev: Vec::new(), auth: Vec::new() },
-        };
-        let outcome = match by_its_past {
-            Outcome::Missing { .. } => {
-                head.at.engine.with_given_state(event, checked.state, placement, &past).map_err(|error| bad(&error))?
-            }
-            outcome => outcome,
-        };
-        let loaded = past.loaded.into_inner();
-        head.recent.absorb(loaded);
-        match outcome {
-            Outcome::Duplicate => Ok(Received::Known),
-            Outcome::Missing { prev, auth } => Ok(Received::Parked { prev, auth }),
-            Outcome::Refused { reason } => Ok(Received::Refused(reason)),
-            Outcome::Verdict(verdict) => {
-                let reason = verdict.decision.reason().map(str::to_owned);
-                change.take(head, &verdict, Manner::default())?;
-                Ok(reason.map_or(Received::Accepted, Received::Hidden))
-            }
-        }
-    }
-
-    /// Brings the room here with another server's answer to `send_join`. All events have passed
-    /// [`kith_room::receive::receive`]. An earlier head of the room, of a stay before, is left behind. False, and nothing is
-    /// done, if this node is in the room already: then the join is an event like others.
-    pub async fn import_join(
-        &self,
-        auth_chain: Vec<Arc<Event>>,
-        state: Vec<Arc<Event>>,
-        join: Arc<Event>,
-    ) -> Answer<bool> {
-        let mut guard = self.shared.head.lock().await;
-        self.settle().await?;
-        let snapshot = self.parts.store.snapshot()?;
-        let mut head = match ROOMS.get(&snapshot, &self.number())? {
-            Some(row) if row.0.joined => return Ok(false),
-            Some(row) => Head::load(self.number(), &row.0, self.version(), self.id(), self.rules(), &snapshot)?,
-            None => Head::empty(self.version(), self.id())?,
-        };
-        let joined = {
-            let past = Past::new(self.number(), self.rules(), &head.recent, &snapshot);
-            if past.has_place(join.event_id()).map_err(MatrixError::internal)? {
-                return Ok(true);
-            }
-            let auth_chain = past.without_elsewhere(auth_chain).map_err(MatrixError::internal)?;
-            let state = past.without_elsewhere(state).map_err(MatrixError::internal)?;
-            join::handle_send_join(self.version(), auth_chain, state, join, &past).map_err(|error| {
-                MatrixError::unreachable(format!("the server's answer makes no room that can be joined: {error}"))
-            })?
-        };
-        let mut change = head::Draft::new(self.number(), self.rules(), &head, &self.parts.store, &snapshot);
-        for outlier in joined.checked.events {
-            change.outlier(&mut head, outlier.event, outlier.status)?;
-        }
-        // It begins without a state: the stored one of the stay before is no state of this engine.
-        head.at.engine = joined.room;
-        head.at.state = 0;
-        change.take(&mut head, &joined.verdict, Manner::default())?;
-        *guard = Some(head);
-        self.commit(guard, change, Beside::default()).await?;
-        Ok(true)
     }
 
     /// The parked events of the room, oldest first.
@@ -457,7 +384,7 @@ impl Room {
     }
 
     /// Waits until all changes submitted so far are committed or have failed, so that the store shows the last word.
-    async fn settle(&self) -> Answer<()> {
+    pub(super) async fn settle(&self) -> Answer<()> {
         self.parts.store.write(|_| Ok::<(), kith_store::StoreError>(())).await?;
         Ok(())
     }
@@ -480,6 +407,8 @@ impl Room {
         };
         let count = head.at.changes;
         let us = self.parts.us.clone();
+        let of_status = |status| change.events.iter().filter(|event| event.status == status).count() as u64;
+        let (rejected, soft_failed) = (of_status(EventStatus::Rejected), of_status(EventStatus::SoftFailed));
         let (id, version) = (self.shared.id.to_string(), self.shared.version.to_string());
         let pending = self.parts.store.submit(move |tx| {
             match ROOMS.get(tx, &change.room)? {
@@ -492,6 +421,7 @@ impl Room {
                         depth: 0,
                         changes: change.built_on,
                         begin: 0,
+                        completed: 0,
                     };
                     ROOM_IDS.put(tx, &id, &change.room)?;
                     ROOMS.put(tx, &change.room, &Json(row))?;
@@ -502,6 +432,12 @@ impl Room {
                     ROOMS.put(tx, &change.room, &Json(row))?;
                 }
                 Some(_) => {}
+            }
+            if beside.enters {
+                partial::end(tx, change.room)?;
+            }
+            if let Some(row) = beside.partial {
+                partial::begin(tx, change.room, row)?;
             }
             parking::park(tx, change.room, beside.parked)?;
             for copy in beside.copies {
@@ -514,6 +450,8 @@ impl Room {
         let mut guard = self.shared.head.lock().await;
         match result {
             Ok(_) => {
+                self.parts.counts.rejected.fetch_add(rejected, Ordering::Relaxed);
+                self.parts.counts.soft_failed.fetch_add(soft_failed, Ordering::Relaxed);
                 if let Some(head) = guard.as_mut() {
                     head.recent.release(count);
                 }
@@ -549,6 +487,7 @@ pub fn timestamp(ms: u64) -> MilliSecondsSinceUnixEpoch {
 pub(super) fn refusal(error: CreateError) -> MatrixError {
     match error {
         CreateError::Forbidden(reason) => MatrixError::forbidden(reason),
+        error @ CreateError::Unsigned { .. } => MatrixError::forbidden(error.to_string()),
         CreateError::Build(BuildError::Content(reason)) => MatrixError::bad_json(reason),
         CreateError::Build(error @ BuildError::UnknownVersion(_)) => MatrixError::internal(error),
         CreateError::Build(error) => MatrixError::too_large(error.to_string()),

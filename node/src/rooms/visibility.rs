@@ -98,10 +98,39 @@ impl<'a> Eyes<'a> {
         self.part.as_ref().is_some_and(|part| part.membership == membership::JOIN)
     }
 
-    /// Whether the user was ever joined and did not forget it, or anybody may read.
+    /// Whether there is anything in the room that the user may look for: the user was ever joined and did not forget it, or
+    /// anybody may read, or those who are invited may and the user is.
     pub fn may_enter(&self) -> Result<bool, StoreError> {
-        Ok(self.part.as_ref().is_some_and(|part| part.membership == membership::JOIN || part.joined_at != 0)
-            || HistoryVisibility::current(self.read, self.room)? == HistoryVisibility::WorldReadable)
+        if self.was_joined() {
+            return Ok(true);
+        }
+        let invited = self.part.as_ref().is_some_and(|part| part.membership == membership::INVITE);
+        Ok(match HistoryVisibility::current(self.read, self.room)? {
+            HistoryVisibility::WorldReadable => true,
+            HistoryVisibility::Invited => invited,
+            HistoryVisibility::Shared | HistoryVisibility::Joined => false,
+        })
+    }
+
+    /// Whether the user is or was joined, and did not forget the room.
+    fn was_joined(&self) -> bool {
+        self.part.as_ref().is_some_and(|part| part.membership == membership::JOIN || part.joined_at != 0)
+    }
+
+    /// Of events that go along with others (the state around them), leaves those that the user may know: to members, also
+    /// former ones, and where anybody may read, that is all of them; to those who are only invited, what they may see.
+    pub fn keep_known(&self, events: &mut Vec<StoredEvent>) -> Result<(), StoreError> {
+        if self.was_joined() || HistoryVisibility::current(self.read, self.room)? == HistoryVisibility::WorldReadable {
+            return Ok(());
+        }
+        let mut known = Vec::new();
+        for event in events.drain(..) {
+            if self.sees(&event)? {
+                known.push(event);
+            }
+        }
+        *events = known;
+        Ok(())
     }
 
     /// The event that ended the user's last stay; none for those who never were in the room, or are in it. What they did

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use kith_store::{Read, tables::rooms::EVENTS};
 use ruma::{
-    EventId, OwnedEventId, UInt,
+    EventId, OwnedEventId, ServerName, UInt,
     api::federation::{
         authorization::get_event_authorization::v1 as event_auth,
         event::{get_event::v1 as get_event, get_room_state::v1 as get_state, get_room_state_ids::v1 as get_state_ids},
@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::{
     joins::{auth_chain, state_before, state_numbers},
-    template::joined_room,
+    template::{joined_room, whole_room},
     visibility,
 };
 use crate::{
@@ -23,7 +23,11 @@ use crate::{
     federation::{pdus, rules},
     http::{Answer, MatrixError, Routes, endpoint::Origin},
     platform::SpawnerExt as _,
-    rooms::{Room, read, timestamp},
+    rooms::{
+        Room,
+        read::{self, StoredEvent},
+        timestamp,
+    },
 };
 
 /// The routes of this file.
@@ -51,7 +55,7 @@ async fn event(node: Arc<Node>, origin: Origin, request: get_event::Request) -> 
 }
 
 async fn state(node: Arc<Node>, origin: Origin, request: get_state::Request) -> Answer<get_state::Response> {
-    let room = joined_room(&node, &request.room_id, &origin.server)?;
+    let room = whole_room(&node, &request.room_id, &origin.server)?;
     let reader = node.clone();
     let whole = node
         .spawner
@@ -72,7 +76,7 @@ async fn state_ids(
     origin: Origin,
     request: get_state_ids::Request,
 ) -> Answer<get_state_ids::Response> {
-    let room = joined_room(&node, &request.room_id, &origin.server)?;
+    let room = whole_room(&node, &request.room_id, &origin.server)?;
     let (state, chain) = node.store.read(|snapshot| {
         check_may_ask(snapshot, &room, &origin, &request.event_id)?;
         let (state, chain) = state_numbers(snapshot, request.event_id.as_str(), Some(&request.room_id))?;
@@ -81,7 +85,9 @@ async fn state_ids(
     Ok(get_state_ids::Response::new(chain, state))
 }
 
-/// Servers in the room may ask for everything; those that were, for what belongs to an event that they may see.
+/// Servers in the room may ask for everything; those that were, for what belongs to an event that they may see, or that is about
+/// the membership of a user of theirs who was in it: such an event may lie on a branch of which they saw nothing, and without
+/// what it rests on a server would believe for ever that its user is still there.
 fn check_may_ask(snapshot: &dyn Read, room: &Room, origin: &Origin, event: &EventId) -> Answer<()> {
     if rules::is_in_room(snapshot, room.number(), &origin.server)? {
         return Ok(());
@@ -89,8 +95,18 @@ fn check_may_ask(snapshot: &dyn Read, room: &Room, origin: &Origin, event: &Even
     let eyes = visibility::Eyes::new(snapshot, room, &origin.server)?;
     match read::event_by_id(snapshot, event.as_str())?.filter(|event| event.row.room == room.number()) {
         Some(event) if visibility::may_see(&eyes, &event)? => Ok(()),
+        Some(event) if is_of_former_member(snapshot, &event, &origin.server)? => Ok(()),
         _ => Err(MatrixError::forbidden("your server has no user in this room")),
     }
+}
+
+/// Whether the event is the membership of a user of that server who was joined once. Who never was learns nothing by being banned.
+fn is_of_former_member(snapshot: &dyn Read, event: &StoredEvent, server: &ServerName) -> Answer<bool> {
+    let user = event.state_key().filter(|_| event.kind() == "m.room.member");
+    let Some(user) = user.filter(|user| user.split_once(':').is_some_and(|(_, of)| of == server.as_str())) else {
+        return Ok(false);
+    };
+    Ok(read::user_room(snapshot, user, event.row.room)?.is_some_and(|part| part.joined_at != 0))
 }
 
 fn ids(snapshot: &dyn Read, numbers: &BTreeSet<u64>) -> Answer<Vec<OwnedEventId>> {

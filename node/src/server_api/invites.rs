@@ -3,10 +3,10 @@
 //! The invite is checked, signed and kept with its stripped state until the user answers. A repetition of the request gets the
 //! stored answer, so nobody is rung twice.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::StatusCode;
-use kith_room::{build::countersign, format};
+use kith_room::{Event, StateKey, auth::check_auth, build::countersign, format, json::plain_object};
 use ruma::{
     RoomVersionId, UserId,
     api::federation::membership::{RawStrippedState, create_invite::v2 as invite},
@@ -18,9 +18,11 @@ use crate::{
     Node,
     accounts::{self, limits},
     federation::{
+        membership::third_party::THIRD_PARTY_INVITE,
         pdus,
         pending::{self, MOST_STRIPPED, MOST_STRIPPED_BYTES, Outside},
         rules,
+        stats::Refusal,
     },
     http::{Answer, MatrixError, Routes, endpoint::Origin},
 };
@@ -30,7 +32,7 @@ pub fn routes(routes: Routes) -> Routes {
     routes.add(receive)
 }
 
-async fn receive(node: Arc<Node>, origin: Origin, request: invite::Request) -> Answer<invite::Response> {
+pub(super) async fn receive(node: Arc<Node>, origin: Origin, request: invite::Request) -> Answer<invite::Response> {
     // The same request is known by the event and the server that sends it.
     let id = format!("invite:{}:{}", request.room_id, request.event_id);
     let server = origin.server.clone();
@@ -41,12 +43,19 @@ async fn receive(node: Arc<Node>, origin: Origin, request: invite::Request) -> A
 
 async fn accept(node: &Arc<Node>, origin: &Origin, request: invite::Request) -> Answer<Value> {
     let Some(room_rules) = format::rules(&request.room_version) else {
+        node.federation.stats.refused.add(Refusal::Version);
         let message = format!("room version {} is not known here", request.room_version);
         return Err(MatrixError::new(StatusCode::BAD_REQUEST, "M_INCOMPATIBLE_ROOM_VERSION", message)
             .with("room_version", request.room_version.as_str()));
     };
-    let event = pdus::check_named(&request.event, &request.room_version, &request.room_id, &request.event_id)?;
-    check_user(event.sender(), &origin.server)?;
+    let event = pdus::check_named(
+        &node.federation.stats,
+        &request.event,
+        &request.room_version,
+        &request.room_id,
+        &request.event_id,
+    )?;
+    check_inviter(node, &event, origin, &request)?;
     if event.kind() != "m.room.member" || event.content_str("membership") != Some("invite") {
         return Err(MatrixError::invalid_param("the event is no invite"));
     }
@@ -58,10 +67,12 @@ async fn accept(node: &Arc<Node>, origin: &Origin, request: invite::Request) -> 
         return Err(MatrixError::not_found(format!("{invited} has no account here")));
     }
     node.store.read(|read| accounts::invites::check(read, &invited))?;
-    rules::check_pair(&origin.server, node.server_name())?;
+    for server in [&*origin.server, event.sender().server_name()] {
+        rules::check_pair(server, node.server_name())?;
+    }
     // Each rings at somebody's device.
     limits::check(node, limits::Action::Invite, origin.server.as_str())?;
-    node.store.read(|read| pending::check_room_for_invite(read, &invited, &origin.server))?;
+    node.store.read(|read| pending::check_room_for_invite(read, &invited, event.sender().server_name()))?;
     let stripped = check_stripped(node, &request)?;
     let signed = countersign(&event, &room_rules, signer(node))
         .map_err(|error| MatrixError::invalid_param(error.to_string()))?;
@@ -70,6 +81,33 @@ async fn accept(node: &Arc<Node>, origin: &Origin, request: invite::Request) -> 
     pending::note(node, Outside { room, event: Arc::new(signed), stripped }).await?;
     tracing::info!(user = %invited, from = %event.sender(), room = %request.room_id, "an invite came");
     Ok(Value::String(text))
+}
+
+/// The inviter is a user of the server that asks. Only a third-party invite may be turned into an invite by any server of its
+/// room, which then has to show that it is one: with the inviter's `m.room.third_party_invite`, by which the rules allow it.
+fn check_inviter(node: &Node, event: &Event, origin: &Origin, request: &invite::Request) -> Answer<()> {
+    let own = check_user(event.sender(), &origin.server);
+    let by_third_party = event
+        .json()
+        .get("content")
+        .and_then(|content| content.as_object()?.get("third_party_invite"))
+        .is_some_and(|used| used.as_object().is_some());
+    let Some(rules) = format::rules(&request.room_version).filter(|_| own.is_err() && by_third_party) else {
+        return own;
+    };
+    let mut state = BTreeMap::new();
+    for entry in request.invite_room_state.iter().take(MOST_STRIPPED) {
+        if let RawStrippedState::Pdu(pdu) = entry
+            && let Ok(pdu) = pdus::check(&node.federation.stats, pdu, &request.room_version)
+            && pdu.room_id() == request.room_id
+            && !pdu.redacted()
+            && let Some(key) = pdu.state_key()
+            && matches!(pdu.kind(), "m.room.create" | THIRD_PARTY_INVITE)
+        {
+            state.insert(StateKey::new(pdu.kind(), key), pdu);
+        }
+    }
+    check_auth(event, &rules, |key| state.get(key).cloned()).map_err(|error| MatrixError::forbidden(error.to_string()))
 }
 
 /// The stripped state as clients get it. From version 12 on it must prove the room: a valid create event, whose ID the room has.
@@ -81,7 +119,7 @@ fn check_stripped(node: &Node, request: &invite::Request) -> Answer<Vec<Value>> 
     let mut bytes = 0;
     for entry in request.invite_room_state.iter().take(MOST_STRIPPED) {
         let (text, checked) = match entry {
-            RawStrippedState::Pdu(pdu) => (pdu.get(), check_state(pdu, version, request)),
+            RawStrippedState::Pdu(pdu) => (pdu.get(), check_state(node, pdu, version, request)),
             // Servers from before v1.16 send type, key, sender and content only.
             #[allow(deprecated)]
             RawStrippedState::Stripped(raw) => (raw.json().get(), Ok(())),
@@ -92,7 +130,7 @@ fn check_stripped(node: &Node, request: &invite::Request) -> Answer<Vec<Value>> 
             Err(_) => continue,
             Ok(()) => {}
         }
-        let Ok(value) = serde_json::from_str::<Value>(text) else { continue };
+        let Ok(value) = plain_object(text).map(Value::Object) else { continue };
         let Some(state) = pending::strip(&value).filter(|_| text.len() <= kith_room::format::MAX_EVENT_BYTES) else {
             continue;
         };
@@ -117,8 +155,9 @@ fn check_stripped(node: &Node, request: &invite::Request) -> Answer<Vec<Value>> 
     Ok(stripped)
 }
 
-fn check_state(pdu: &RawValue, version: &RoomVersionId, request: &invite::Request) -> Answer<()> {
-    let event = pdus::check(pdu, version).map_err(|error| MatrixError::invalid_param(error.to_string()))?;
+fn check_state(node: &Node, pdu: &RawValue, version: &RoomVersionId, request: &invite::Request) -> Answer<()> {
+    let event = pdus::check(&node.federation.stats, pdu, version)
+        .map_err(|error| MatrixError::invalid_param(error.to_string()))?;
     if event.room_id() != request.room_id || event.state_key().is_none() {
         return Err(MatrixError::invalid_param("`invite_room_state` holds an event that is no state of that room"));
     }

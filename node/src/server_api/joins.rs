@@ -13,14 +13,18 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
-use super::template::{check_own_member, check_user, joined_room, propose, signer};
+use super::template::{check_own_member, check_user, propose, signer, whole_room};
 use crate::{
     Node,
-    federation::{pdus, rules},
+    federation::{pdus, rules, stats::Refusal},
     http::{Answer, MatrixError, Routes, endpoint::Origin},
     platform::SpawnerExt as _,
-    rooms::{Room, read},
+    rooms::{Room, partial, read},
 };
+
+/// From so many joined members on they are left out of the answer to who can do without. Fewer are sent with the rest: fetching
+/// them afterwards would take longer.
+const MEMBERS_WORTH_OMITTING: u64 = 100;
 
 /// The routes of this file.
 pub fn routes(routes: Routes) -> Routes {
@@ -29,7 +33,7 @@ pub fn routes(routes: Routes) -> Routes {
 
 async fn make(node: Arc<Node>, origin: Origin, request: make_join::Request) -> Answer<make_join::Response> {
     check_user(&request.user_id, &origin.server)?;
-    let room = joined_room(&node, &request.room_id, &origin.server)?;
+    let room = whole_room(&node, &request.room_id, &origin.server)?;
     check_version(&room, &request.ver)?;
     node.store.read(|read| rules::check_names(read, room.number(), &origin.server))?;
     let mut content = CanonicalJsonObject::from([("membership".to_owned(), "join".into())]);
@@ -120,7 +124,7 @@ fn needs_authoriser(snapshot: &dyn Read, node: &Node, room: u64, user: &UserId) 
         if known && read::is_joined(snapshot, user.as_str(), number)? {
             return Ok(true);
         }
-        unknown |= !known;
+        unknown |= !known || partial::is_partial(snapshot, number)?;
     }
     if unknown {
         return Err(MatrixError::new(
@@ -133,7 +137,7 @@ fn needs_authoriser(snapshot: &dyn Read, node: &Node, room: u64, user: &UserId) 
 }
 
 async fn send(node: Arc<Node>, origin: Origin, request: send_join::Request) -> Answer<send_join::Response> {
-    let room = joined_room(&node, &request.room_id, &origin.server)?;
+    let room = whole_room(&node, &request.room_id, &origin.server)?;
     let event = countersigned(&node, &room, &request.pdu).await?;
     check_own_member(&event, "join", &origin.server)?;
     if event.room_id() != request.room_id {
@@ -142,20 +146,24 @@ async fn send(node: Arc<Node>, origin: Origin, request: send_join::Request) -> A
     if event.event_id() != request.event_id {
         return Err(MatrixError::invalid_param(format!("the event's ID is {}", event.event_id())));
     }
-    node.store.read(|read| rules::check_names(read, room.number(), &origin.server))?;
-    room.receive_for_others(origin.server.as_str(), event.clone()).await?;
+    let number = room.number();
+    let servers = node.store.read(|read| {
+        rules::check_names(read, number, &origin.server)?;
+        let omits = request.omit_members && read::joined_count(read, number)? >= MEMBERS_WORTH_OMITTING;
+        Ok::<_, MatrixError>(if omits { Some(read::servers(read, number)?) } else { None })
+    })?;
+    let event = room.with_policy_signature(event).await?;
+    room.receive_for_others(origin.server.as_str(), event.clone())
+        .await
+        .inspect_err(|error| node.federation.stats.refused.note(error))?;
     let at = event.event_id().to_string();
-    let reader = node.clone();
-    let (number, omit) = (room.number(), request.omit_members);
-    let (state, servers) = node
+    let (reader, omits) = (node.clone(), servers.is_some());
+    let state = node
         .spawner
         .blocking("send_join", move || {
-            reader.store.read(|snapshot| match omit {
-                true => Ok::<_, MatrixError>((
-                    state_without_members(snapshot, &at)?,
-                    Some(read::servers(snapshot, number)?),
-                )),
-                false => Ok((state_before(snapshot, &at)?, None)),
+            reader.store.read(|snapshot| match omits {
+                true => state_without_members(snapshot, &at),
+                false => state_before(snapshot, &at),
             })
         })
         .await
@@ -163,7 +171,7 @@ async fn send(node: Arc<Node>, origin: Origin, request: send_join::Request) -> A
     let mut answer = send_join::RoomState::new();
     answer.auth_chain = state.auth_chain;
     answer.state = state.state;
-    answer.members_omitted = servers.is_some();
+    answer.members_omitted = omits;
     answer.servers_in_room = servers;
     answer.event = Some(pdus::raw(event.text())?);
     Ok(send_join::Response::new(answer))
@@ -172,10 +180,12 @@ async fn send(node: Arc<Node>, origin: Origin, request: send_join::Request) -> A
 /// Checks the join's signatures, after adding ours where it was authorised in the name of a user of ours.
 async fn countersigned(node: &Arc<Node>, room: &Room, pdu: &RawValue) -> Answer<Arc<kith_room::Event>> {
     if pdu.get().len() > kith_room::receive::MAX_TEXT_BYTES {
+        node.federation.stats.refused.add(Refusal::TooLong);
         return Err(MatrixError::too_large("the event is too long"));
     }
-    let mut document =
-        Document::read(pdu.get(), room.rules()).map_err(|error| MatrixError::bad_json(error.to_string()))?;
+    let mut document = Document::read(pdu.get(), room.rules())
+        .inspect_err(|error| node.federation.stats.refused.add(error))
+        .map_err(|error| MatrixError::bad_json(error.to_string()))?;
     let object = document.object();
     let text = |value: Option<&CanonicalJsonValue>| value.and_then(CanonicalJsonValue::as_str).map(str::to_owned);
     let via = object
@@ -191,6 +201,7 @@ async fn countersigned(node: &Arc<Node>, room: &Room, pdu: &RawValue) -> Answer<
         document.sign(room.rules(), signer(node)).map_err(|error| MatrixError::bad_json(error.to_string()))?;
     }
     let event = receive_document(document, room.rules(), &PublicKeyMap::new())
+        .inspect_err(|error| node.federation.stats.refused.add(error))
         .map_err(|error| MatrixError::forbidden(error.to_string()))?;
     if event.redacted() {
         return Err(MatrixError::invalid_param("the event's content hash does not match"));
@@ -212,13 +223,20 @@ pub(super) fn state_before(snapshot: &dyn Read, event_id: &str) -> Answer<WholeS
 }
 
 /// The state before a join without the memberships, and what it and the join rest on: for `omit_members`, so that a server can
-/// use a large room before it knows everybody in it.
+/// use a large room before it knows everybody in it. The members after whom a room without a name is called are there.
 fn state_without_members(snapshot: &dyn Read, event_id: &str) -> Answer<WholeState> {
     let join =
         read::event_by_id(snapshot, event_id)?.ok_or_else(|| MatrixError::not_found("the join is not known here"))?;
+    let named = match read::has_name(snapshot, join.row.room)? {
+        true => Vec::new(),
+        false => read::heroes(snapshot, join.row.room, join.sender())?,
+    };
     let whole = crate::rooms::states::whole(snapshot, join.row.state_before)?;
-    let state: BTreeSet<u64> =
-        whole.into_iter().filter(|((kind, _), _)| kind != "m.room.member").map(|(_, number)| number).collect();
+    let state: BTreeSet<u64> = whole
+        .into_iter()
+        .filter(|((kind, key), _)| kind != "m.room.member" || named.contains(key))
+        .map(|(_, number)| number)
+        .collect();
     let mut chain = auth_chain(snapshot, state.iter().copied().chain([join.number]))?;
     chain.retain(|number| !state.contains(number));
     as_pdus(snapshot, &state, &chain)

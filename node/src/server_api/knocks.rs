@@ -12,7 +12,7 @@ use ruma::{
 
 use super::{
     joins::check_version,
-    template::{check_own_member, check_user, joined_room, propose},
+    template::{check_own_member, check_user, propose, whole_room},
 };
 use crate::{
     Node,
@@ -27,7 +27,7 @@ pub fn routes(routes: Routes) -> Routes {
 
 async fn make(node: Arc<Node>, origin: Origin, request: make_knock::Request) -> Answer<make_knock::Response> {
     check_user(&request.user_id, &origin.server)?;
-    let room = joined_room(&node, &request.room_id, &origin.server)?;
+    let room = whole_room(&node, &request.room_id, &origin.server)?;
     check_version(&room, &request.ver)?;
     node.store.read(|read| rules::check_names(read, room.number(), &origin.server))?;
     let content = CanonicalJsonObject::from([("membership".to_owned(), "knock".into())]);
@@ -36,11 +36,15 @@ async fn make(node: Arc<Node>, origin: Origin, request: make_knock::Request) -> 
 }
 
 async fn send(node: Arc<Node>, origin: Origin, request: send_knock::Request) -> Answer<send_knock::Response> {
-    let room = joined_room(&node, &request.room_id, &origin.server)?;
-    let event = pdus::check_named(&request.pdu, room.version(), &request.room_id, &request.event_id)?;
+    let room = whole_room(&node, &request.room_id, &origin.server)?;
+    let event =
+        pdus::check_named(&node.federation.stats, &request.pdu, room.version(), &request.room_id, &request.event_id)?;
     check_own_member(&event, "knock", &origin.server)?;
     node.store.read(|read| rules::check_names(read, room.number(), &origin.server))?;
-    room.receive_for_others(origin.server.as_str(), event).await?;
+    let event = room.with_policy_signature(event).await?;
+    room.receive_for_others(origin.server.as_str(), event)
+        .await
+        .inspect_err(|error| node.federation.stats.refused.note(error))?;
     let state = node.store.read(|read| pending::stripped_pdus(read, room.number(), None))?;
     Ok(send_knock::Response::new(state.into_iter().map(RawStrippedState::Pdu).collect()))
 }

@@ -8,7 +8,7 @@ use ruma::{
     api::federation::membership::{create_leave_event::v2 as send_leave, prepare_leave_event::v1 as make_leave},
 };
 
-use super::template::{check_own_member, check_user, joined_room, membership, propose};
+use super::template::{check_own_member, check_user, membership, propose, whole_room};
 use crate::{
     Node,
     federation::pdus,
@@ -22,7 +22,7 @@ pub fn routes(routes: Routes) -> Routes {
 
 async fn make(node: Arc<Node>, origin: Origin, request: make_leave::Request) -> Answer<make_leave::Response> {
     check_user(&request.user_id, &origin.server)?;
-    let room = joined_room(&node, &request.room_id, &origin.server)?;
+    let room = whole_room(&node, &request.room_id, &origin.server)?;
     let now = membership(&node, &room, &request.user_id)?;
     if !matches!(now.as_deref(), Some("join" | "invite" | "knock")) {
         return Err(MatrixError::forbidden("there is nothing to leave: the user is not in that room"));
@@ -33,9 +33,13 @@ async fn make(node: Arc<Node>, origin: Origin, request: make_leave::Request) -> 
 }
 
 async fn send(node: Arc<Node>, origin: Origin, request: send_leave::Request) -> Answer<send_leave::Response> {
-    let room = joined_room(&node, &request.room_id, &origin.server)?;
-    let event = pdus::check_named(&request.pdu, room.version(), &request.room_id, &request.event_id)?;
+    let room = whole_room(&node, &request.room_id, &origin.server)?;
+    let event =
+        pdus::check_named(&node.federation.stats, &request.pdu, room.version(), &request.room_id, &request.event_id)?;
     check_own_member(&event, "leave", &origin.server)?;
-    room.receive_for_others(origin.server.as_str(), event).await?;
+    let event = room.with_policy_signature(event).await?;
+    room.receive_for_others(origin.server.as_str(), event)
+        .await
+        .inspect_err(|error| node.federation.stats.refused.note(error))?;
     Ok(send_leave::Response::new())
 }

@@ -11,6 +11,7 @@ mod edus;
 pub mod events;
 pub mod heads;
 pub mod invites;
+mod invites_v1;
 pub mod joins;
 pub mod keys;
 pub mod knocks;
@@ -20,27 +21,26 @@ mod media;
 pub mod missing;
 mod profiles;
 pub(crate) mod template;
+pub mod third_party;
 pub mod transactions;
 pub mod visibility;
 
 use std::sync::Arc;
 
+pub(crate) use self::template::signer;
 use axum::body::Bytes;
 use http::{Request, StatusCode};
-use kith_room::document::text_with_any_numbers;
 use kith_transport::{KithName, RemotePeer, ServerKey};
 use ruma::{
     ServerName, SigningKeyAlgorithm,
     api::federation::authentication::{XMatrix, XMatrixVerificationError},
     serde::Base64,
-    signatures::{PublicKeyMap, VerificationError, verify_canonical_json_bytes},
+    signatures::{PublicKeyMap, verify_canonical_json_bytes},
 };
-use serde_json::json;
-
-pub(crate) use self::template::{refusal, signer};
 
 use crate::{
     Node,
+    federation::signing,
     http::{Answer, MatrixError, Routes, endpoint::Origin},
 };
 
@@ -56,6 +56,8 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
     let routes = leaves::routes(routes);
     let routes = knocks::routes(routes);
     let routes = invites::routes(routes);
+    let routes = invites_v1::routes(routes);
+    let routes = third_party::routes(routes);
     let routes = events::routes(routes);
     let routes = missing::routes(routes);
     let routes = heads::routes(routes);
@@ -127,29 +129,19 @@ fn check(node: &Arc<Node>, header: &XMatrix, request: &Request<Bytes>) -> Answer
         )));
     }
     match header.verify_http_request(request, own, &key_map(header.origin.as_str(), &key)) {
-        // A transaction with an event of an old room version may hold what canonical JSON does not know, and so may what
-        // was signed: refusing it would refuse all that comes after it.
-        Err(XMatrixVerificationError::Signature(VerificationError::Json(_)))
-            if verifies_with_any_numbers(header, own, request, &key) =>
-        {
-            Ok(())
-        }
+        // Refusing a transaction would refuse all that comes after it.
+        Err(XMatrixVerificationError::Signature(_)) if verifies_as_written(header, own, request, &key) => Ok(()),
         verified => verified
             .map_err(|error| unauthorized(format!("the signature of {} does not match: {error}", header.origin))),
     }
 }
 
-/// Whether the signature covers the request with the numbers in its body as other servers write them.
-fn verifies_with_any_numbers(header: &XMatrix, own: &ServerName, request: &Request<Bytes>, key: &ServerKey) -> bool {
-    let content = std::str::from_utf8(request.body()).ok().and_then(|body| text_with_any_numbers(body).ok());
-    let (Some(content), Some(uri)) = (content, request.uri().path_and_query()) else { return false };
-    let [destination, method, origin, uri] =
-        [own.as_str(), request.method().as_str(), header.origin.as_str(), uri.as_str()].map(|text| json!(text));
-    let signed = format!(
-        r#"{{"content":{content},"destination":{destination},"method":{method},"origin":{origin},"uri":{uri}}}"#
-    );
-    verify_canonical_json_bytes(&SigningKeyAlgorithm::Ed25519, key.as_bytes(), header.sig.as_bytes(), signed.as_bytes())
-        .is_ok()
+/// Whether the signature covers the request as its body is written: `ruma` sees only what `serde_json` makes of it.
+fn verifies_as_written(header: &XMatrix, own: &ServerName, request: &Request<Bytes>, key: &ServerKey) -> bool {
+    signing::signed_text(request, &header.origin, own).is_some_and(|signed| {
+        let (signature, signed) = (header.sig.as_bytes(), signed.as_bytes());
+        verify_canonical_json_bytes(&SigningKeyAlgorithm::Ed25519, key.as_bytes(), signature, signed).is_ok()
+    })
 }
 
 fn key_map(server: &str, key: &ServerKey) -> PublicKeyMap {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use kith_room::{Builder, CreateError, Signer, build::BuildError};
 use kith_store::tables::rooms::ROOMS;
 use ruma::{CanonicalJsonObject, RoomId, ServerName, UserId};
@@ -11,7 +12,7 @@ use crate::{
     Node,
     federation::{pdus, rules},
     http::{Answer, MatrixError},
-    rooms::{Room, read, timestamp},
+    rooms::{Room, partial, read, timestamp},
 };
 
 /// A room that this node takes part in, and that lets the asking server ask.
@@ -24,6 +25,17 @@ pub(super) fn joined_room(node: &Arc<Node>, room_id: &RoomId, origin: &ServerNam
         }
         rules::check_acl(read, room.number(), origin)
     })?;
+    Ok(room)
+}
+
+/// As [`joined_room`], for what takes the whole state: not a room whose members are not here yet.
+pub(super) fn whole_room(node: &Arc<Node>, room_id: &RoomId, origin: &ServerName) -> Answer<Room> {
+    let room = joined_room(node, room_id, origin)?;
+    if node.store.read(|read| partial::is_partial(read, room.number()))? {
+        // Not 404: it is in the room, and nobody may conclude that it is not.
+        let message = "this server does not know all members of that room yet; ask another";
+        return Err(MatrixError::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", message));
+    }
     Ok(room)
 }
 
@@ -59,9 +71,10 @@ pub(super) async fn propose(
 }
 
 /// What another server, or a client, is told when the engine will not make its event.
-pub(crate) fn refusal(error: CreateError) -> MatrixError {
+pub(super) fn refusal(error: CreateError) -> MatrixError {
     match error {
         CreateError::Forbidden(reason) => MatrixError::forbidden(reason),
+        error @ CreateError::Unsigned { .. } => MatrixError::forbidden(error.to_string()),
         CreateError::Build(error @ BuildError::UnknownVersion(_)) => MatrixError::internal(error),
         CreateError::Build(error) => MatrixError::bad_json(error.to_string()),
         CreateError::Engine(error) => MatrixError::internal(error),

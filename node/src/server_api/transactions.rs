@@ -4,7 +4,10 @@
 //! same transaction sent twice gets the first answer. A transaction fails as a whole only when this node cannot store
 //! anything: then the other server keeps it and tries again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kith_room::{Event, graph::sort_by_prev_events, receive::event_id_of};
 use kith_store::{
@@ -12,7 +15,7 @@ use kith_store::{
     tables::rooms::{ROOM_SERVERS, ROOMS, membership},
 };
 use ruma::{
-    OwnedEventId, OwnedRoomId, RoomId, ServerName,
+    EventId, OwnedEventId, OwnedRoomId, RoomId, ServerName,
     api::federation::transactions::{edu::Edu, send_transaction_message::v1 as send},
     serde::Raw,
 };
@@ -27,6 +30,7 @@ use crate::{
         pdus,
         pending::{self, Outside},
         rules,
+        stats::Refusal,
     },
     http::{Answer, MatrixError, Routes, endpoint::Origin},
     rooms::{Received, Room, parking},
@@ -75,14 +79,12 @@ async fn take_pdus(node: &Arc<Node>, origin: &ServerName, pdus: Vec<Box<RawValue
         match pdus::room_of(&pdu).and_then(|room| OwnedRoomId::try_from(room).ok()) {
             Some(room) => rooms.entry(room).or_default().push(pdu),
             // Without its room an event has no ID that could be answered for.
-            None => node.federation.stats.pdus_refused.add(),
+            None => node.federation.stats.refused.add(Refusal::Format),
         }
     }
     for (room_id, pdus) in rooms {
         take_room(node, origin, &room_id, pdus, &mut results).await?;
     }
-    let refused = results.values().filter(|result| result.is_err()).count();
-    node.federation.stats.pdus_refused.add_many(refused as u64);
     Ok(results)
 }
 
@@ -93,13 +95,15 @@ async fn take_room(
     pdus: Vec<Box<RawValue>>,
     results: &mut Results,
 ) -> Answer<()> {
+    let stats = &node.federation.stats;
     let Some(room) = node.rooms.get(room_id)? else {
-        node.federation.stats.pdus_refused.add_many(pdus.len() as u64);
+        // Its version is not known either, and with that the IDs of its events.
+        stats.refused.add_many(Refusal::Room, pdus.len());
         return Ok(());
     };
     let mut events = Vec::with_capacity(pdus.len());
     for pdu in &pdus {
-        match pdus::check(pdu, room.version()) {
+        match pdus::check(stats, pdu, room.version()) {
             Ok(event) => events.push(event),
             Err(error) => {
                 tracing::info!(%origin, room = %room_id, %error, "an event is refused");
@@ -109,7 +113,8 @@ async fn take_room(
             }
         }
     }
-    let refuse = |events: &[Arc<Event>], results: &mut Results, reason: &str| {
+    let refuse = |events: &[Arc<Event>], results: &mut Results, refusal: Refusal, reason: &str| {
+        stats.refused.add_many(refusal, events.len());
         results.extend(events.iter().map(|event| (event.event_id().to_owned(), Err(reason.to_owned()))));
     };
     let standing = node.store.read(|read| standing(read, &room, origin))?;
@@ -117,22 +122,27 @@ async fn take_room(
         Standing::Apart => {
             for event in events {
                 let result = end_invite(node, origin, &room, &event).await?;
+                if result.is_err() {
+                    stats.refused.add(Refusal::Room);
+                }
                 results.insert(event.event_id().to_owned(), result);
             }
             return Ok(());
         }
         Standing::Denied(reason) => {
-            refuse(&events, results, &reason);
+            refuse(&events, results, Refusal::Denied, &reason);
             return Ok(());
         }
         Standing::Open | Standing::Full => {}
     }
-    let stats = &node.federation.stats;
     let (mut parked, full) = (false, matches!(standing, Standing::Full));
-    let events = sort_by_prev_events(events);
+    let sorted = sort_by_prev_events(events.iter().cloned());
+    let placed: BTreeSet<&EventId> = sorted.iter().map(|event| event.event_id()).collect();
+    events.retain(|event| !placed.contains(event.event_id()));
+    refuse(&events, results, Refusal::Cycle, "the event follows itself");
     let received = match full {
-        true => room.receive_without_parking(origin.as_str(), events).await?,
-        false => room.receive(origin.as_str(), events).await?,
+        true => room.receive_without_parking(origin.as_str(), sorted).await?,
+        false => room.receive(origin.as_str(), sorted).await?,
     };
     for (id, received) in received {
         let result = match received {
@@ -144,6 +154,7 @@ async fn take_room(
             Received::Parked { .. } if full => {
                 // It takes this for an answer. Once what waits is through, its heads tell of what was not kept.
                 node.federation.compare_when_settled(room_id, origin);
+                stats.refused.add(Refusal::Waiting);
                 Err("too many of your server's events wait for missing ones here".to_owned())
             }
             Received::Parked { .. } => {
@@ -151,7 +162,10 @@ async fn take_room(
                 parked = true;
                 Ok(())
             }
-            Received::Refused(reason) => Err(reason),
+            Received::Refused(reason) => {
+                stats.refused.add(Refusal::NotAllowed);
+                Err(reason)
+            }
         };
         results.insert(id, result);
     }

@@ -35,12 +35,14 @@ pub(super) struct Eyes<'a> {
     is_in: bool,
     /// Its users with any part in the room, once they are asked for: that takes a look at all members.
     users: OnceCell<Vec<String>>,
+    /// The latest stream position at which one of them joined.
+    latest_join: OnceCell<u64>,
 }
 
 impl<'a> Eyes<'a> {
     pub(super) fn new(snapshot: &'a dyn Read, room: &'a Room, server: &'a ServerName) -> Answer<Self> {
         let is_in = ROOM_SERVERS.contains(snapshot, &(room.number(), server.to_string()))?;
-        Ok(Self { snapshot, room, server, is_in, users: OnceCell::new() })
+        Ok(Self { snapshot, room, server, is_in, users: OnceCell::new(), latest_join: OnceCell::new() })
     }
 
     fn users(&self) -> Answer<&[String]> {
@@ -55,6 +57,23 @@ impl<'a> Eyes<'a> {
             }
         }
         Ok(self.users.get_or_init(|| users))
+    }
+
+    /// Whether one of its users is in the room now, or joined it after the event came.
+    fn joined_since(&self, event: &StoredEvent) -> Answer<bool> {
+        // What has no position was fetched as history: nothing says on which side of a stay that is over it lies.
+        if self.is_in || event.row.position == 0 {
+            return Ok(self.is_in);
+        }
+        if let Some(latest) = self.latest_join.get() {
+            return Ok(event.row.position < *latest);
+        }
+        let mut latest = 0;
+        for user in self.users()? {
+            let part = read::user_room(self.snapshot, user, self.room.number())?;
+            latest = part.map_or(0, |part| part.joined_at).max(latest);
+        }
+        Ok(event.row.position < *self.latest_join.get_or_init(|| latest))
     }
 }
 
@@ -71,7 +90,8 @@ pub(super) fn may_see(eyes: &Eyes<'_>, event: &StoredEvent) -> Answer<bool> {
         .map(|setting| parse(room, &setting))
         .transpose()?;
     let open = setting.as_ref().map_or(HistoryVisibility::Shared, visibility::visibility_of);
-    if open == HistoryVisibility::WorldReadable || (open == HistoryVisibility::Shared && is_in) {
+    let joined_since = eyes.joined_since(event)?;
+    if open == HistoryVisibility::WorldReadable || (open == HistoryVisibility::Shared && joined_since) {
         return Ok(true);
     }
     let mut memberships = Vec::new();
@@ -83,7 +103,7 @@ pub(super) fn may_see(eyes: &Eyes<'_>, event: &StoredEvent) -> Answer<bool> {
             memberships.extend(parsed.membership());
         }
     }
-    Ok(visibility::server_may_see(&parsed, setting.as_ref(), &memberships, is_in))
+    Ok(visibility::server_may_see(&parsed, setting.as_ref(), &memberships, joined_since))
 }
 
 /// The event for the server: as it is, or without what it must not see.

@@ -17,6 +17,7 @@ use kith_store::{
         account_data::ACCOUNT_DATA,
         rooms::{REDACTED_BY, STREAM},
     },
+    without_mark,
 };
 use ruma::{
     OwnedUserId, RoomId, UInt, UserId,
@@ -153,7 +154,7 @@ impl<'a> Reader<'a> {
         if self.ignores(event.sender())? || REDACTED_BY.contains(self.read, &event.number)? {
             return Ok(Vec::new());
         }
-        let json = RawValue::from_string(event.row.json.clone()).map_err(MatrixError::internal)?;
+        let json = RawValue::from_string(without_mark(&event.row.json).into_owned()).map_err(MatrixError::internal)?;
         let raw: Raw<Value> = Raw::from_json(json);
         // Nothing in it waits: the future is ready at once.
         Ok(self.rules()?.get_actions(&raw, context).now_or_never().unwrap_or_default().to_vec())

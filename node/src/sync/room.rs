@@ -42,8 +42,6 @@ use crate::{
 const TIMELINE_LIMIT: usize = 20;
 /// The most a filter may ask for.
 const MOST_IN_TIMELINE: u64 = 200;
-/// How many members a summary names.
-const HEROES: usize = 5;
 
 /// A look at one room for one sync.
 pub(super) struct Glance<'a> {
@@ -259,7 +257,9 @@ impl Glance<'_> {
         let events = state::needed(self.read, before, now, timeline, self.state_after)?;
         let summary_changed =
             known.is_none() || events.iter().any(is_of_summary) || timeline.events.iter().any(is_of_summary);
-        Ok(Changed { events, now, whole: known.is_none(), summary_changed })
+        let completed = read::room(self.read, self.room)?.map_or(0, |room| room.completed);
+        let members_came = known.is_some_and(|known| known < completed && completed <= upto);
+        Ok(Changed { events, now, whole: known.is_none(), members_came, summary_changed })
     }
 
     /// What the filter wants of it. `heroes` are those whom the summary names.
@@ -279,7 +279,7 @@ impl Glance<'_> {
         let mut events = changed.events;
         let mut needed: BTreeSet<&str> = timeline.events.iter().map(StoredEvent::sender).collect();
         needed.extend(heroes.iter().map(|user| user.as_str()));
-        if changed.whole {
+        if changed.whole || changed.members_came {
             needed.insert(&self.viewer.user_id);
             events.retain(|event| !is_member(event) || event.state_key().is_some_and(|user| needed.contains(user)));
         }
@@ -335,28 +335,11 @@ impl Glance<'_> {
         room.summary.joined_member_count = UInt::try_from(read::joined_count(self.read, self.room)?).ok();
         let invited = MEMBERS.prefix(self.read, &(self.room, membership::INVITE))?.count();
         room.summary.invited_member_count = UInt::try_from(invited).ok();
-        let text = |kind: &str, field: &str| -> Answer<bool> {
-            let event = read::state_event(self.read, self.room, kind, "")?;
-            let text = event.as_ref().and_then(|event| event.content().get(field)).and_then(Value::as_str);
-            Ok(text.is_some_and(|text| !text.is_empty()))
-        };
-        if text("m.room.name", "name")? || text("m.room.canonical_alias", "alias")? {
+        if read::has_name(self.read, self.room)? {
             return Ok(());
         }
-        let mut heroes = Vec::new();
-        for part in [membership::JOIN, membership::INVITE, membership::LEAVE, membership::BAN] {
-            // Those who left are named only when nobody else is there.
-            if part == membership::LEAVE && !heroes.is_empty() {
-                break;
-            }
-            for row in MEMBERS.prefix(self.read, &(self.room, part))?.take(HEROES + 1) {
-                let ((_, _, user), _) = row?;
-                if user != self.viewer.user_id && heroes.len() < HEROES {
-                    heroes.extend(OwnedUserId::try_from(user).ok());
-                }
-            }
-        }
-        room.summary.heroes = heroes;
+        let heroes = read::heroes(self.read, self.room, &self.viewer.user_id)?;
+        room.summary.heroes = heroes.into_iter().filter_map(|user| OwnedUserId::try_from(user).ok()).collect();
         Ok(())
     }
 }
@@ -368,6 +351,8 @@ struct Changed {
     now: u64,
     /// Whether it is the whole state.
     whole: bool,
+    /// Whether the members of a room that was joined without them are among it.
+    members_came: bool,
     /// Whether something is told, here or in the timeline, that the room's summary is made of.
     summary_changed: bool,
 }

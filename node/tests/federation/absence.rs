@@ -5,7 +5,7 @@ use kith_store::tables::{
     receipts::RECEIPTS,
     rooms::{
         STREAM,
-        membership::{JOIN, LEAVE},
+        membership::{BAN, JOIN, LEAVE},
     },
 };
 use kith_transport::memory::MemoryHub;
@@ -83,7 +83,7 @@ async fn a_former_member_is_told_what_others_said_while_it_was_in_the_room_and_n
 async fn what_is_said_while_a_join_is_being_taken_in_is_not_lost() {
     static LET_IN: Semaphore = Semaphore::const_new(0);
     let hub = MemoryHub::new();
-    let (one, two) = (Peer::new(&hub, 1).await, Peer::without(&hub, 2, Lack::JoinUntil(&LET_IN)).await);
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::without(&hub, 2, Lack::Until("send_join", &LET_IN)).await);
     let room = one.public_room().await.id().to_owned();
     let greeting = async {
         until("the join is known", || one.membership(&room, &two.user) == Some(JOIN)).await;
@@ -158,4 +158,29 @@ fn receipt(peer: &Peer, room: &ruma::RoomId, user: &str) -> Option<String> {
     let number = read::room_number(&snapshot, room.as_str()).expect("readable")?;
     let row = RECEIPTS.prefix(&snapshot, &(number, user.to_owned())).expect("readable").next()?;
     Some(row.expect("readable").1.0.event)
+}
+
+/// It believed for ever that its user was in the room: the ban lay on a branch of which it was allowed to see nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_came_back_on_one_side_of_a_split_and_was_banned_on_the_other_learns_of_it() {
+    let hub = MemoryHub::new();
+    let (one, two, three) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await, Peer::new(&hub, 3).await);
+    let room = one.public_room().await.id().to_owned();
+    two.join(&room, &one).await.expect("joined");
+    three.join(&room, &one).await.expect("joined");
+    two.set_member(&room, &two.user, "leave").await;
+    for peer in [&one, &three] {
+        until("both see it leave", || peer.membership(&room, &two.user) == Some(LEAVE)).await;
+    }
+    hub.isolate(one.key());
+    one.say(&room, "nobody of that server hears this").await;
+    one.set_member(&room, &two.user, "ban").await;
+    two.join(&room, &three).await.expect("joined again");
+    two.say(&room, "back").await;
+    until("three hears it", || three.messages(&room) == ["back"]).await;
+    hub.rejoin(one.key());
+    for peer in [&one, &three, &two] {
+        until("all know of the ban", || peer.membership(&room, &two.user) == Some(BAN)).await;
+    }
+    assert_eq!(one.state(&room), three.state(&room));
 }

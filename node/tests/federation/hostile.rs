@@ -37,6 +37,7 @@ fn routes() -> Vec<(Method, String, Value)> {
         get(format!("{federation}/v1/make_knock/{room}/{user}?ver=12")),
         put(format!("{federation}/v1/send_knock/{room}/{event}"), json!({})),
         put(format!("{federation}/v2/invite/{room}/{event}"), invite),
+        put(format!("{federation}/v1/exchange_third_party_invite/{room}"), json!({"type": "m.room.member"})),
         get(format!("{federation}/v1/event/{event}")),
         get(format!("{federation}/v1/state/{room}?event_id={event}")),
         get(format!("{federation}/v1/state_ids/{room}?event_id={event}")),
@@ -117,7 +118,7 @@ fn forge(room: &RoomId, depth: u64, prev: &[OwnedEventId], auth: &[OwnedEventId]
 }
 
 /// The same of a user of any server whose key is its number.
-fn forge_as(
+pub fn forge_as(
     seed: u8,
     user: &str,
     room: &RoomId,
@@ -135,7 +136,7 @@ fn forge_as(
     build(builder, &RoomVersionId::V12, prev, auth, depth, at, signer).expect("an event").into()
 }
 
-fn nobodys(number: usize) -> OwnedEventId {
+pub fn nobodys(number: usize) -> OwnedEventId {
     OwnedEventId::try_from(format!("${number:0>43}")).expect("an event ID")
 }
 
@@ -289,7 +290,7 @@ async fn the_many_ends_that_a_member_leaves_are_joined_and_nobody_is_shown_how()
 }
 
 /// An invite as Mallory's server sends it, for a room of its own.
-fn invite(to: &Peer, number: u64) -> (String, Value) {
+pub fn invite(to: &Peer, number: u64) -> (String, Value) {
     let creator = UserId::parse(format!("@mallory:{}", name(MALLORY))).expect("a user");
     let (server_name, key) = (name(MALLORY), key_pair(MALLORY));
     let signer = Signer { server_name: &server_name, key: &key };

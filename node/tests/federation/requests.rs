@@ -1,14 +1,18 @@
 //! Requests that are forged, misdirected, oversized or malformed.
 
 use http::{Method, Request, StatusCode};
-use kith_room::{Builder, Signer, build::build};
+use kith_room::{Builder, Event, Signer, build::build, document::text_with_any_numbers};
 use kith_transport::{Class, Network as _, NodeRecord, Router, Sequence, full, memory::MemoryHub, read_body};
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomVersionId, ServerName, UInt, UserId,
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UInt, UserId,
     api::{
         auth_scheme::AuthScheme as _,
-        federation::authentication::{ServerSignatures, XMatrixSigningInput},
+        federation::{
+            authentication::{ServerSignatures, XMatrixSigningInput},
+            membership::{RawStrippedState, create_invite::v2 as create_invite},
+        },
     },
+    serde::{Base64, base64::Standard},
     signatures::{Ed25519KeyPair, KeyPair as _},
 };
 use serde_json::{Value, json};
@@ -80,22 +84,101 @@ impl Stranger {
         Forged { body, path: "/_matrix/federation/v1/send/leave", ..self.honest(of) }
     }
 
+    /// The join of a user of ours, as a server of a version 12 room proposes it, signed.
+    pub async fn proposed_join(&self, to: &Peer, room: &RoomId, user: &UserId) -> Event {
+        let make = format!("/_matrix/federation/v1/make_join/{room}/{user}?ver=12");
+        let ask = Forged { method: Method::GET, path: &make, body: Value::Null, ..self.honest(to) };
+        let (status, proposal) = self.send(to, ask).await;
+        assert_eq!(status, StatusCode::OK, "{proposal}");
+        let ids = |field: &str| -> Vec<OwnedEventId> {
+            serde_json::from_value(proposal["event"][field].clone()).expect("event IDs")
+        };
+        let content = serde_json::from_value(json!({"membership": "join"})).expect("canonical");
+        let builder = Builder::new(user, "m.room.member", content).state_key(user.as_str());
+        let depth = proposal["event"]["depth"].as_u64().expect("a depth");
+        self.build(builder, room, &ids("prev_events"), &ids("auth_events"), depth)
+    }
+
+    /// Joins a user of ours to a version 12 room.
+    pub async fn join(&self, to: &Peer, room: &RoomId, user: &UserId) {
+        let join = self.proposed_join(to, room, user).await;
+        let body: Value = serde_json::from_str(join.text()).expect("JSON");
+        let path = format!("/_matrix/federation/v2/send_join/{room}/{}", join.event_id());
+        let (status, answer) = self.send(to, Forged { path: &path, body, ..self.honest(to) }).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+
+    /// What a user of ours says at the end of a version 12 room, as the peer knows it.
+    pub async fn message(&self, of: &Peer, room: &RoomId, user: &UserId, body: &str) -> Event {
+        let (prev, auth, depth) = of
+            .room(room)
+            .with_engine(|engine, _| {
+                let cited = [("m.room.power_levels", ""), ("m.room.member", user.as_str())];
+                let auth = cited.iter().filter_map(|(kind, key)| engine.current_id(kind, key));
+                let prev = engine.extremities().map(ToOwned::to_owned).collect::<Vec<_>>();
+                Ok((prev, auth.map(ToOwned::to_owned).collect::<Vec<_>>(), engine.depth() + 1))
+            })
+            .await
+            .expect("the room is known");
+        let content = serde_json::from_value(json!({"msgtype": "m.text", "body": body})).expect("canonical");
+        self.build(Builder::new(user, "m.room.message", content), room, &prev, &auth, depth)
+    }
+
+    fn build(
+        &self,
+        builder: Builder,
+        room: &RoomId,
+        prev: &[OwnedEventId],
+        auth: &[OwnedEventId],
+        depth: u64,
+    ) -> Event {
+        let (server_name, key) = (name(self.seed), key_pair(self.seed));
+        let signer = Signer { server_name: &server_name, key: &key };
+        let at = MilliSecondsSinceUnixEpoch(UInt::from(1_700_000_000u32));
+        build(builder.room_id(room.to_owned()), &RoomVersionId::V12, prev, auth, depth, at, signer).expect("an event")
+    }
+
     pub async fn send(&self, to: &Peer, forged: Forged<'_>) -> (StatusCode, Value) {
-        let body = if forged.body.is_null() { Vec::new() } else { forged.body.to_string().into_bytes() };
+        let body = if forged.body.is_null() { String::new() } else { forged.body.to_string() };
+        self.send_text(to, forged, body).await
+    }
+
+    /// As [`Stranger::send`], with a body that may be what no server should write.
+    pub async fn send_text(&self, to: &Peer, forged: Forged<'_>, body: String) -> (StatusCode, Value) {
         let mut request = Request::builder()
             .method(forged.method)
             .uri(format!("https://{}{}", forged.destination, forged.path))
-            .body(body)
+            .body(body.into_bytes())
             .expect("a request");
         let keys = key_pair(forged.signer);
-        let input = XMatrixSigningInput::new(forged.origin, forged.destination, &keys);
-        ServerSignatures::add_authentication(&mut request, input).expect("signed");
+        let input = XMatrixSigningInput::new(forged.origin.clone(), forged.destination.clone(), &keys);
+        if ServerSignatures::add_authentication(&mut request, input).is_err() {
+            sign_any_numbers(&mut request, &forged.origin, &forged.destination, &keys);
+        }
         (forged.tamper)(&mut request);
         let response = self.network.request(to.key(), Class::Control, request.map(full)).await.expect("an answer");
         let status = response.status();
         let body = read_body(response.into_body(), 1 << 20).await.expect("a body");
         (status, serde_json::from_slice(&body).unwrap_or_default())
     }
+}
+
+/// Signs a request whose body holds numbers that canonical JSON does not know.
+fn sign_any_numbers(
+    request: &mut Request<Vec<u8>>,
+    origin: &ServerName,
+    destination: &ServerName,
+    key: &Ed25519KeyPair,
+) {
+    let body = std::str::from_utf8(request.body()).expect("text");
+    let content = text_with_any_numbers(body).expect("JSON");
+    let text = |text: &str| json!(text).to_string();
+    let uri = text(request.uri().path_and_query().expect("a path").as_str());
+    let (method, from, to) = (text(request.method().as_str()), text(origin.as_str()), text(destination.as_str()));
+    let signed = format!(r#"{{"content":{content},"destination":{to},"method":{method},"origin":{from},"uri":{uri}}}"#);
+    let signature = Base64::<Standard, Vec<u8>>::new(key.sign(signed.as_bytes()).as_bytes().to_vec());
+    let header = format!(r#"X-Matrix origin="{origin}",destination="{destination}",key="ed25519:0",sig="{signature}""#);
+    request.headers_mut().insert(http::header::AUTHORIZATION, header.parse().expect("a header"));
 }
 
 #[tokio::test]
@@ -307,24 +390,11 @@ async fn a_server_that_joins_may_have_the_members_left_out_and_is_told_the_serve
     let hub = MemoryHub::new();
     let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
     let room = one.public_room().await.id().to_owned();
+    one.populate(&room, 100).await;
     two.join(&room, &one).await.expect("joined");
     let stranger = Stranger::new(&hub, 9);
     let user = UserId::parse(format!("@newcomer:{}", name(9))).expect("a user");
-    let make = format!("/_matrix/federation/v1/make_join/{room}/{user}?ver=12");
-    let ask = Forged { method: Method::GET, path: &make, body: Value::Null, ..stranger.honest(&one) };
-    let (status, proposal) = stranger.send(&one, ask).await;
-    assert_eq!(status, StatusCode::OK, "{proposal}");
-    let ids = |field: &str| -> Vec<OwnedEventId> {
-        serde_json::from_value(proposal["event"][field].clone()).expect("event IDs")
-    };
-    let content = serde_json::from_value(json!({"membership": "join"})).expect("canonical");
-    let builder = Builder::new(&user, "m.room.member", content).state_key(user.as_str()).room_id(room.clone());
-    let (server_name, key) = (name(9), key_pair(9));
-    let signer = Signer { server_name: &server_name, key: &key };
-    let at = MilliSecondsSinceUnixEpoch(UInt::from(1_700_000_000u32));
-    let depth = proposal["event"]["depth"].as_u64().expect("a depth");
-    let join = build(builder, &RoomVersionId::V12, &ids("prev_events"), &ids("auth_events"), depth, at, signer)
-        .expect("an event");
+    let join = stranger.proposed_join(&one, &room, &user).await;
     let body: Value = serde_json::from_str(join.text()).expect("JSON");
     let path = format!("/_matrix/federation/v2/send_join/{room}/{}?omit_members=true", join.event_id());
     let ask = || Forged { path: &path, body: body.clone(), ..stranger.honest(&one) };
@@ -336,7 +406,7 @@ async fn a_server_that_joins_may_have_the_members_left_out_and_is_told_the_serve
     };
     let mut servers: Vec<String> = serde_json::from_value(answer["servers_in_room"].clone()).expect("names");
     servers.sort();
-    let mut expected: Vec<String> = [1, 2, 9].map(|seed| name(seed).to_string()).into();
+    let mut expected: Vec<String> = [1, 2].map(|seed| name(seed).to_string()).into();
     expected.sort();
     assert_eq!(servers, expected);
     let state = kinds("state");
@@ -346,4 +416,66 @@ async fn a_server_that_joins_may_have_the_members_left_out_and_is_told_the_serve
     );
     // What the state rests on is there all the same: who made the room was in it.
     assert!(kinds("auth_chain").contains(&"m.room.member".to_owned()), "{answer}");
+}
+
+/// Invites into old rooms could not be sent: the state that goes with them may hold such numbers.
+#[tokio::test]
+async fn a_request_with_numbers_that_only_old_rooms_allow_is_signed_and_taken() {
+    let hub = MemoryHub::new();
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
+    let room = one.create_room(RoomVersionId::V5, json!({"join_rule": "invite"})).await;
+    let levels = r#"{"content":{"users_default":0.5},"sender":"@a:x","state_key":"","type":"m.room.power_levels"}"#;
+    let stripped = serde_json::value::RawValue::from_string(levels.to_owned()).expect("JSON");
+    let event = r#"{"type":"m.room.member","content":{"membership":"invite","weight":1.25}}"#;
+    let mut request = create_invite::Request::new(
+        room.id().to_owned(),
+        OwnedEventId::try_from("$x").expect("an event ID"),
+        RoomVersionId::V5,
+        serde_json::value::RawValue::from_string(event.to_owned()).expect("JSON"),
+        Vec::new(),
+    );
+    request.invite_room_state = vec![RawStrippedState::Pdu(stripped)];
+    let client = one.node().federation.client();
+    let limit = std::time::Duration::from_secs(10);
+    let refused = client.request(two.node().server_name(), request, Class::Control, limit).await.expect_err("no event");
+    // Its signature was right: it is looked at, and is no event.
+    assert_eq!(refused.status(), Some(StatusCode::BAD_REQUEST), "{refused}");
+    let body = json!({"origin": one.node().server_name(), "origin_server_ts": 1, "pdus": [{"content": {"x": 1.5}}]});
+    let path = "/_matrix/federation/v1/send/floats";
+    let server = two.node().server_name();
+    client.request_json(server, Method::PUT, path, &body, Class::Control, limit).await.expect("taken");
+    assert_eq!(two.node().federation.stats.unsigned_requests.get(), 0);
+}
+
+#[tokio::test]
+async fn an_invite_into_an_old_room_may_come_the_old_way() {
+    let hub = MemoryHub::new();
+    let one = Peer::new(&hub, 1).await;
+    let stranger = Stranger::new(&hub, 9);
+    let sender = UserId::parse(format!("@old:{}", name(9))).expect("a user");
+    let room = RoomId::parse(format!("!old:{}", name(9))).expect("a room ID");
+    let content = serde_json::from_value(json!({"membership": "invite"})).expect("canonical");
+    let builder = Builder::new(&sender, "m.room.member", content).state_key(one.user.as_str()).room_id(room.clone());
+    let (server_name, key) = (name(9), key_pair(9));
+    let signer = Signer { server_name: &server_name, key: &key };
+    let at = MilliSecondsSinceUnixEpoch(UInt::from(1_700_000_000u32));
+    let event = build(builder, &RoomVersionId::V1, &[], &[], 7, at, signer).expect("an event");
+    let mut body: Value = serde_json::from_str(event.text()).expect("JSON");
+    let named = json!({"type": "m.room.name", "state_key": "", "sender": sender, "content": {"name": "an old room"}});
+    body["unsigned"] = json!({"invite_room_state": [named]});
+    let path = format!("/_matrix/federation/v1/invite/{room}/{}", event.event_id());
+    let ask = |body: Value| Forged { path: &path, body, ..stranger.honest(&one) };
+    let mut tampered = body.clone();
+    tampered["content"]["membership"] = json!("join");
+    assert_eq!(stranger.send(&one, ask(tampered)).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(stranger.send(&one, ask(json!("no event"))).await.0, StatusCode::BAD_REQUEST);
+    let (status, answer) = stranger.send(&one, ask(body)).await;
+    assert_eq!((status, &answer[0]), (StatusCode::OK, &json!(200)), "{answer}");
+    let signatures = answer[1]["event"]["signatures"].as_object().expect("signatures");
+    assert!(signatures.contains_key(one.node().server_name().as_str()) && signatures.contains_key(name(9).as_str()));
+    assert_eq!(one.membership(&room, &one.user), Some(kith_store::tables::rooms::membership::INVITE));
+    let client = crate::client::Client::of(&one).await;
+    let sync = client.get("/sync?timeout=0").await;
+    let state = sync["rooms"]["invite"][room.as_str()]["invite_state"]["events"].as_array().expect("state").clone();
+    assert!(state.iter().any(|event| event["content"]["name"] == "an old room"), "{state:?}");
 }

@@ -6,8 +6,11 @@ use std::sync::{
 };
 
 use futures::future::BoxFuture;
-use kith_transport::{Body, Class, Network, NetworkError, NetworkEvent, PeerInfo, ServerKey, full};
+use kith_transport::{Body, Class, Network, NetworkError, NetworkEvent, PeerInfo, ServerKey, full, read_body};
+use serde_json::Value;
 use tokio::sync::{Semaphore, broadcast};
+
+use crate::policy::Guard;
 
 /// What a node is told on some path.
 #[derive(Debug, Clone, Copy)]
@@ -18,8 +21,12 @@ pub enum Lack {
     Endpoints(&'static [&'static str]),
     /// The first time, no missing events.
     FirstMissingEvents,
-    /// That it is let into a room only when there is a permit, though it is in before.
-    JoinUntil(&'static Semaphore),
+    /// Answers on paths with this part in them only when there is a permit, though what it asks for happens before.
+    Until(&'static str, &'static Semaphore),
+    /// Whatever the others say. It is a policy server to them.
+    Guards(&'static Guard),
+    /// What becomes of the answers on some paths.
+    Altered(&'static [&'static str], fn(Value) -> String),
 }
 
 /// A network on which the others' answers lack something.
@@ -41,14 +48,28 @@ impl Network for Without {
         request: http::Request<Body>,
     ) -> BoxFuture<'static, Result<http::Response<Body>, NetworkError>> {
         let path = request.uri().path();
-        if let Lack::JoinUntil(permits) = self.lack
-            && path.contains("send_join")
+        if let Lack::Until(part, permits) = self.lack
+            && path.contains(part)
         {
             let answer = self.inner.request(peer, class, request);
             return Box::pin(async move {
                 let answer = answer.await;
                 let _permit = permits.acquire().await;
                 answer
+            });
+        }
+        if let Lack::Altered(paths, change) = self.lack
+            && paths.iter().any(|part| path.contains(part))
+        {
+            let answer = self.inner.request(peer, class, request);
+            return Box::pin(async move {
+                let (parts, body) = answer.await?.into_parts();
+                let text = read_body(body, 16 << 20).await.expect("a body");
+                if !parts.status.is_success() {
+                    return Ok(http::Response::from_parts(parts, full(text)));
+                }
+                let body = change(serde_json::from_slice(&text).expect("JSON"));
+                Ok(http::Response::from_parts(parts, full(body)))
             });
         }
         if matches!(self.lack, Lack::FirstMissingEvents)

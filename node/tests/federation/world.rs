@@ -44,9 +44,13 @@ fn options() -> Options {
 async fn start(hub: &MemoryHub, seed: u8, disk: MemoryBackend, config: Config, without: Lack) -> Handle {
     let hub = hub.clone();
     let network = NetworkChoice::Given(Arc::new(move |secret: &SecretKey, router| {
+        let router = match without {
+            Lack::Guards(guard) => guard.before(router),
+            _ => router,
+        };
         let network = hub.join(secret.public(), router) as Arc<dyn Network>;
         match without {
-            Lack::Nothing => network,
+            Lack::Nothing | Lack::Guards(_) => network,
             lack => Arc::new(Without { inner: network, lack, asked: AtomicBool::new(false) }),
         }
     }));
@@ -134,6 +138,20 @@ impl Peer {
 
     pub async fn public_room(&self) -> Room {
         self.create_room(RoomVersionId::V12, json!({"join_rule": "public"})).await
+    }
+
+    /// Has further users of this node join a room of its own.
+    pub async fn populate(&self, room: &RoomId, count: usize) {
+        let members: Vec<OwnedUserId> = (0..count)
+            .map(|n| UserId::parse(format!("@m{n}:{}", self.node().server_name())).expect("a user"))
+            .collect();
+        for some in members.chunks(500) {
+            let joins = some.iter().map(|user| {
+                let content = object(json!({"membership": "join"}));
+                Draft::state(user.clone(), "m.room.member", user.as_str(), content)
+            });
+            self.room(room).send_many(joins.collect()).await.expect("they join");
+        }
     }
 
     pub async fn join(&self, room: &RoomId, via: &Peer) -> Result<(), kith::http::MatrixError> {

@@ -4,7 +4,7 @@
 //! | module | what it knows |
 //! | --- | --- |
 //! | [`air`] | which links there are, and who believes so |
-//! | [`carry`] | the way of a request and of its answer |
+//! | `carry` | the way of a request and of its answer |
 //! | [`flows`] | bandwidth, shared fairly |
 //! | [`conditions`] | latency, address translation |
 //! | [`mobility`], [`contacts`] | links that come and go |

@@ -2,9 +2,9 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`machine`] | one machine: its disk, its clock, and the node on it while it runs |
-//! | [`watch`] | sees what each node commits |
-//! | [`resolutions`] | sees where states had to be resolved |
+//! | `machine` | one machine: its disk, its clock, and the node on it while it runs |
+//! | `watch` | sees what each node commits |
+//! | `resolutions` | sees where states had to be resolved |
 //! | [`client`] | calls a node as its user's client |
 //! | [`setup`] | accounts, rooms and first joins |
 

@@ -51,6 +51,12 @@ pub struct UserRow {
     /// Whether its owner asked for erasure when it was deactivated.
     #[serde(default)]
     pub erased: bool,
+    /// Whether an administrator has locked it: nothing can be done with it.
+    #[serde(default)]
+    pub locked: bool,
+    /// Whether an administrator has suspended it: its user reads and leaves rooms, and does no more in them.
+    #[serde(default)]
+    pub suspended: bool,
 }
 
 /// A signed-in device.

@@ -45,6 +45,12 @@ pub const LOCAL_MEMBERS: Table<(u64, String), ()> = Table::new("local_members");
 pub const USER_ROOMS: Table<(String, u64), Json<UserRoomRow>> = Table::new("user_rooms");
 /// `(room, server)` to the number of its joined users.
 pub const ROOM_SERVERS: Table<(u64, String), u64> = Table::new("room_servers");
+/// Room number of a room that was joined without its members, to what is known of them instead. Until they have come, each of
+/// the servers counts for one joined user in [`ROOM_SERVERS`].
+pub const PARTIAL: Table<u64, Json<PartialRow>> = Table::new("partial");
+/// `(room, count)` to `(event number, how it was placed)` of what was judged by a partial state, in the order in which it came: all
+/// of it is judged anew when the members have come, and then the rows go.
+pub const PARTIAL_EVENTS: Table<(u64, u64), (u64, u64)> = Table::new("partial_events");
 /// `(server, room)` to `(position up to which it was sent our events, position of the latest event it should get)`.
 pub const OUTGOING: Table<(String, u64), (u64, u64)> = Table::new("outgoing");
 /// `(room, event ID)` of received events that wait for their missing prev or auth events, with the origin and the PDU.
@@ -123,6 +129,9 @@ pub struct RoomRow {
     /// The depth just below which this node came to the room, the last time. What lies at it and below is history and not missing.
     #[serde(default)]
     pub begin: u64,
+    /// The stream position at which the members of a room that was joined without them were here; 0 if they came with it.
+    #[serde(default)]
+    pub completed: u64,
 }
 
 /// A user's part in a room.
@@ -147,6 +156,20 @@ pub struct UserRoomRow {
     /// Whether the user forgot the room.
     #[serde(default)]
     pub forgotten: bool,
+}
+
+/// A room that was joined without its members.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PartialRow {
+    /// The number of the join event.
+    pub join: u64,
+    /// The server that let this node in.
+    pub through: String,
+    /// The servers that were in the room before the join.
+    pub servers: Vec<String>,
+    /// The room was left before its members came, and nobody waits for them any more.
+    #[serde(default)]
+    pub left: bool,
 }
 
 /// A redaction whose target is not here yet.

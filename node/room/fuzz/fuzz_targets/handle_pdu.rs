@@ -3,4 +3,6 @@
 #[path = "../entry.rs"]
 mod entry;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| entry::handle_pdu(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    entry::handle_pdu(data);
+});

@@ -4,6 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ruma::{
+    SigningKeyAlgorithm,
+    serde::{Base64, base64::Standard},
+    signatures::verify_canonical_json_bytes,
+};
 use serde_json::Value;
 
 use super::{Book, Id, Pdu};
@@ -15,6 +20,7 @@ const CREATE: &str = "m.room.create";
 const MEMBER: &str = "m.room.member";
 const LEVELS: &str = "m.room.power_levels";
 const JOIN_RULES: &str = "m.room.join_rules";
+const THIRD_PARTY: &str = "m.room.third_party_invite";
 
 /// <https://spec.matrix.org/v1.19/server-server-api/#auth-events-selection>
 pub fn selection(version: u8, kind: &str, sender: &str, key: Option<&str>, content: &Value) -> Vec<(String, String)> {
@@ -38,6 +44,9 @@ pub fn selection(version: u8, kind: &str, sender: &str, key: Option<&str>, conte
         }
         if let ("join", Some(via), 8..) = (membership, content["join_authorised_via_users_server"].as_str(), version) {
             choose(MEMBER, via);
+        }
+        if let ("invite", Some(token)) = (membership, content["third_party_invite"]["signed"]["token"].as_str()) {
+            choose(THIRD_PARTY, token);
         }
     }
     chosen.into_iter().collect()
@@ -117,7 +126,7 @@ pub fn by_state<'a>(version: u8, pdu: &Pdu, state: Lookup<'a, '_>, kind_of: &dyn
         return Err("6 sender not joined");
     }
     let own = levels.user(&pdu.sender);
-    if &*pdu.kind == "m.room.third_party_invite" {
+    if &*pdu.kind == THIRD_PARTY {
         return ensure(own >= levels.field("invite"), "7.1 invite level");
     }
     if levels.to_send(pdu) > own {
@@ -165,6 +174,7 @@ fn by_membership(version: u8, pdu: &Pdu, state: Lookup<'_, '_>, create: &Pdu, le
             }
             ensure(restricted || rule == "public", "5.3.7 not public")
         }
+        "invite" if pdu.content.get("third_party_invite").is_some() => by_third_party(pdu, state, target, of_target),
         "invite" => {
             if of_sender != "join" {
                 return Err("5.4.2 sender not joined");
@@ -206,6 +216,43 @@ fn by_membership(version: u8, pdu: &Pdu, state: Lookup<'_, '_>, create: &Pdu, le
         }
         _ => Err("5.8 unknown membership"),
     }
+}
+
+/// Rule 5.4.1.
+fn by_third_party(pdu: &Pdu, state: Lookup<'_, '_>, target: &str, of_target: &str) -> Verdict {
+    if of_target == "ban" {
+        return Err("5.4.1.1 target banned");
+    }
+    let signed = pdu.content["third_party_invite"].get("signed").ok_or("5.4.1.2 nothing signed")?;
+    let (Some(mxid), Some(token)) = (signed["mxid"].as_str(), signed["token"].as_str()) else {
+        return Err("5.4.1.3 no mxid or token");
+    };
+    if mxid != target {
+        return Err("5.4.1.4 for another user");
+    }
+    let invite = state(THIRD_PARTY, token).ok_or("5.4.1.5 no third-party invite")?;
+    if invite.sender != pdu.sender {
+        return Err("5.4.1.6 third-party invite of another");
+    }
+    let more = invite.content["public_keys"].as_array().into_iter().flatten();
+    let keys: Vec<&str> =
+        more.map(|key| &key["public_key"]).chain([&invite.content["public_key"]]).filter_map(Value::as_str).collect();
+    let by_servers = signed["signatures"].as_object().into_iter().flat_map(|signatures| signatures.values());
+    let mut signatures =
+        by_servers.filter_map(Value::as_object).flat_map(|keys| keys.values()).filter_map(Value::as_str);
+    let mut covered = signed.clone();
+    covered.as_object_mut().ok_or("5.4.1.3 no object")?.remove("signatures");
+    // Keys are sorted, and there are neither spaces nor numbers: that is canonical.
+    let covered = covered.to_string();
+    let matches = signatures.any(|signature| keys.iter().any(|key| verifies(key, signature, &covered)));
+    ensure(matches, "5.4.1.7 no signature matches")
+}
+
+fn verifies(key: &str, signature: &str, text: &str) -> bool {
+    let decode = |text: &str| Base64::<Standard>::parse(text).ok();
+    let (Some(key), Some(signature)) = (decode(key), decode(signature)) else { return false };
+    let (key, signature) = (key.as_bytes(), signature.as_bytes());
+    verify_canonical_json_bytes(&SigningKeyAlgorithm::Ed25519, key, signature, text.as_bytes()).is_ok()
 }
 
 /// Rule 10.

@@ -6,6 +6,8 @@
 
 #![allow(dead_code)]
 
+mod third_party;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use kith_room::{Event, format};
@@ -39,6 +41,8 @@ pub struct Setup {
     pub federate: bool,
     /// Whether the others join before anything else happens.
     pub joined: bool,
+    /// Whether the first two people begin with a third-party invite each.
+    pub third_party: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -92,7 +96,16 @@ pub enum What {
         name: &'static str,
         level: i64,
     },
-    ThirdPartyInvite,
+    ThirdPartyInvite {
+        token: usize,
+        keys: u8,
+    },
+    /// An invite by one of these.
+    UseThirdPartyInvite {
+        target: usize,
+        token: usize,
+        flaw: u8,
+    },
     Aliases {
         of: usize,
     },
@@ -100,6 +113,7 @@ pub enum What {
     Malformed(u8),
 }
 
+const TOKENS: [&str; 2] = ["one", "two"];
 const LEVELS: [i64; 5] = [0, 40, 50, 60, 100];
 const JOIN_RULES: [&str; 7] = ["public", "invite", "knock", "restricted", "knock_restricted", "private", "odd"];
 
@@ -120,7 +134,9 @@ pub fn what() -> impl Strategy<Value = What> {
             .prop_map(|(name, level)| What::Field { name, level }),
         2 => (of(&["events", "events", "notifications"]), of(&["m.room.topic", "m.room.power_levels", "room"]), level())
             .prop_map(|(map, name, level)| What::Kind { map, name, level }),
-        1 => Just(What::ThirdPartyInvite),
+        2 => (0..TOKENS.len(), 0..5_u8).prop_map(|(token, keys)| What::ThirdPartyInvite { token, keys }),
+        5 => (person(), 0..TOKENS.len(), 0..14_u8)
+            .prop_map(|(target, token, flaw)| What::UseThirdPartyInvite { target, token, flaw }),
         1 => person().prop_map(|of| What::Aliases { of }),
         1 => (0..7_u8).prop_map(What::Malformed),
     ]
@@ -147,14 +163,16 @@ pub fn setup() -> impl Strategy<Value = Setup> {
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.97),
         prop::bool::weighted(0.8),
+        prop::bool::weighted(0.4),
     )
-        .prop_map(|(levels, state_default, join_rule, two_creators, federate, joined)| Setup {
+        .prop_map(|(levels, state_default, join_rule, two_creators, federate, joined, third_party)| Setup {
             levels,
             state_default,
             join_rule,
             two_creators,
             federate,
             joined,
+            third_party,
         })
 }
 
@@ -254,6 +272,9 @@ impl Play {
         for person in (1..PEOPLE.len()).filter(|_| setup.joined) {
             begin.push((person, "m.room.member", PEOPLE[person], json!({ "membership": "join" })));
         }
+        for (person, token) in TOKENS.iter().enumerate().filter(|_| setup.third_party) {
+            begin.push((person, third_party::KIND, token, third_party::invite(0)));
+        }
         if setup.join_rule != "public" {
             begin.push((0, "m.room.join_rules", "", json!({ "join_rule": setup.join_rule })));
         }
@@ -323,7 +344,19 @@ impl Play {
                 content[*name] = if self.book.version < 10 && *level == 40 { json!("40") } else { json!(level) };
             }),
             What::Kind { map, name, level } => levels(&|content| content[*map][*name] = json!(level)),
-            What::ThirdPartyInvite => ("m.room.third_party_invite", Some("token".to_owned()), json!({})),
+            What::ThirdPartyInvite { token, keys } => {
+                (third_party::KIND, Some(TOKENS[*token].to_owned()), third_party::invite(*keys))
+            }
+            What::UseThirdPartyInvite { target, token, flaw } => {
+                // Mostly one that the person may use.
+                let own = |token: &&&str| {
+                    let invite = state.get(&(third_party::KIND.into(), (**token).into()));
+                    invite.is_some_and(|id| *self.book.pdus[id].sender == *PEOPLE[who])
+                };
+                let token = TOKENS.iter().find(own).filter(|_| *flaw != 8).unwrap_or(&TOKENS[*token]);
+                let used = third_party::used(PEOPLE[*target], PEOPLE[who], token, *flaw);
+                member(PEOPLE[*target], json!({ "membership": "invite", "third_party_invite": used }))
+            }
             What::Aliases { of } => {
                 let server = PEOPLE[*of].split_once(':').unwrap().1.to_owned();
                 ("m.room.aliases", Some(server), json!({ "aliases": [] }))
@@ -426,9 +459,12 @@ impl Play {
 
 /// The room's creator stays with full power, so that somebody can merge the heads in the end.
 fn unseats_creator(who: usize, what: &What) -> bool {
-    who == 0
+    let by_whom = who == 0 || matches!(what, What::UseThirdPartyInvite { .. });
+    by_whom
         && match what {
-            What::Membership { target, .. } | What::Level { target, .. } => *target == 0,
+            What::Membership { target, .. } | What::Level { target, .. } | What::UseThirdPartyInvite { target, .. } => {
+                *target == 0
+            }
             What::Malformed(_) => true,
             _ => false,
         }

@@ -73,9 +73,12 @@ async fn a_login_names_its_user_in_any_form_of_the_specification() {
     client.post(LOGIN, json!({})).await.fails(400, "M_MISSING_PARAM");
     client.post(LOGIN, json!({ "type": "m.login.password" })).await.fails(400, "M_MISSING_PARAM");
     client.post(LOGIN, json!({ "type": 7 })).await.fails(400, "M_MISSING_PARAM");
-    client.post(LOGIN, json!({ "type": "m.login.token", "token": "x" })).await.fails(400, "M_UNKNOWN");
+    client.post(LOGIN, json!({ "type": "m.login.jwt", "token": "x" })).await.fails(400, "M_UNKNOWN");
     client.post(LOGIN, json!([])).await.fails(400, "M_BAD_JSON");
-    assert_eq!(client.get(LOGIN).await.ok(), json!({ "flows": [{ "type": "m.login.password" }] }));
+    assert_eq!(
+        client.get(LOGIN).await.ok(),
+        json!({ "flows": [{ "type": "m.login.password" }, { "type": "m.login.token", "get_login_token": true }] })
+    );
 }
 
 #[tokio::test]

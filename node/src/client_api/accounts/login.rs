@@ -7,20 +7,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruma::OwnedDeviceId;
 use ruma::api::client::account::whoami;
-use ruma::api::client::session::{get_login_types, login, logout, logout_all, refresh_token};
+use ruma::api::client::session::{get_login_token, get_login_types, login, logout, logout_all, refresh_token};
+use ruma::{OwnedDeviceId, OwnedUserId};
 use serde_json::Value;
 
 use crate::Node;
 use crate::accounts::devices::{self, NewDevice};
 use crate::accounts::limits::{self, Action};
-use crate::accounts::{localpart, password, tokens, users};
-use crate::client_api::untyped::Untyped;
+use crate::accounts::{localpart, login_tokens, password, standing, tokens, uia, users};
+use crate::client_api::untyped::{Lenient, Untyped};
 use crate::http::{Anonymous, Answer, MatrixError, Routes, Session};
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.add(login_types).add(sign_in).add(refresh).add(sign_out).add(sign_out_all).add(who_am_i)
+    routes.add(login_types).add(sign_in).add(get_token).add(refresh).add(sign_out).add(sign_out_all).add(who_am_i)
 }
 
 async fn login_types(
@@ -28,8 +28,11 @@ async fn login_types(
     _: Anonymous,
     _: get_login_types::v3::Request,
 ) -> Answer<get_login_types::v3::Response> {
-    use get_login_types::v3::{LoginType, PasswordLoginType};
-    Ok(get_login_types::v3::Response::new(vec![LoginType::Password(PasswordLoginType::default())]))
+    use get_login_types::v3::{LoginType, PasswordLoginType, TokenLoginType};
+    let mut token = TokenLoginType::new();
+    token.get_login_token = true;
+    let password = LoginType::Password(PasswordLoginType::default());
+    Ok(get_login_types::v3::Response::new(vec![password, LoginType::Token(token)]))
 }
 
 /// `POST /login`. Parsed by hand: ruma's type panics on a body without `type`.
@@ -38,38 +41,19 @@ async fn sign_in(
     from: Anonymous,
     request: Untyped<login::v3::Request, login::v3::Response>,
 ) -> Answer<login::v3::Response> {
-    match request.text("type") {
-        Some("m.login.password") => {}
+    let user_id = match request.text("type") {
+        Some("m.login.password") => by_password(&node, &from, &request).await?,
+        Some("m.login.token") => {
+            let token = request.text("token").ok_or_else(|| MatrixError::missing_param("`token` is missing"))?;
+            limits::check_address(&node, Action::Login, &from)?;
+            login_tokens::spend(&node, token)?
+                .ok_or_else(|| MatrixError::forbidden("the token was used, has expired, or never was one"))?
+        }
         Some(other) => return Err(MatrixError::bad_request(format!("signing in by {other:.80} is not offered"))),
         None => return Err(MatrixError::missing_param("`type` is missing: how to sign in")),
-    }
-    let Some(given) = request.text("password") else {
-        return Err(MatrixError::missing_param("`password` is missing"));
     };
-    let name = name_of(&request.body)?;
-    limits::check_address(&node, Action::Login, &from)?;
-    let wrong = || MatrixError::forbidden("the user name or the password is wrong");
-    let Some(user_id) = localpart::local_user_id(name, node.identity.server_name()) else {
-        return Err(wrong());
-    };
-    let (user_id, row) = node.store.read(|read| match users::get(read, &user_id)? {
-        // Names are made in lower case; people type them as they like.
-        None if user_id.localpart().bytes().any(|c| c.is_ascii_uppercase()) => {
-            let lower = localpart::local_user_id(&user_id.as_str().to_ascii_lowercase(), node.identity.server_name());
-            let lower = lower.unwrap_or_else(|| user_id.clone());
-            let row = users::get(read, &lower)?;
-            Ok::<_, MatrixError>((lower, row))
-        }
-        row => Ok((user_id, row)),
-    })?;
-    limits::check_account(&node, Action::Login, &user_id, &from)?;
-    // An account that is deactivated has no password any more, so that nobody learns that there was one.
-    let is_deactivated = row.as_ref().is_some_and(|row| row.deactivated.is_some());
-    if !password::verify(&node, given, row.and_then(|row| row.password)).await? {
-        return Err(wrong());
-    }
-    if is_deactivated {
-        return Err(users::is_deactivated());
+    if node.store.read(|read| users::get(read, &user_id))?.is_some_and(|row| row.locked) {
+        return Err(standing::is_locked());
     }
     let device = NewDevice {
         device_id: request.text("device_id").map(OwnedDeviceId::from),
@@ -86,6 +70,56 @@ async fn sign_in(
         response.well_known = Some(login::v3::DiscoveryInfo::new(homeserver));
     }
     Ok(response)
+}
+
+/// Whose password it is that the request shows.
+async fn by_password(
+    node: &Arc<Node>,
+    from: &Anonymous,
+    request: &Untyped<login::v3::Request, login::v3::Response>,
+) -> Answer<OwnedUserId> {
+    let Some(given) = request.text("password") else {
+        return Err(MatrixError::missing_param("`password` is missing"));
+    };
+    let name = name_of(&request.body)?;
+    limits::check_address(node, Action::Login, from)?;
+    let wrong = || MatrixError::forbidden("the user name or the password is wrong");
+    let Some(user_id) = localpart::local_user_id(name, node.identity.server_name()) else {
+        return Err(wrong());
+    };
+    let (user_id, row) = node.store.read(|read| match users::get(read, &user_id)? {
+        // Names are made in lower case; people type them as they like.
+        None if user_id.localpart().bytes().any(|c| c.is_ascii_uppercase()) => {
+            let lower = localpart::local_user_id(&user_id.as_str().to_ascii_lowercase(), node.identity.server_name());
+            let lower = lower.unwrap_or_else(|| user_id.clone());
+            let row = users::get(read, &lower)?;
+            Ok::<_, MatrixError>((lower, row))
+        }
+        row => Ok((user_id, row)),
+    })?;
+    limits::check_account(node, Action::Login, &user_id, from)?;
+    // An account that is deactivated has no password any more, so that nobody learns that there was one.
+    let is_deactivated = row.as_ref().is_some_and(|row| row.deactivated.is_some());
+    if !password::verify(node, given, row.and_then(|row| row.password)).await? {
+        return Err(wrong());
+    }
+    if is_deactivated {
+        return Err(users::is_deactivated());
+    }
+    Ok(user_id)
+}
+
+/// `POST /login/get_token`: a token with which another client of the user signs in. The user proves again who it is, as whoever
+/// has the token has the account.
+async fn get_token(
+    node: Arc<Node>,
+    session: Session,
+    Lenient(request): Lenient<get_login_token::v1::Request>,
+) -> Answer<get_login_token::v1::Response> {
+    limits::check(&node, Action::Login, &format!("{} asks for login tokens", session.user_id))?;
+    uia::require(&node, &session, request.auth.as_ref(), "POST /login/get_token").await?;
+    let token = login_tokens::issue(&node, &session.user_id);
+    Ok(get_login_token::v1::Response::new(Duration::from_millis(login_tokens::TOKEN_MS), token))
 }
 
 /// The user's name in a login request: in an `identifier`, or in `user` as before r0.4.0.

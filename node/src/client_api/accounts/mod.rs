@@ -6,6 +6,7 @@ mod login;
 mod manage;
 mod openid;
 mod register;
+mod standing;
 mod synapse;
 mod third_party_ids;
 mod whois;
@@ -21,5 +22,6 @@ pub fn routes(routes: Routes) -> Routes {
     let routes = third_party_ids::routes(routes);
     let routes = openid::routes(routes);
     let routes = whois::routes(routes);
+    let routes = standing::routes(routes);
     synapse::routes(routes)
 }

@@ -48,6 +48,7 @@ async fn get_context(
             state.extend(lazy_members(read, &request.filter, &events)?);
         }
         state.retain(|event| passes(&request.filter, request.room_id.as_str(), event));
+        eyes.keep_known(&mut state)?;
         let form = Form { room_id: Some(request.room_id.as_str()), relations: true };
         let showing = Showing::new(read, &eyes, &viewer, form);
         let mut response = get_context::Response::new();

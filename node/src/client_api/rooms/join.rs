@@ -6,7 +6,9 @@ use std::sync::Arc;
 use kith_store::{Read, tables::rooms::membership};
 use ruma::{
     OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomOrAliasId, ServerName, UserId,
-    api::client::membership::{join_room_by_id::v3 as join_room_by_id, join_room_by_id_or_alias::v3 as join_room},
+    api::client::membership::{
+        ThirdPartySigned, join_room_by_id::v3 as join_room_by_id, join_room_by_id_or_alias::v3 as join_room,
+    },
     events::room::power_levels::UserPowerLevel,
 };
 use serde_json::{Value, json};
@@ -19,13 +21,17 @@ use super::{
 use crate::{
     Node,
     accounts::limits::{self, Action},
+    federation::membership::third_party::Exchange,
     http::{Answer, MatrixError, Routes, Session},
-    rooms::{power, read},
+    rooms::{partial, power, read},
 };
 
 pub(super) fn routes(routes: Routes) -> Routes {
     routes.add(join_room_by_id).add(join_room)
 }
+
+/// Servers that are asked to make a third-party invite an invite.
+const MOST_ASKED: usize = 6;
 
 /// Servers that one request may name as being in the room.
 const MOST_VIAS: usize = 20;
@@ -36,15 +42,46 @@ async fn join_room_by_id(
     request: join_room_by_id::Request,
 ) -> Answer<join_room_by_id::Response> {
     limits::check(&node, Action::Join, session.user_id.as_str())?;
-    join(&node, &session.user_id, &request.room_id, &[], request.reason).await?;
+    let mut via = Vec::new();
+    if let Some(signed) = request.third_party_signed {
+        claim(&node, &session.user_id, &request.room_id, &mut via, signed).await?;
+    }
+    join(&node, &session.user_id, &request.room_id, &via, request.reason).await?;
     Ok(join_room_by_id::Response::new(request.room_id))
 }
 
 async fn join_room(node: Arc<Node>, session: Session, request: join_room::Request) -> Answer<join_room::Response> {
     limits::check(&node, Action::Join, session.user_id.as_str())?;
-    let (room_id, via) = resolve(&node, &request.room_id_or_alias, request.via).await?;
+    let (room_id, mut via) = resolve(&node, &request.room_id_or_alias, request.via).await?;
+    if let Some(signed) = request.third_party_signed {
+        claim(&node, &session.user_id, &room_id, &mut via, signed).await?;
+    }
     join(&node, &session.user_id, &room_id, &via, request.reason).await?;
     Ok(join_room::Response::new(room_id))
+}
+
+/// Makes a third-party invite of the room an invite of the user, who shows what the identity server signed. Who is in the room
+/// needs none. The server that did it is the first to join through.
+async fn claim(
+    node: &Arc<Node>,
+    user: &UserId,
+    room_id: &RoomId,
+    via: &mut Vec<OwnedServerName>,
+    shown: ThirdPartySigned,
+) -> Answer<()> {
+    if membership_now(node, room_id, user)? == Some(membership::JOIN) {
+        return Ok(());
+    }
+    let sender = shown.sender.clone();
+    let Ok(Value::Object(signed)) = serde_json::to_value(shown) else {
+        return Err(MatrixError::bad_json("`third_party_signed` is malformed"));
+    };
+    let exchange = Exchange::new(room_id.to_owned(), sender, user.to_owned(), signed)?;
+    let through = node.federation.claim_third_party_invite(&exchange, via, MOST_ASKED).await?;
+    if let Some(through) = through {
+        via.insert(0, through);
+    }
+    Ok(())
 }
 
 /// The room that a client names by ID or alias, and the servers that are said to be in it.
@@ -82,6 +119,8 @@ pub async fn join(
     let mut content = member("join", reason)?;
     node.store.read(|read| add_profile(read, user, &mut content))?;
     if takes_part(node, room_id)? {
+        // Whether the user is banned, or invited, stands among the members.
+        node.federation.whole(room_id).await?;
         match node.store.read(|read| way_in(read, node.identity.server_name(), room_id, user))? {
             WayIn::Open => {}
             WayIn::Vouched(by) => {
@@ -102,9 +141,6 @@ pub async fn join(
         return Ok(());
     }
     let servers = candidates(node, user, room_id, via)?;
-    if servers.is_empty() {
-        return Err(MatrixError::not_found("this room is not known here, and no server is known that is in it"));
-    }
     remote::join(node, user, room_id, &servers, content).await
 }
 
@@ -157,7 +193,7 @@ pub fn admitted(read: &dyn Read, allow: Option<&Value>, user: &UserId) -> Answer
                 if read::is_joined(read, user.as_str(), room)? {
                     return Ok(Some(true));
                 }
-                sure &= read::room(read, room)?.is_some_and(|room| room.joined);
+                sure &= read::room(read, room)?.is_some_and(|room| room.joined) && !partial::is_partial(read, room)?;
             }
             None => sure = false,
         }

@@ -32,6 +32,7 @@ async fn knock_room(node: Arc<Node>, session: Session, request: knock_room::Requ
     let mut content = member("knock", request.reason)?;
     node.store.read(|read| add_profile(read, user, &mut content))?;
     if takes_part(&node, &room_id)? {
+        node.federation.whole(&room_id).await?;
         room(&node, &room_id)?.send(member_draft(user, user, content)).await?;
     } else {
         let servers = join::candidates(&node, user, &room_id, &via)?;

@@ -43,11 +43,13 @@ async fn get_member_events(
     request: get_member_events::Request,
 ) -> Answer<get_member_events::Response> {
     let viewer = viewer(&node, &session);
+    node.federation.whole(&request.room_id).await?;
     node.store.read(|read| {
         let (room, eyes) = entered(read, &request.room_id, &viewer.user_id)?;
+        let shown = state_for(read, room, &eyes)?;
         let members = match &request.at {
             Some(token) => members_at(read, state_by(read, room, &eyes, token)?)?,
-            None => state_for(read, room, &eyes)?.members(read)?,
+            None => shown.members(read)?,
         };
         let wanted = |event: &StoredEvent| {
             let now = event.content().get("membership").and_then(Value::as_str).unwrap_or("leave");
@@ -80,6 +82,7 @@ fn state_by(read: &dyn Read, room: u64, eyes: &Eyes<'_>, token: &str) -> Answer<
             if let Some(event) = read::event(read, number)?
                 && eyes.sees(&event)?
             {
+                // What came after it the reader does not know.
                 return Ok(sync::state::number_at(read, room, position)?);
             }
         }
@@ -136,13 +139,16 @@ impl Shown {
     }
 }
 
-/// Which state `eyes` are shown; ask [`entered`] first.
-pub(super) fn state_for(read: &dyn Read, room: u64, eyes: &Eyes<'_>) -> Result<Shown, kith_store::StoreError> {
+/// Which state `eyes` are shown.
+///
+/// # Errors
+/// `M_FORBIDDEN` for those who never were in the room, unless anybody may read it. As all reads.
+pub(super) fn state_for(read: &dyn Read, room: u64, eyes: &Eyes<'_>) -> Answer<Shown> {
     if eyes.joined() || HistoryVisibility::current(read, room)? == HistoryVisibility::WorldReadable {
         return Ok(Shown::Current(room));
     }
-    let end = eyes.end_of_stay()?;
-    Ok(Shown::Past(end.map_or(0, |event| event.row.state_after)))
+    let end = eyes.end_of_stay()?.ok_or_else(|| MatrixError::forbidden("you were never in this room"))?;
+    Ok(Shown::Past(end.row.state_after))
 }
 
 fn members_at(read: &dyn Read, state: u64) -> Result<Vec<StoredEvent>, kith_store::StoreError> {
@@ -160,6 +166,7 @@ async fn joined_members(
     session: Session,
     request: joined_members::Request,
 ) -> Answer<joined_members::Response> {
+    node.federation.whole(&request.room_id).await?;
     node.store.read(|read| {
         let room = joined(read, &request.room_id, session.user_id.as_str())?;
         let mut members = BTreeMap::new();

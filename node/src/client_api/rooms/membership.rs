@@ -137,17 +137,20 @@ async fn invite_user(
     session: Session,
     request: invite_user::Request,
 ) -> Answer<invite_user::Response> {
-    let InvitationRecipient::UserId(recipient) = request.recipient else {
-        return Err(MatrixError::new(
-            http::StatusCode::BAD_REQUEST,
-            "M_THREEPID_MEDIUM_NOT_SUPPORTED",
-            "this node asks no identity server: invite by user ID",
-        ));
+    let recipient = match request.recipient {
+        InvitationRecipient::UserId(recipient) => recipient,
+        _ => return Err(no_identity_server()),
     };
     limits::check(&node, Action::Invite, session.user_id.as_str())?;
     let content = member("invite", recipient.reason)?;
     invite(&node, &session.user_id, &request.room_id, &recipient.user_id, content).await?;
     Ok(invite_user::Response::new())
+}
+
+/// What is answered to an invite by e-mail address or telephone number: somebody would have to be trusted to know whose it is.
+pub fn no_identity_server() -> MatrixError {
+    let message = "this node trusts no identity server: invite by user ID";
+    MatrixError::new(http::StatusCode::BAD_REQUEST, "M_SERVER_NOT_TRUSTED", message)
 }
 
 /// Invites a user of this node or another server; `content` is that of the member event, profile apart.
@@ -160,6 +163,7 @@ pub async fn invite(
 ) -> Answer<()> {
     let room = room(node, room_id)?;
     node.store.read(|read| super::joined(read, room_id, sender.as_str()).map(drop))?;
+    node.federation.whole(room_id).await?;
     match membership_now(node, room_id, target)? {
         Some(membership::JOIN) => {
             return Err(MatrixError::forbidden("this user is in the room already"));
@@ -191,6 +195,7 @@ pub fn check_invitable(read: &dyn Read, target: &UserId) -> Answer<()> {
 
 async fn kick_user(node: Arc<Node>, session: Session, request: kick_user::Request) -> Answer<kick_user::Response> {
     node.store.read(|read| super::joined(read, &request.room_id, session.user_id.as_str()).map(drop))?;
+    node.federation.whole(&request.room_id).await?;
     match membership_now(&node, &request.room_id, &request.user_id)? {
         Some(membership::JOIN | membership::INVITE | membership::KNOCK) => {}
         _ => return Err(MatrixError::forbidden("this user is not in the room")),
@@ -202,6 +207,7 @@ async fn kick_user(node: Arc<Node>, session: Session, request: kick_user::Reques
 
 async fn ban_user(node: Arc<Node>, session: Session, request: ban_user::Request) -> Answer<ban_user::Response> {
     node.store.read(|read| super::joined(read, &request.room_id, session.user_id.as_str()).map(drop))?;
+    node.federation.whole(&request.room_id).await?;
     let content = member("ban", request.reason)?;
     room(&node, &request.room_id)?.send(member_draft(&session.user_id, &request.user_id, content)).await?;
     Ok(ban_user::Response::new())
@@ -209,6 +215,7 @@ async fn ban_user(node: Arc<Node>, session: Session, request: ban_user::Request)
 
 async fn unban_user(node: Arc<Node>, session: Session, request: unban_user::Request) -> Answer<unban_user::Response> {
     node.store.read(|read| super::joined(read, &request.room_id, session.user_id.as_str()).map(drop))?;
+    node.federation.whole(&request.room_id).await?;
     if membership_now(&node, &request.room_id, &request.user_id)? != Some(membership::BAN) {
         return Err(MatrixError::new(
             http::StatusCode::FORBIDDEN,

@@ -80,7 +80,8 @@ fn look(
     let more = !page.finished || (!missing.is_empty() && !page.events.is_empty());
     response.end = more.then(|| page.end.to_string());
     response.chunk = Showing::new(read, &eyes, viewer, form).raws(&page.events)?;
-    let members = lazy_members(read, filter, &page.events)?;
+    let mut members = lazy_members(read, filter, &page.events)?;
+    eyes.keep_known(&mut members)?;
     let form = Form { room_id: Some(request.room_id.as_str()), relations: false };
     response.state = Showing::new(read, &eyes, viewer, form).raws(&members)?;
     Ok((response, missing))

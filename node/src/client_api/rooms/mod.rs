@@ -24,6 +24,7 @@ mod threads;
 mod upgrade;
 mod users;
 
+use kith_room::json::plain_object;
 use kith_store::Read;
 use ruma::RoomId;
 use serde_json::{Map, Value};
@@ -78,7 +79,7 @@ fn viewer(node: &Node, session: &Session) -> Viewer {
     }
 }
 
-/// The number of a room, and the view of a user who is or was in it, or who may read it as anybody may.
+/// The number of a room, and the view of a user who is or was in it, or may read in it from outside.
 ///
 /// # Errors
 /// `M_FORBIDDEN` for everybody else, whether or not the room is known here.
@@ -114,5 +115,5 @@ fn seen(read: &dyn Read, eyes: &Eyes<'_>, event_id: &str) -> Answer<StoredEvent>
 
 /// The object that a client sent as an event's content.
 fn content_of(text: &str) -> Answer<Map<String, Value>> {
-    serde_json::from_str(text).map_err(|error| MatrixError::bad_json(format!("the content is no JSON object: {error}")))
+    plain_object(text).map_err(|error| MatrixError::bad_json(format!("the content is no JSON object: {error}")))
 }

@@ -46,6 +46,7 @@ async fn get_state_events(
     request: get_state_events::Request,
 ) -> Answer<get_state_events::Response> {
     let viewer = viewer(&node, &session);
+    node.federation.whole(&request.room_id).await?;
     node.store.read(|read| {
         let (room, eyes) = entered(read, &request.room_id, &viewer.user_id)?;
         let events = state_for(read, room, &eyes)?.events(read)?;
@@ -61,6 +62,10 @@ async fn get_state_event(
 ) -> Answer<get_state_event::Response> {
     let viewer = viewer(&node, &session);
     let kind = request.event_type.to_string();
+    // Of one's own membership, and of all that is no membership, this node knows all that there is.
+    if kind == "m.room.member" && request.state_key != session.user_id.as_str() {
+        node.federation.whole(&request.room_id).await?;
+    }
     node.store.read(|read| {
         let (room, eyes) = entered(read, &request.room_id, &viewer.user_id)?;
         let event = state_for(read, room, &eyes)?.event(read, &kind, &request.state_key)?;
@@ -101,6 +106,9 @@ async fn set(
         // Joining, and inviting to another server, take more than an event.
         let target = OwnedUserId::try_from(state_key.as_str())
             .map_err(|_| MatrixError::invalid_param("the state key of a member event is a user ID"))?;
+        if target != *user {
+            node.federation.whole(room_id).await?;
+        }
         let now = membership::membership_now(node, room_id, &target)?;
         let wanted = content.get("membership").and_then(Value::as_str).and_then(number::number);
         match wanted {

@@ -53,6 +53,7 @@ async fn upgrade_room(
     let user = &session.user_id;
     let version = create::supported(Some(&request.new_version))?;
     let old = membership::room(&node, &request.room_id)?;
+    node.federation.whole(&request.room_id).await?;
     let plan = node.store.read(|read| plan(read, user, &request.room_id, &version, &request.additional_creators))?;
     let new = create::build(&node, user, &version, plan.create, plan.drafts).await?;
     let replacement = new.id().to_owned();

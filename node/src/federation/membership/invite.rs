@@ -7,21 +7,19 @@ use kith_transport::Class;
 use ruma::{
     UserId,
     api::federation::membership::{RawStrippedState, create_invite::v2 as invite},
-    canonical_json::to_canonical_value,
 };
 use serde_json::{Map, Value};
 
-use super::STEP;
+use super::{STEP, third_party};
 use crate::{
     federation::{Federation, FederationError, pdus, pending, rules},
     http::{Answer, MatrixError},
-    rooms::{Room, timestamp},
-    server_api::{refusal, signer},
+    rooms::{Draft, Room},
 };
 
 impl Federation {
     /// Invites a user of another server: its server signs the invite first, then it becomes part of the room. `content` may
-    /// hold a `reason`, `is_direct`, `displayname` and `avatar_url`.
+    /// hold a `reason`, `is_direct`, `displayname`, `avatar_url` and `third_party_invite`.
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the sender may not invite, or if the user's server could not verify this room's members (the message
@@ -37,22 +35,13 @@ impl Federation {
         let server = target.server_name();
         let stripped = node.store.read(|read| {
             rules::check_names(read, room.number(), server)?;
-            pending::stripped_pdus(read, room.number(), Some(sender))
+            let mut stripped = pending::stripped_pdus(read, room.number(), Some(sender))?;
+            stripped.extend(third_party::used_by(read, room.number(), content)?);
+            Ok::<_, MatrixError>(stripped)
         })?;
         let mut fields = content.clone();
         fields.insert("membership".to_owned(), "invite".into());
-        let content = match to_canonical_value(Value::Object(fields)) {
-            Ok(ruma::CanonicalJsonValue::Object(content)) => content,
-            _ => return Err(MatrixError::bad_json("the content is not canonical JSON")),
-        };
-        let builder = kith_room::Builder::new(sender, "m.room.member", content).state_key(target.as_str());
-        let (now, random) = (timestamp(node.clock.now_ms()), node.rng.u64());
-        let event = room
-            .with_engine(|engine, past| {
-                let verdict = engine.create_local(builder, now, random, signer(&node), past).map_err(refusal)?;
-                Ok(verdict.event)
-            })
-            .await?;
+        let event = room.make(Draft::state(sender.to_owned(), "m.room.member", target.as_str(), fields)).await?;
         let request = invite::Request::new(
             room.id().to_owned(),
             event.event_id().to_owned(),
@@ -75,7 +64,8 @@ impl Federation {
     fn signed(&self, room: &Room, event: &Arc<Event>, answer: &invite::Response) -> Answer<Arc<Event>> {
         let nonsense =
             |reason: &str| MatrixError::unreachable(format!("the invited user's server answers nonsense: {reason}"));
-        let signed = pdus::check(&answer.event, room.version()).map_err(|error| nonsense(&error.to_string()))?;
+        let signed =
+            pdus::check(&self.stats, &answer.event, room.version()).map_err(|error| nonsense(&error.to_string()))?;
         if signed.event_id() != event.event_id() || signed.redacted() {
             return Err(nonsense("it signed another event"));
         }

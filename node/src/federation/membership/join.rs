@@ -1,6 +1,6 @@
 //! Joining a room through another server. Server-server specification, "Joining Rooms".
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::FutureExt as _;
 use kith_room::{Event, keys::may_share};
@@ -16,11 +16,17 @@ use crate::{
     Node,
     federation::{Federation, FederationError, heads, pdus, rules},
     http::{Answer, MatrixError},
-    rooms::{Received, Room},
+    rooms::{
+        Draft, Received, Room,
+        partial::{self, PartialJoin},
+    },
 };
 
 /// Servers beside the one joined through that are asked what was said during a join.
 const MOST_ASKED: usize = 3;
+
+/// Servers of a room that are noted while its members are not known.
+const MOST_SERVERS_IN_ROOM: usize = 20_000;
 
 /// Why joining through one server failed.
 enum Failure {
@@ -41,7 +47,8 @@ impl From<FederationError> for Failure {
 impl Federation {
     /// Joins a user of ours to a room, through the servers of `via`, the inviter's, and those known to be in it. `content` may
     /// hold `displayname`, `avatar_url`, `reason` and whatever else the member event is to carry. When this returns the
-    /// user is in the room and its state is here.
+    /// user is in the room and its state is here. A room that everybody has left is entered by this node alone, when it was
+    /// among the last to leave and none of the others is in the room again.
     ///
     /// # Errors
     /// The refusal of a server that was asked (`M_FORBIDDEN`, `M_UNABLE_TO_AUTHORISE_JOIN`, ...); 404 if no server is known; 502
@@ -57,6 +64,7 @@ impl Federation {
         let mut failures = Failures::default();
         for server in self.servers_to_ask(&node, user, room_id, via)? {
             if let Err(error) = rules::check_pair(&server, node.server_name()) {
+                failures.somebody = true;
                 failures.refusal.get_or_insert(error);
                 continue;
             }
@@ -72,6 +80,13 @@ impl Federation {
                 Err(Failure::Answer(error)) => failures.add_nonsense(&server, error),
                 Err(Failure::Final(error)) => return Err(error),
             }
+        }
+        if !failures.somebody
+            && let Some(room) = deserted(&node, room_id)?
+        {
+            let content = content.clone().into_iter().chain([("membership".to_owned(), "join".into())]).collect();
+            room.send(Draft::state(user.to_owned(), "m.room.member", user.as_str(), content)).await?;
+            return Ok(());
         }
         Err(failures.answer("join that room"))
     }
@@ -91,7 +106,9 @@ impl Federation {
         let join =
             complete(node, &proposal.event, &version, room_id, user, "join", content).map_err(Failure::Answer)?;
         let pdu = pdus::raw(join.text()).map_err(Failure::Answer)?;
-        let request = send_join::Request::new(room_id.to_owned(), join.event_id().to_owned(), pdu);
+        let mut request = send_join::Request::new(room_id.to_owned(), join.event_id().to_owned(), pdu);
+        // Of a large room the members come later: it is of use without them.
+        request.omit_members = true;
         // The answer may be lost; the same request again gets the same answer.
         let answer = match self.client().request_large(server, request.clone(), WHOLE_ROOM).await {
             Err(FederationError::Transport(error)) if error.maybe_delivered() => {
@@ -137,7 +154,7 @@ impl Federation {
         // A restricted room's join comes back with the signature of the server that authorised it.
         let join = match &answer.event {
             Some(pdu) => {
-                let event = pdus::check(pdu, version)
+                let event = pdus::check(&self.stats, pdu, version)
                     .map_err(|error| Failure::Answer(MatrixError::unreachable(error.to_string())))?;
                 if event.event_id() != join.event_id() {
                     let message = "the server answers with another event than the join it was sent";
@@ -150,10 +167,12 @@ impl Federation {
         let checked = |pdus| pdus::check_many(node, room_id, version, pdus);
         let state = checked(answer.state).await.map_err(Failure::Final)?;
         let auth_chain = checked(answer.auth_chain).await.map_err(Failure::Final)?;
+        let partial = answer.members_omitted.then(|| without_members(node, server, answer.servers_in_room));
         let members: Vec<&ServerName> = state
             .iter()
             .filter(|event| event.content_str("membership") == Some("join"))
             .filter_map(|event| Some(event.member()?.server_name()))
+            .chain(partial.iter().flat_map(|partial| partial.servers.iter().map(AsRef::as_ref)))
             .collect();
         if let Err(error) = may_share(members, node.server_name()) {
             // The other server should have refused. Nothing of the room is kept, and it is told that we are gone.
@@ -168,7 +187,11 @@ impl Federation {
                 Ok::<_, MatrixError>(crate::rooms::read::room(read, room.number())?.is_some_and(|row| row.joined))
             })
             .map_err(Failure::Final)?;
-        if !in_room && room.import_join(auth_chain, state, join.clone()).await.map_err(Failure::Answer)? {
+        let is_partial = partial.is_some();
+        if !in_room && room.import_join(auth_chain, state, join.clone(), partial).await.map_err(Failure::Answer)? {
+            if is_partial {
+                self.complete(room_id);
+            }
             self.ask_what_was_said_meanwhile(node, server, &room);
             return Ok(());
         }
@@ -187,4 +210,29 @@ impl Federation {
             None => Err(Failure::Final(MatrixError::internal("a received event has no result"))),
         }
     }
+}
+
+/// A room whose last members this node saw leave, so that it has the room's whole state, and nobody could have come in since
+/// but by a server that has it, too.
+fn deserted(node: &Node, room_id: &RoomId) -> Answer<Option<Room>> {
+    let Some(room) = node.rooms.get(room_id)? else { return Ok(None) };
+    let deserted = node.store.read(|read| {
+        let left = crate::rooms::read::room(read, room.number())?.is_some_and(|row| !row.joined && row.state != 0);
+        let nobody = crate::rooms::read::servers(read, room.number())?.is_empty();
+        Ok::<_, MatrixError>(left && nobody && !partial::is_partial(read, room.number())?)
+    })?;
+    Ok(deserted.then_some(room))
+}
+
+/// What a server that left the members out says of who is in the room. It is there itself, whatever it says.
+fn without_members(node: &Node, through: &ServerName, servers: Option<Vec<String>>) -> PartialJoin {
+    let servers: BTreeSet<OwnedServerName> = servers
+        .into_iter()
+        .flatten()
+        .take(MOST_SERVERS_IN_ROOM)
+        .filter_map(|name| OwnedServerName::try_from(name).ok())
+        .chain([through.to_owned()])
+        .filter(|name| name != node.server_name())
+        .collect();
+    PartialJoin { through: through.to_owned(), servers: servers.into_iter().collect() }
 }

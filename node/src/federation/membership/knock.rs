@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kith_room::json::plain_object;
 use kith_transport::Class;
 use ruma::{
     OwnedServerName, RoomId, ServerName, UserId,
@@ -79,7 +80,7 @@ impl Federation {
                     RawStrippedState::Stripped(raw) => raw.json().get(),
                     _ => return None,
                 };
-                pending::strip(&serde_json::from_str::<Value>(text).ok()?)
+                pending::strip(&Value::Object(plain_object(text).ok()?))
             })
             .collect();
         let room = node.rooms.get_or_new(room_id, &version).map_err(nonsense)?;

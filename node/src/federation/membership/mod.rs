@@ -9,10 +9,12 @@ mod invite;
 mod join;
 mod knock;
 mod leave;
+pub mod third_party;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use kith_room::{Event, build::complete_template, format, json::parse_object};
+use kith_store::{Read, StoreError, tables::rooms::MEMBERS};
 use kith_transport::KithName;
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
@@ -31,9 +33,11 @@ use crate::{
 /// How long another server may take for a small step.
 const STEP: Duration = Duration::from_secs(30);
 /// How long it may take to give a room's state.
-const WHOLE_ROOM: Duration = Duration::from_secs(300);
+pub(super) const WHOLE_ROOM: Duration = Duration::from_secs(300);
 /// Servers that are asked at most.
 const MOST_CANDIDATES: usize = 12;
+/// Members that are looked at for their servers, of a room that nobody is in.
+const MOST_MEMBERS: usize = 1_000;
 
 /// Room versions that this node knows, as `make_join` and `make_knock` want them.
 pub fn known_versions() -> Vec<RoomVersionId> {
@@ -56,13 +60,16 @@ fn candidates(node: &Node, user: &UserId, room_id: &RoomId, via: &[OwnedServerNa
             let users = senders.filter_map(|sender| UserId::parse(sender).ok());
             servers.extend(users.map(|user| user.server_name().to_owned()));
         }
-        servers.extend(
-            read::servers(snapshot, number)?.into_iter().filter_map(|name| OwnedServerName::try_from(name).ok()),
-        );
+        let mut there = read::servers(snapshot, number)?;
+        if there.is_empty() {
+            // Who was in the room may have come back to it since.
+            there = former_servers(snapshot, number)?;
+        }
+        servers.extend(there.into_iter().filter_map(|name| OwnedServerName::try_from(name).ok()));
         Ok(())
     })?;
     servers.extend(room_id.server_name().map(ToOwned::to_owned));
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     servers.retain(|name| {
         name != node.server_name() && KithName::parse(name.as_str()).is_ok() && seen.insert(name.clone())
     });
@@ -73,23 +80,37 @@ fn candidates(node: &Node, user: &UserId, room_id: &RoomId, via: &[OwnedServerNa
     Ok(servers)
 }
 
+/// Servers of users that a room knows, whatever their membership; not of all when they are very many.
+fn former_servers(snapshot: &dyn Read, room: u64) -> Result<Vec<String>, StoreError> {
+    let mut servers = BTreeSet::new();
+    for row in MEMBERS.prefix(snapshot, &room)?.take(MOST_MEMBERS) {
+        let ((_, _, user), _) = row?;
+        servers.extend(user.split_once(':').map(|(_, server)| server.to_owned()));
+    }
+    Ok(servers.into_iter().collect())
+}
+
 /// What several servers said, boiled down to one answer for the client: a refusal counts more than silence.
 #[derive(Default)]
 struct Failures {
     refusal: Option<MatrixError>,
     silence: Option<MatrixError>,
+    /// Whether any of them may be in the room, or know who is.
+    somebody: bool,
 }
 
 impl Failures {
     fn add(&mut self, server: &ServerName, error: FederationError) {
         tracing::info!(%server, %error, "a server could not help with a membership");
         let refusal = error.is_refusal();
+        self.somebody |= error.errcode() != Some("M_NOT_FOUND");
         let place = if refusal { &mut self.refusal } else { &mut self.silence };
         place.get_or_insert(error.into());
     }
 
     fn add_nonsense(&mut self, server: &ServerName, error: MatrixError) {
         tracing::info!(%server, %error, "a server's answer to a membership request cannot be used");
+        self.somebody = true;
         self.silence.get_or_insert(error);
     }
 

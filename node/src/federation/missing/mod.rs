@@ -8,6 +8,7 @@
 
 mod bridge;
 mod gap;
+mod signatures;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -225,6 +226,8 @@ async fn compare_with_unkept(node: &Arc<Node>, room_id: &RoomId, job: &Job) {
 #[derive(Default)]
 struct Waiting {
     events: BTreeMap<OwnedEventId, Arc<Event>>,
+    /// Those that only lack the signature of the room's policy server.
+    unsigned: BTreeSet<OwnedEventId>,
     lacks_auth: BTreeSet<OwnedEventId>,
     lacks_prev: bool,
 }
@@ -241,7 +244,7 @@ async fn attempt(node: &Arc<Node>, room_id: &RoomId) -> Answer<bool> {
         drop_parked(node, &room, rows.into_iter().map(|(id, _)| id).collect()).await?;
         return Ok(true);
     }
-    if offer(node, &room, &rows).await?.events.is_empty() {
+    if signatures::offer_signed(node, &room).await?.events.is_empty() {
         return Ok(true);
     }
     let servers = servers_to_ask(node, &room, &rows)?;
@@ -275,7 +278,7 @@ async fn attempt(node: &Arc<Node>, room_id: &RoomId) -> Answer<bool> {
     if !waiting.events.is_empty() && waiting.lacks_prev {
         bridge::bridge_all(node, &room, &servers, &mut gap, &waiting.events).await?;
     }
-    let waiting = offer(node, &room, &parked(node, &room)?).await?;
+    let waiting = signatures::offer_signed(node, &room).await?;
     count_tries(node, &room, waiting.events.into_keys().collect()).await
 }
 
@@ -301,6 +304,9 @@ async fn offer(node: &Arc<Node>, room: &Room, rows: &[(String, ParkedRow)]) -> A
                 settled.push(id.to_string());
             } else if let Received::Parked { prev, auth } = received {
                 waiting.lacks_prev |= !prev.is_empty();
+                if prev.is_empty() && auth.is_empty() {
+                    waiting.unsigned.insert(id.clone());
+                }
                 if !auth.is_empty() {
                     waiting.lacks_auth.insert(id.clone());
                 }

@@ -194,3 +194,29 @@ async fn redaction_removes_what_was_said_from_the_disk_and_tells_by_whom() {
         bob.put(&format!("/rooms/{room}/redact/$nothing/x{version}"), json!({})).await.refused(404, "M_NOT_FOUND");
     }
 }
+
+/// The rules for notifications are asked by a part of `ruma` that reads an event again, and panicked over this one.
+#[tokio::test]
+async fn a_message_with_the_key_of_a_json_library_is_read_and_counted_like_others() {
+    let world = World::new().await;
+    let alice = world.person("alice").await;
+    let bob = world.person("bob").await;
+    let room = alice.create(json!({ "preset": "public_chat" })).await;
+    bob.join(&room).await;
+    bob.get("/sync?timeout=0").await.ok();
+    let odd =
+        serde_json::Value::Object([("$serde_json::private::RawValue".to_owned(), json!({}))].into_iter().collect());
+    let id = alice.send(&room, "m.room.message", json!({ "msgtype": "m.text", "body": "odd", "odd": odd })).await;
+    // What a client gets is what was said, which a JSON value here cannot hold: it stays text.
+    let said = r#""odd":{"$serde_json::private::RawValue":{}}"#;
+    for (path, expected) in [
+        ("/sync?timeout=0".to_owned(), r#""notification_count":1"#),
+        (format!("/rooms/{room}/event/{id}"), said),
+        (format!("/rooms/{room}/messages?dir=b"), said),
+    ] {
+        let answer = bob.get(&path).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        let body = answer.body.as_str().expect("text");
+        assert!(body.contains(said) && body.contains(expected), "{path}: {body}");
+    }
+}

@@ -1,0 +1,101 @@
+//! Accounts that an administrator has locked or suspended (client-server specification, "Account locking", "Account suspension").
+//!
+//! Both are told by every request with a token of the account, in one place: with a locked account one can sign out and no
+//! more; with a suspended one everything but what others would notice.
+
+use http::{Method, StatusCode};
+use kith_store::{
+    Json, Read,
+    tables::accounts::{USERS, UserRow},
+};
+use ruma::UserId;
+
+use crate::Node;
+use crate::http::{Answer, MatrixError, Session};
+
+/// 401 `M_USER_LOCKED`: the client keeps what it has, and asks again some time.
+pub(crate) fn is_locked() -> MatrixError {
+    MatrixError::new(StatusCode::UNAUTHORIZED, "M_USER_LOCKED", "this account has been locked")
+        .with("soft_logout", true)
+}
+
+fn is_suspended() -> MatrixError {
+    MatrixError::new(
+        StatusCode::FORBIDDEN,
+        "M_USER_SUSPENDED",
+        "this account has been suspended: you can read, and leave rooms",
+    )
+}
+
+/// Whether a user with this account may make a request.
+///
+/// # Errors
+/// `M_USER_LOCKED`, `M_USER_SUSPENDED`.
+pub(super) fn check(row: &UserRow, method: &Method, path: &str) -> Answer<()> {
+    let segments: Vec<&str> = path.split('/').skip(4).filter(|part| !part.is_empty()).collect();
+    if row.locked && !matches!(segments[..], ["logout"] | ["logout", "all"]) {
+        return Err(is_locked());
+    }
+    if row.suspended && is_noticed(method, &segments) {
+        return Err(is_suspended());
+    }
+    Ok(())
+}
+
+/// Whether others would notice a request. `segments` are those of its path after the version. Leaving rooms, declining invites,
+/// redacting, signing in and out, verification and deactivation are left to a suspended user.
+fn is_noticed(method: &Method, segments: &[&str]) -> bool {
+    let changes = *method != Method::GET;
+    match segments {
+        ["rooms", _, what, ..] => {
+            let acts = ["send", "state", "join", "invite", "kick", "ban", "unban", "upgrade", "typing"];
+            changes && acts.contains(what)
+        }
+        ["join" | "knock", _] | ["createRoom"] => true,
+        ["directory", ..] | ["profile", ..] | ["presence", ..] => changes,
+        // Of `/_matrix/media`, whose paths have no other segment before.
+        ["upload", ..] | ["create"] => changes,
+        _ => false,
+    }
+}
+
+/// An account as administrators see it.
+///
+/// # Errors
+/// `M_FORBIDDEN` unless the session is an administrator's, before anything is told; `M_INVALID_PARAM` for users of other
+/// servers; `M_NOT_FOUND` when there is no such user, or no more.
+pub fn look(read: &dyn Read, node: &Node, session: &Session, user: &UserId) -> Answer<UserRow> {
+    if !session.admin {
+        return Err(MatrixError::forbidden("only administrators may do this"));
+    }
+    if !node.is_local(user) {
+        return Err(MatrixError::invalid_param(format!("{user} is not a user of this server")));
+    }
+    let row = USERS.get(read, &user.to_string())?.map(|row| row.0).filter(|row| row.deactivated.is_none());
+    let row = row.ok_or_else(|| MatrixError::not_found("there is no such user here"))?;
+    if row.admin {
+        return Err(MatrixError::forbidden("administrators are neither locked nor suspended"));
+    }
+    Ok(row)
+}
+
+/// Changes an account that [`look`] shows.
+///
+/// # Errors
+/// As [`look`].
+pub async fn change(
+    node: &std::sync::Arc<Node>,
+    session: Session,
+    user: &UserId,
+    how: impl FnOnce(&mut UserRow) + Send + 'static,
+) -> Answer<()> {
+    let (reader, user) = (node.clone(), user.to_owned());
+    node.store
+        .write(move |tx| {
+            let mut row = look(tx, &reader, &session, &user)?;
+            how(&mut row);
+            USERS.put(tx, &user.to_string(), &Json(row))?;
+            Ok::<_, MatrixError>(())
+        })
+        .await
+}

@@ -1,0 +1,210 @@
+//! Fetching the members of rooms that were joined without them: in the background, from one server of the room after the other,
+//! until one gives the whole state. A restart goes on with it.
+//!
+//! Server-server specification, "Joining Rooms" (`omit_members`), and `GET /state/{roomId}`.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::FutureExt as _;
+use kith_store::{
+    StoreError,
+    tables::rooms::{PARTIAL, ROOMS},
+};
+use ruma::{
+    OwnedRoomId, OwnedServerName, RoomId, ServerName, api::federation::event::get_room_state::v1 as get_room_state,
+};
+use tokio::sync::{Notify, Semaphore, watch};
+
+use super::{Federation, heads, membership::WHOLE_ROOM, pdus};
+use crate::{
+    Node,
+    http::{Answer, MatrixError},
+    platform::timeout,
+    rooms::{Room, partial, read},
+};
+
+/// Rooms that are completed at a time: the state of each is in memory as a whole.
+const AT_A_TIME: usize = 2;
+/// Servers asked in one attempt.
+const MOST_SERVERS: usize = 6;
+/// The wait after a failed attempt: doubling from the first to the last.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+const LAST_WAIT: Duration = Duration::from_secs(600);
+/// The least time between two attempts, whatever happens in between.
+const LEAST_WAIT: Duration = Duration::from_millis(500);
+/// How long a client waits for a room's members.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Rooms that lack their members.
+#[derive(Debug)]
+pub struct Partial {
+    jobs: Mutex<BTreeMap<OwnedRoomId, Arc<Job>>>,
+    slots: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct Job {
+    /// A peer has come: try again now.
+    kick: Notify,
+    ended: watch::Sender<bool>,
+}
+
+impl Default for Partial {
+    fn default() -> Self {
+        Self { jobs: Mutex::default(), slots: Semaphore::new(AT_A_TIME) }
+    }
+}
+
+impl Partial {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<OwnedRoomId, Arc<Job>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every room that lacks its members tries again now.
+    pub(super) fn kick_all(&self) {
+        for job in self.lock().values() {
+            job.kick.notify_one();
+        }
+    }
+}
+
+/// Goes on with the rooms that lacked their members when the node was stopped.
+pub(super) fn start(node: &Arc<Node>) -> Result<(), StoreError> {
+    let rooms = node.store.read(|read| {
+        let mut rooms = Vec::new();
+        for row in PARTIAL.range(read, ..)? {
+            rooms.extend(ROOMS.get(read, &row?.0)?.map(|row| row.0.room_id));
+        }
+        Ok::<_, StoreError>(rooms)
+    })?;
+    for room in rooms {
+        if let Ok(room) = RoomId::parse(room) {
+            node.federation.complete(&room);
+        }
+    }
+    Ok(())
+}
+
+impl Federation {
+    /// Fetches the members of a room that was joined without them, in the background.
+    pub fn complete(&self, room_id: &RoomId) {
+        let Ok(node) = self.node() else { return };
+        let job = {
+            let mut jobs = self.partial.lock();
+            if jobs.contains_key(room_id) {
+                return;
+            }
+            let job = Arc::new(Job::default());
+            jobs.insert(room_id.to_owned(), job.clone());
+            job
+        };
+        let spawner = node.spawner.clone();
+        spawner.spawn("members of a room", run(node, room_id.to_owned(), job).boxed());
+    }
+
+    /// Waits until all members of a room are known here; at once if they are, or if the room is not.
+    ///
+    /// # Errors
+    /// 504 when they have not come within two minutes.
+    pub async fn whole(&self, room_id: &RoomId) -> Answer<()> {
+        let node = self.node()?;
+        let lacks = || {
+            node.store.read(|read| match read::room_number(read, room_id.as_str())? {
+                Some(number) => partial::is_partial(read, number),
+                None => Ok(false),
+            })
+        };
+        if !lacks()? {
+            return Ok(());
+        }
+        self.complete(room_id);
+        let ended = self.partial.lock().get(room_id).map(|job| job.ended.subscribe());
+        if let Some(mut ended) = ended {
+            let _ = timeout(&*node.clock, PATIENCE, ended.wait_for(|ended| *ended)).await;
+        }
+        if lacks()? { Err(not_whole()) } else { Ok(()) }
+    }
+}
+
+/// What whoever needs all members of a room is told while they are not here.
+pub(crate) fn not_whole() -> MatrixError {
+    MatrixError::new(
+        http::StatusCode::GATEWAY_TIMEOUT,
+        "M_UNKNOWN",
+        "the members of this room are still being fetched from its other servers; try again in a minute",
+    )
+}
+
+async fn run(node: Arc<Node>, room_id: OwnedRoomId, job: Arc<Job>) {
+    let mut wait = FIRST_WAIT;
+    loop {
+        let attempt = {
+            let Ok(_slot) = node.federation.partial.slots.acquire().await else { return };
+            attempt(&node, &room_id).await
+        };
+        match attempt {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(room = %room_id, %error, "the members of a room could not be stored"),
+        }
+        let jitter = node.rng.below(u64::try_from(wait.as_millis() / 2).unwrap_or(1));
+        node.clock.sleep(LEAST_WAIT).await;
+        tokio::select! {
+            biased;
+            () = job.kick.notified() => {}
+            () = node.clock.sleep(wait + Duration::from_millis(jitter)) => {}
+        }
+        wait = wait.saturating_mul(2).min(LAST_WAIT);
+    }
+    node.federation.partial.lock().remove(&room_id);
+    job.ended.send_replace(true);
+    // The room may have been left and joined again this moment.
+    let lacks = node.rooms.get(&room_id).ok().flatten().and_then(|room| room.uncompleted().ok().flatten());
+    if lacks.is_some() {
+        node.federation.complete(&room_id);
+    }
+}
+
+/// Asks one server after the other for the whole state. True when the room lacks nothing any more.
+async fn attempt(node: &Arc<Node>, room_id: &RoomId) -> Answer<bool> {
+    let Some(room) = node.rooms.get(room_id)? else { return Ok(true) };
+    let Some(lacking) = room.uncompleted()? else { return Ok(true) };
+    for server in servers_to_ask(node, &room, &lacking.through)? {
+        match ask(node, &room, &server, &lacking).await {
+            Ok(()) => return Ok(true),
+            Err(error) if error.status == http::StatusCode::INTERNAL_SERVER_ERROR => return Err(error),
+            Err(error) => {
+                tracing::info!(room = %room_id, %server, %error, "a server does not give the members of a room")
+            }
+        }
+    }
+    Ok(false)
+}
+
+async fn ask(node: &Arc<Node>, room: &Room, server: &ServerName, lacking: &partial::Uncompleted) -> Answer<()> {
+    let request = get_room_state::Request::new(lacking.join.event_id().to_owned(), room.id().to_owned());
+    let answer = node.federation.client().request_large(server, request, WHOLE_ROOM).await?;
+    let state = pdus::check_many(node, room.id(), room.version(), answer.pdus).await?;
+    let auth_chain = pdus::check_many(node, room.id(), room.version(), answer.auth_chain).await?;
+    let members = state.len();
+    room.complete(auth_chain, state).await?;
+    tracing::info!(room = %room.id(), %server, state = members, "a room has its members");
+    Ok(())
+}
+
+/// The server that let us in, then the others of the room; of all these the reachable ones first.
+fn servers_to_ask(node: &Arc<Node>, room: &Room, through: &ServerName) -> Answer<Vec<OwnedServerName>> {
+    let others = node.store.read(|read| read::servers(read, room.number()))?;
+    let connected = heads::connected_keys(node);
+    let others = others.into_iter().filter_map(|name| OwnedServerName::try_from(name).ok());
+    let mut servers: Vec<OwnedServerName> = std::iter::once(through.to_owned())
+        .chain(others.filter(|name| name != through && name != node.server_name()))
+        .collect();
+    servers.sort_by_key(|name| !heads::is_connected(&connected, name));
+    servers.truncate(MOST_SERVERS);
+    Ok(servers)
+}
