@@ -18,10 +18,10 @@ pub fn write(outcome: &Outcome, folder: &Path) -> io::Result<()> {
     write_all(outcome, folder, false)
 }
 
-/// As [`write`]; the tables as CSV, too, if that is wanted.
+/// As [`write()`]; the tables as CSV, too, if that is wanted.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_all(outcome: &Outcome, folder: &Path, csv: bool) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let scenario = toml::to_string(outcome.world.scenario()).map_err(io::Error::other)?;
