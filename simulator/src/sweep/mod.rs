@@ -6,9 +6,9 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`plan`] | reads a sweep file, and makes the folder with the numbered jobs |
-//! | [`job`] | does one |
-//! | [`collect`] | gathers the summaries, and names what is missing |
+//! | [`mod@plan`] | reads a sweep file, and makes the folder with the numbered jobs |
+//! | [`mod@job`] | does one |
+//! | [`mod@collect`] | gathers the summaries, and names what is missing |
 
 pub mod collect;
 pub mod job;
