@@ -32,11 +32,17 @@ fn is_suspended() -> MatrixError {
 /// # Errors
 /// `M_USER_LOCKED`, `M_USER_SUSPENDED`.
 pub(super) fn check(row: &UserRow, method: &Method, path: &str) -> Answer<()> {
-    let segments: Vec<&str> = path.split('/').skip(4).filter(|part| !part.is_empty()).collect();
-    if row.locked && !matches!(segments[..], ["logout"] | ["logout", "all"]) {
+    // `/_matrix/client/v3/...`, or `/_matrix/client/unstable/...` with or without the name of what is unstable.
+    let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let after_version = segments.get(3..).unwrap_or_default();
+    if row.locked && !matches!(after_version, ["logout"] | ["logout", "all"]) {
         return Err(is_locked());
     }
-    if row.suspended && is_noticed(method, &segments) {
+    let after_name = match segments.get(2) {
+        Some(&"unstable") => segments.get(4..).unwrap_or_default(),
+        _ => &[],
+    };
+    if row.suspended && (is_noticed(method, after_version) || is_noticed(method, after_name)) {
         return Err(is_suspended());
     }
     Ok(())
@@ -98,4 +104,27 @@ pub async fn change(
             Ok::<_, MatrixError>(())
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suspended_user_does_no_more_by_the_paths_from_before_a_feature_was_stable() {
+        let row = UserRow { suspended: true, ..UserRow::default() };
+        for (method, path) in [
+            (Method::PUT, "/_matrix/client/unstable/uk.tcpip.msc4133/profile/@a:x/displayname"),
+            (Method::POST, "/_matrix/client/unstable/xyz.amorgan.knock/knock/!r:x"),
+            (Method::POST, "/_matrix/media/unstable/fi.mau.msc2246/create"),
+            (Method::PUT, "/_matrix/client/unstable/rooms/!r:x/send/m.room.message/1"),
+            (Method::PUT, "/_matrix/client/r0/rooms/!r:x/send/m.room.message/1"),
+        ] {
+            let refused = check(&row, &method, path).expect_err(path);
+            assert!(refused.is("M_USER_SUSPENDED"), "{path}: {refused}");
+        }
+        for path in ["/_matrix/client/unstable/uk.tcpip.msc4133/profile/@a:x", "/_matrix/client/versions", "/", ""] {
+            check(&row, &Method::GET, path).expect(path);
+        }
+    }
 }
