@@ -17,6 +17,7 @@ mod driver;
 mod io;
 mod link;
 mod mdns;
+mod own_port;
 mod paced;
 mod places;
 mod serve;

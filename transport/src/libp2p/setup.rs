@@ -21,6 +21,7 @@ use super::behaviour::Behaviour;
 use super::config::{Libp2pConfig, MdnsMode, StartError};
 use super::driver::{Behaviours, Driver};
 use super::mdns::Mdns;
+use super::own_port::OwnPort;
 use super::shared::Shared;
 use super::{addresses, link};
 use crate::{Class, ServerKey, SignedRecord};
@@ -89,7 +90,7 @@ fn transport(keypair: &Keypair, config: &Libp2pConfig) -> Result<Boxed<(PeerId, 
         let noise = noise::Config::new(keypair).map_err(|error| StartError::Setup(format!("encryption: {error}")))?;
         let mut muxer = yamux::Config::default();
         muxer.set_max_num_streams(MAX_STREAMS as usize);
-        let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        let tcp = OwnPort(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)))
             .upgrade(Version::V1Lazy)
             .authenticate(noise)
             .multiplex(muxer)
