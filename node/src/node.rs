@@ -313,6 +313,7 @@ impl Handle {
         if let Some(network) = self.node.transport.network() {
             network.shutdown().await;
         }
+        self.node.federation.write_acknowledged().await;
         self.node.spawner.shutdown().await;
         self.node.store.close();
     }

@@ -15,10 +15,20 @@ use kith_simulator::{output, plot, world};
 
 use progress::Line;
 
+/// A thousand nodes allocate much, and all on one thread.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Good signatures that the process remembers.
+const SIGNATURES: usize = 200_000;
+
 /// Simulates networks of kith nodes: many real nodes in one process, in virtual time, the same every time.
 #[derive(Debug, Parser)]
 #[command(name = "kith-sim", version)]
 struct Cli {
+    /// Every node verifies every signature itself, which takes longer. Without, the process verifies each once; the digest is the same.
+    #[arg(long, global = true)]
+    verify_all: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -95,7 +105,11 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("KITH_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
-    match act(Cli::parse().command) {
+    let cli = Cli::parse();
+    if !cli.verify_all {
+        kith_room::signature::remember(SIGNATURES);
+    }
+    match act(cli.command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

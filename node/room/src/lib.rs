@@ -24,6 +24,7 @@
 //! | [`join`], [`partial`] | a state that another server gives; joining before the members are known |
 //! | [`visibility`] | who may see which event |
 //! | [`policy`] | policy servers: whose signature an event lacks |
+//! | [`signature`] | verifying signatures |
 //! | [`keys`] | server names that are keys, and who may share a room |
 //!
 //! Room versions are handled by ruma's `RoomVersionRules`: [`format::rules`] says which are supported (1 to 12). In versions 1
@@ -49,6 +50,7 @@ pub mod receive;
 pub mod redact;
 pub mod resolve;
 mod resolve_v1;
+pub mod signature;
 pub mod source;
 pub mod state;
 pub mod visibility;

@@ -4,6 +4,7 @@
 //! destination has acknowledged. After a failure the destination has no task: one shared timer wakes it when its time has
 //! come, and news from the network that the peer is there wakes it at once. Server-server specification, "Transactions".
 
+mod acknowledged;
 mod backoff;
 mod queue;
 mod sender;
@@ -22,6 +23,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{Notify, Semaphore, broadcast::error::RecvError};
 
+pub(super) use self::acknowledged::write as write_acknowledged;
 pub use self::queue::{MOST_EDUS, MOST_PDUS, enqueue_edu};
 use crate::Node;
 
@@ -37,6 +39,7 @@ pub struct Outgoing {
     /// A destination has to be woken earlier than the timer knows.
     timer: Notify,
     slots: Semaphore,
+    acknowledged: acknowledged::Acknowledged,
 }
 
 /// A destination that is being sent to, or that failed.
@@ -83,7 +86,12 @@ pub struct DestinationStatus {
 
 impl Default for Outgoing {
     fn default() -> Self {
-        Self { state: Mutex::default(), timer: Notify::new(), slots: Semaphore::new(SENDERS) }
+        Self {
+            state: Mutex::default(),
+            timer: Notify::new(),
+            slots: Semaphore::new(SENDERS),
+            acknowledged: Default::default(),
+        }
     }
 }
 
@@ -263,7 +271,7 @@ pub(super) fn status(node: &Arc<Node>) -> Result<Vec<DestinationStatus>, StoreEr
         names.extend(state.iter().filter(|(_, known)| known.retry_at.is_some()).map(|(name, _)| name.to_string()));
         let mut all = Vec::new();
         for server in names {
-            let (rooms, messages) = queue::lengths(read, &server)?;
+            let (rooms, messages) = queue::lengths(read, &server, &node.federation.outgoing.acknowledged.of(&server))?;
             let stored = DESTINATIONS.get(read, &server)?.map(|Json(row)| row).unwrap_or_default();
             let live = <&ServerName>::try_from(server.as_str()).ok().and_then(|name| state.get(name));
             let since = live.map_or(stored.failing_since, |live| live.failing_since);
