@@ -138,7 +138,7 @@ pub fn run_within(
     let engine = Engine::new();
     let record = Record::new(engine.timeline().clone(), trace);
     let world = World::new(scenario, seed, &engine, &record)?;
-    let mut course = Course { engine: &engine, world: &world, watcher, most, over: false };
+    let mut course = Course { engine: &engine, world: &world, watcher, most, over: false, idle: false };
 
     let setting = world.clone();
     let set_up = course.finish(Phase::Setup, SETUP_S, async move { setting.set_up().await });
@@ -182,6 +182,8 @@ struct Course<'a> {
     most: u64,
     /// It does not go on: more would happen, or tasks wake each other for ever.
     over: bool,
+    /// Nothing will ever happen any more, and so no time passes.
+    idle: bool,
 }
 
 impl Course<'_> {
@@ -199,6 +201,7 @@ impl Course<'_> {
             }
             timeline.happened() > most || done()
         });
+        self.idle = ended == Ended::Idle;
         self.over = ended == Ended::Spinning || timeline.happened() > most;
         if ended == Ended::Spinning {
             self.world.breach(Invariant::Panic, None, "tasks wake each other, and no time passes".to_owned());
@@ -227,6 +230,7 @@ impl Course<'_> {
     fn settle(&mut self, settle_s: f64) -> Nanos {
         let begin = self.engine.timeline().now();
         let limit = begin + seconds(settle_s);
+        self.idle = false;
         let mut since: Option<Nanos> = None;
         loop {
             let now = self.engine.timeline().now();
@@ -237,7 +241,7 @@ impl Course<'_> {
                 (true, None) => since = Some(now),
                 (false, _) => since = None,
             }
-            if now >= limit || self.over {
+            if now >= limit || self.over || self.idle {
                 for reason in reasons.into_iter().take(TOLD) {
                     self.world.breach(Invariant::Quiescence, None, reason);
                 }

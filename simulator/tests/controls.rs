@@ -91,6 +91,25 @@ fn what_is_rejected_is_rejected_in_whichever_order_it_comes() {
     assert!(outcome.broken().contains(&"timeline"), "no client may be given it");
 }
 
+/// Alone, and off for good: nothing waits for any time, and the time that was waited for never came.
+#[test]
+fn a_run_in_which_nothing_happens_any_more_ends() {
+    let text =
+        "version = 1\nname = \"idle\"\nduration_s = 10\nsettle_s = 60\n[nodes]\ncount = 1\n[[rooms]]\nmoderators = 1\n";
+    let scenario = scenario::parse(text).unwrap();
+    let outcome = run(&scenario, 1, None, &mut |progress| {
+        assert!(progress.happened < 1_000_000);
+    });
+    assert!(outcome.unwrap().broken().is_empty());
+    let lying = include_str!("../scenarios/control-lying-disk.toml").replace("count = 3", "count = 1");
+    let lying = lying.replace("node = 1", "node = 0") + "\n[[rooms]]\nmoderators = 1\n";
+    assert!(outcome_of_any(&lying).contains(&"restart"));
+}
+
+fn outcome_of_any(text: &str) -> Vec<&'static str> {
+    (1..=8).flat_map(|seed| outcome(text, seed).broken()).collect()
+}
+
 #[test]
 fn a_run_that_takes_more_work_than_allowed_is_given_up() {
     let text = "version = 1\nname = \"work\"\nduration_s = 60\nsettle_s = 36000\n[nodes]\ncount = 3\n\
