@@ -114,7 +114,7 @@ fn outcome_of_any(text: &str) -> Vec<&'static str> {
 fn a_run_that_takes_more_work_than_allowed_is_given_up() {
     let text = "version = 1\nname = \"work\"\nduration_s = 60\nsettle_s = 36000\n[nodes]\ncount = 3\n\
                 [[workload]]\nkind = \"poisson\"\nrate_per_s = 1\n\
-                [[faults]]\nkind = \"partition\"\nat_s = [5]\nfor_s = 10\n\
+                [[faults]]\nkind = \"isolate\"\nat_s = [5]\nfor_s = 10\nnode = 1\n\
                 [checks]\nnever_heal = true\n";
     let scenario = scenario::parse(text).unwrap();
     let most = 20_000;

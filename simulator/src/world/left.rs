@@ -218,7 +218,8 @@ mod tests {
     fn disk_with(changes: &[(u64, u64)]) -> MemoryBackend {
         let disk = MemoryBackend::new();
         let store = open(disk.clone()).unwrap();
-        for (key, value) in changes.iter().copied() {
+        for row in changes {
+            let (key, value) = *row;
             store.submit(move |tx| NUMBERS.put(tx, &key, &value)).wait().unwrap();
         }
         store.close();
