@@ -9,19 +9,24 @@
 //! | [`network`], [`topology`], [`links`] | what lies between the nodes |
 //! | [`world`] | the nodes with their machines and users |
 //! | [`users`], [`faults`] | what users do, and what goes wrong |
-//! | [`invariants`], [`record`], [`output`], [`tables`] | what must hold, what happened, and how it is told |
+//! | [`invariants`], [`rejudge`], [`record`], [`output`], [`tables`] | what must hold, what happened, and how it is told |
 //! | [`plot`], [`sweep`], [`shrink`] | figures, many runs, and the least run that still fails |
+//! | [`bounds`], [`memory`], [`cover`] | what each node may hold, and what a set of runs must have brought about |
 //! | [`scenario`] | all of it as TOML |
 //! | [`run`] | a run from its beginning to its end |
 
+pub mod bounds;
+pub mod cover;
 pub mod engine;
 pub mod faults;
 pub mod invariants;
 pub mod links;
+pub mod memory;
 pub mod network;
 pub mod output;
 pub mod plot;
 pub mod record;
+pub mod rejudge;
 pub mod run;
 pub mod scenario;
 pub mod shrink;

@@ -9,15 +9,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use kith_simulator::bounds;
+use kith_simulator::cover::Cover;
 use kith_simulator::run::{Outcome, run};
 use kith_simulator::scenario::{self, Scenario};
 use kith_simulator::{output, plot, world};
 
 use progress::Line;
 
-/// A thousand nodes allocate much, and all on one thread.
+/// Counts what each node holds, see [`kith_simulator::memory`].
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static MEMORY: kith_simulator::memory::Counting = kith_simulator::memory::Counting;
 
 /// Good signatures that the process remembers.
 const SIGNATURES: usize = 200_000;
@@ -66,6 +68,9 @@ enum Command {
         /// How many seeds.
         #[arg(long, default_value_t = 10)]
         count: u64,
+        /// A file that names what must occur in all these runs together, such as simulator/sets/ci.toml.
+        #[arg(long)]
+        cover: Option<PathBuf>,
     },
     /// Runs what a results folder says again, and compares the digests. Exit code 1: they differ.
     Replay {
@@ -134,7 +139,7 @@ fn act(command: Command) -> Answer<bool> {
             println!("digest {}", outcome.digest);
             Ok(judge(&outcome, &format!("kith-sim run {} --seed {seed}", scenario.display())))
         }
-        Command::Seeds { scenarios, from, count } => seeds(&scenarios, from, count),
+        Command::Seeds { scenarios, from, count, cover } => seeds(&scenarios, from, count, cover.as_deref()),
         Command::Replay { folder, trace } => {
             let loaded = scenario::load(&folder.join("scenario.toml"))?;
             let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("manifest.json"))?)?;
@@ -186,10 +191,12 @@ fn judge(outcome: &Outcome, replay: &str) -> bool {
     outcome.passed()
 }
 
-fn seeds(scenarios: &[PathBuf], from: u64, count: u64) -> Answer<bool> {
+fn seeds(scenarios: &[PathBuf], from: u64, count: u64, cover: Option<&Path>) -> Answer<bool> {
+    let cover = cover.map(Cover::load).transpose()?;
     let mut good = true;
     let mut occurred = std::collections::BTreeMap::<String, u64>::new();
     let mut runs = 0;
+    let mut most_memory = 0;
     for path in scenarios {
         let loaded = scenario::load(path)?;
         for seed in from..from.saturating_add(count) {
@@ -201,6 +208,7 @@ fn seeds(scenarios: &[PathBuf], from: u64, count: u64) -> Answer<bool> {
                         println!("{command}");
                         good &= judge(&outcome, &command);
                     }
+                    most_memory = most_memory.max(bounds::most_memory(&outcome.world));
                     for (name, many) in &outcome.record.lock().counters {
                         *occurred.entry(name.clone()).or_default() += many;
                     }
@@ -212,9 +220,14 @@ fn seeds(scenarios: &[PathBuf], from: u64, count: u64) -> Answer<bool> {
             }
         }
     }
-    for (name, many) in occurred {
+    for (name, many) in &occurred {
         println!("{many:>10}  {name}");
     }
+    for name in cover.iter().flat_map(|cover| cover.missing(&occurred)) {
+        println!("FAILED: {name} did not occur in any of the runs");
+        good = false;
+    }
+    println!("{:.1} MiB is the most memory of a node", most_memory as f64 / f64::from(1 << 20));
     println!("{}: {runs} runs", if good { "passed" } else { "FAILED" });
     Ok(good)
 }

@@ -15,14 +15,18 @@ const REJOINS: u32 = 20;
 /// Lets the users of a scenario begin. They begin nothing any more at `end`.
 pub fn begin(world: &World, end: Nanos) {
     for (workload, number) in world.scenario().workload.clone().into_iter().zip(0..) {
+        let (now, hours) = (world.timeline().now(), workload.hours());
+        let end = hours.until_s.map_or(end, |until_s| end.min(now.saturating_add(seconds(until_s))));
         let user = Users { world: world.clone(), random: world.stream("users", number), end };
-        match workload {
-            Workload::Readers { share } => user.readers(share),
-            workload => {
-                let world = world.clone();
-                world.spawn("users", async move { user.work(workload).await });
+        let begin = now.saturating_add(seconds(hours.from_s));
+        world.spawn("users", async move {
+            if begin > now {
+                user.world.timeline().sleep_until(begin).await;
             }
-        }
+            if user.now() < user.end {
+                user.work(workload).await;
+            }
+        });
     }
 }
 
@@ -36,21 +40,21 @@ struct Users {
 impl Users {
     async fn work(self, workload: Workload) {
         match workload {
-            Workload::Poisson { room, rate_per_s, bytes } => self.talk(room, bytes, rate_per_s, |_| 1.0).await,
-            Workload::Diurnal { room, peak_per_s, period_s, bytes } => {
+            Workload::Poisson { room, rate_per_s, bytes, .. } => self.talk(room, bytes, rate_per_s, |_| 1.0).await,
+            Workload::Diurnal { room, peak_per_s, period_s, bytes, .. } => {
                 // A cosine from midnight to midnight; moments of a Poisson process are thinned out by it.
                 let share = move |at: f64| 0.5 - 0.5 * (at / period_s * std::f64::consts::TAU).cos();
                 self.talk(room, bytes, peak_per_s, share).await;
             }
-            Workload::Bursts { room, every_s, messages, bytes } => {
+            Workload::Bursts { room, every_s, messages, bytes, .. } => {
                 while self.pause(every_s).await {
                     for _ in 0..messages {
                         self.someone(room, bytes);
                     }
                 }
             }
-            Workload::JoinStorm { room, at_s, over_s } => self.join_storm(room, at_s, over_s).await,
-            Workload::Topics { room, every_s } => {
+            Workload::JoinStorm { room, at_s, over_s, .. } => self.join_storm(room, at_s, over_s).await,
+            Workload::Topics { room, every_s, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
                     let Some(node) = self.moderator(room) else { continue };
                     let topic = json!({"topic": format!("of {node} at {}", self.now())});
@@ -59,12 +63,20 @@ impl Users {
                     );
                 }
             }
-            Workload::PowerDuel { room, every_s } => {
+            Workload::Names { room, every_s, .. } => {
+                while self.pause(self.random.exponential(every_s)).await {
+                    let Some(node) = self.member(room) else { continue };
+                    let path = format!("/_matrix/client/v3/profile/{}/displayname", escape(&self.world.user(node)));
+                    let name = json!({"displayname": format!("{node} at {}", self.now())});
+                    self.go(move |user| async move { drop(user.world.call(node, "PUT", &path, Some(name)).await) });
+                }
+            }
+            Workload::PowerDuel { room, every_s, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
                     self.duel(room);
                 }
             }
-            Workload::Bans { room, at_s, every_s, for_s } => {
+            Workload::Bans { room, at_s, every_s, for_s, .. } => {
                 for at in at_s {
                     self.go(move |user| async move {
                         user.world.timeline().sleep(seconds(at)).await;
@@ -75,24 +87,24 @@ impl Users {
                     self.go(move |user| async move { user.ban(room, for_s).await });
                 }
             }
-            Workload::Churn { room, every_s, away_s } => {
+            Workload::Churn { room, every_s, away_s, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
                     self.go(move |user| async move { user.leave(room, away_s).await });
                 }
             }
-            Workload::Scroll { room, every_s } => {
+            Workload::Scroll { room, every_s, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
                     if let Some(node) = self.member(room) {
                         self.go(move |user| async move { scroll_back(&user.world, node, room).await });
                     }
                 }
             }
-            Workload::Media { room, every_s, bytes } => {
+            Workload::Media { room, every_s, bytes, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
                     self.go(move |user| async move { drop(user.media(room, bytes).await) });
                 }
             }
-            Workload::Readers { .. } => {}
+            Workload::Readers { share, .. } => self.readers(share),
         }
     }
 
@@ -276,6 +288,9 @@ impl Users {
             match self.world.call(node, "GET", &path, None).await {
                 Ok(answer) => {
                     self.world.record().count("syncs");
+                    let rooms = answer["rooms"]["join"].as_object();
+                    let timelines = rooms.into_iter().flatten().map(|(_, room)| &room["timeline"]["events"]);
+                    self.world.check_shown(node, timelines.filter_map(Value::as_array).flatten());
                     since = format!("&since={}", answer["next_batch"].as_str().unwrap_or_default());
                 }
                 Err(_) => self.world.timeline().sleep(seconds(2.0)).await,
@@ -291,6 +306,7 @@ pub async fn scroll_back(world: &World, node: u32, room: u32) {
         let path = format!("{}/messages?dir=b&limit=50{from}", world.room_path(room));
         let Ok(page) = world.call(node, "GET", &path, None).await else { return };
         world.record().count("pages");
+        world.check_shown(node, page["chunk"].as_array().into_iter().flatten());
         match page["end"].as_str() {
             Some(end) => from = format!("&from={}", escape(end)),
             None => return,

@@ -20,6 +20,7 @@
 //! | [`mod@format`], [`event`] | the event format and its limits, the parsed event |
 //! | [`receive`], [`build`], [`redact`] | signatures, hashes and IDs of events that come, go, and lose their content |
 //! | [`state`], [`auth`], [`power`], [`resolve`] | state maps, authorization rules, power levels, state resolution |
+//! | [`explain`] | which branches a resolution took, for tests with many rooms |
 //! | [`engine`], [`local`], [`graph`] | the room itself: events that come, events of ours, ordering |
 //! | [`join`], [`partial`] | a state that another server gives; joining before the members are known |
 //! | [`visibility`] | who may see which event |
@@ -36,6 +37,7 @@ mod difference;
 pub mod document;
 pub mod engine;
 pub mod event;
+pub mod explain;
 pub mod format;
 pub mod graph;
 pub mod join;

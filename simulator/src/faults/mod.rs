@@ -1,12 +1,13 @@
 //! What goes wrong: each fault of a scenario is a task of the world, with random numbers of its own.
 
 mod byzantine;
+mod lies;
 
 use crate::engine::{Nanos, Stream, seconds};
 use crate::scenario::Fault;
 use crate::world::World;
 
-pub use byzantine::hides;
+pub use lies::around;
 
 /// The most operations of a disk that pass before one fails, or its power is cut in the middle of them.
 const OPERATIONS: u64 = 30;
@@ -37,16 +38,10 @@ pub fn begin(world: &World, end: Nanos) {
 }
 
 fn moments(fault: &Fault) -> (Vec<f64>, f64) {
-    match fault {
-        Fault::Crash { at_s, every_s, .. }
-        | Fault::Partition { at_s, every_s, .. }
-        | Fault::Isolate { at_s, every_s, .. }
-        | Fault::DiskFull { at_s, every_s, .. }
-        | Fault::DiskSlow { at_s, every_s, .. }
-        | Fault::DiskError { at_s, every_s, .. }
-        | Fault::ClockJump { at_s, every_s, .. } => (at_s.clone(), *every_s),
-        Fault::DiskLies { at_s, .. } => (at_s.clone(), 0.0),
-        Fault::Byzantine { every_s, .. } => (Vec::new(), *every_s),
+    match (fault, fault.when()) {
+        (_, Some(when)) => (when.at_s.clone(), when.every_s),
+        (Fault::Byzantine { every_s, .. }, None) => (Vec::new(), *every_s),
+        (_, None) => (Vec::new(), 0.0),
     }
 }
 
@@ -84,7 +79,7 @@ impl Faults {
     async fn happen(&self, fault: &Fault) {
         let world = &self.world;
         match fault {
-            Fault::Crash { node, for_s, torn, .. } => self.crash(self.target(*node), *for_s, *torn).await,
+            Fault::Crash { when, for_s, torn } => self.crash(self.target(when.node), *for_s, *torn).await,
             Fault::Partition { for_s, groups, .. } => {
                 let drawn: Vec<u32> = world
                     .numbers()
@@ -99,8 +94,8 @@ impl Faults {
                 world.air().partition(&vec![0; drawn.len()]);
                 world.record().fault("partition", None, false);
             }
-            Fault::Isolate { node, for_s, .. } => {
-                let node = self.target(*node);
+            Fault::Isolate { when, for_s } => {
+                let node = self.target(when.node);
                 world.record().fault("isolate", Some(node), true);
                 world.air().isolate(node, true);
                 self.last(*for_s).await;
@@ -110,8 +105,8 @@ impl Faults {
                 world.air().isolate(node, false);
                 world.record().fault("isolate", Some(node), false);
             }
-            Fault::DiskFull { node, for_s, .. } => {
-                let node = self.target(*node);
+            Fault::DiskFull { when, for_s } => {
+                let node = self.target(when.node);
                 world.record().fault("disk_full", Some(node), true);
                 let room = self.random.below(256 << 10);
                 world.with_disk(node, |disk| disk.full_after(disk.used_bytes() + room));
@@ -119,26 +114,27 @@ impl Faults {
                 world.with_disk(node, kith_store::MemoryBackend::heal);
                 world.record().fault("disk_full", Some(node), false);
             }
-            Fault::DiskSlow { node, for_s, commit_ms, .. } => {
-                let node = self.target(*node);
+            Fault::DiskSlow { when, for_s, commit_ms } => {
+                let node = self.target(when.node);
                 world.record().fault("disk_slow", Some(node), true);
                 world.set_commit_ms(node, *commit_ms);
                 self.last(*for_s).await;
                 world.set_commit_ms(node, world.scenario().disk.commit_ms);
                 world.record().fault("disk_slow", Some(node), false);
             }
-            Fault::DiskError { node, .. } => {
-                let node = self.target(*node);
+            Fault::DiskError { when } => {
+                let node = self.target(when.node);
                 world.record().fault("disk_error", Some(node), true);
                 let after = self.random.below(OPERATIONS);
                 world.with_disk(node, |disk| disk.fail_once_after(after));
             }
-            Fault::DiskLies { node, .. } => {
-                world.record().fault("disk_lies", Some(*node), true);
-                world.with_disk(*node, kith_store::MemoryBackend::lie_about_syncs);
+            Fault::DiskLies { when } => {
+                let node = self.target(when.node);
+                world.record().fault("disk_lies", Some(node), true);
+                world.with_disk(node, kith_store::MemoryBackend::lie_about_syncs);
             }
-            Fault::ClockJump { node, by_s, .. } => {
-                let node = self.target(*node);
+            Fault::ClockJump { when, by_s } => {
+                let node = self.target(when.node);
                 world.record().fault("clock_jump", Some(node), true);
                 world.set_clock(node, (self.random.between(-by_s, *by_s) * 1e3) as i64);
             }
@@ -158,10 +154,7 @@ impl Faults {
         if torn {
             // Its disk stops somewhere in a commit; the power goes right then.
             let begun = world.timeline().now();
-            let before = world.with_disk(node, |disk| {
-                disk.fail_after(after);
-                disk.operations()
-            });
+            let before = world.arm(node, after);
             let cut = |disk: &kith_store::MemoryBackend| Some(disk.operations()) > before.map(|before| before + after);
             while world.timeline().now() < begun + seconds(PATIENCE_S) && world.with_disk(node, cut) == Some(false) {
                 world.timeline().sleep(1_000_000).await;

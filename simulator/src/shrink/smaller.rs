@@ -12,15 +12,11 @@ pub(super) fn with_nodes(scenario: &Scenario, count: u32) -> Scenario {
         room.moderators = room.moderators.min(count);
     }
     for fault in &mut less.faults {
-        match fault {
-            Fault::Crash { node, .. }
-            | Fault::Isolate { node, .. }
-            | Fault::DiskFull { node, .. }
-            | Fault::DiskSlow { node, .. }
-            | Fault::DiskError { node, .. }
-            | Fault::ClockJump { node, .. } => *node = node.map(|node| node.min(last)),
-            Fault::DiskLies { node, .. } | Fault::Byzantine { node, .. } => *node = (*node).min(last),
-            Fault::Partition { .. } => {}
+        if let Some(when) = fault.when_mut() {
+            when.node = when.node.map(|node| node.min(last));
+        }
+        if let Fault::Byzantine { node, .. } = fault {
+            *node = (*node).min(last);
         }
     }
     less.checks.skips_auth = less.checks.skips_auth.map(|node| node.min(last));
@@ -54,6 +50,7 @@ fn room_of(workload: &mut Workload) -> Option<&mut u32> {
         | Workload::Diurnal { room, .. }
         | Workload::JoinStorm { room, .. }
         | Workload::Topics { room, .. }
+        | Workload::Names { room, .. }
         | Workload::PowerDuel { room, .. }
         | Workload::Bans { room, .. }
         | Workload::Churn { room, .. }
@@ -84,37 +81,16 @@ pub(super) fn with_moderators(scenario: &Scenario, room: usize, moderators: u32)
 
 /// The moments that are given for a fault.
 pub(super) fn moments(fault: &Fault) -> &[f64] {
-    match fault {
-        Fault::Crash { at_s, .. }
-        | Fault::Partition { at_s, .. }
-        | Fault::Isolate { at_s, .. }
-        | Fault::DiskFull { at_s, .. }
-        | Fault::DiskSlow { at_s, .. }
-        | Fault::DiskError { at_s, .. }
-        | Fault::DiskLies { at_s, .. }
-        | Fault::ClockJump { at_s, .. } => at_s,
-        Fault::Byzantine { .. } => &[],
-    }
+    fault.when().map_or(&[], |when| &when.at_s)
 }
 
 /// Without some of the moments of a fault. One that has none left, and no mean time either, is impossible.
 pub(super) fn without_moments(scenario: &Scenario, fault: usize, begin: usize, end: usize) -> Scenario {
     let mut less = scenario.clone();
-    let at_s = match less.faults.get_mut(fault) {
-        Some(
-            Fault::Crash { at_s, .. }
-            | Fault::Partition { at_s, .. }
-            | Fault::Isolate { at_s, .. }
-            | Fault::DiskFull { at_s, .. }
-            | Fault::DiskSlow { at_s, .. }
-            | Fault::DiskError { at_s, .. }
-            | Fault::DiskLies { at_s, .. }
-            | Fault::ClockJump { at_s, .. },
-        ) => at_s,
-        Some(Fault::Byzantine { .. }) | None => return less,
-    };
-    if end <= at_s.len() {
-        at_s.drain(begin..end);
+    if let Some(when) = less.faults.get_mut(fault).and_then(Fault::when_mut)
+        && end <= when.at_s.len()
+    {
+        when.at_s.drain(begin..end);
     }
     less
 }

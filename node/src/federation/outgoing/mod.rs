@@ -232,6 +232,10 @@ async fn listen(node: std::sync::Weak<Node>, mut events: tokio::sync::broadcast:
                 let peers = node.transport.network().map(|network| network.peers()).unwrap_or_default();
                 for peer in peers.into_iter().filter(|peer| peer.connected || peer.nearby) {
                     peer_is_there(&node, peer.key);
+                    // One of the events that are gone may have been of its connecting.
+                    if peer.connected {
+                        super::heads::peer_connected(&node, peer.key);
+                    }
                 }
             }
             Err(RecvError::Closed) => return,
@@ -291,4 +295,35 @@ pub(super) fn status(node: &Arc<Node>) -> Result<Vec<DestinationStatus>, StoreEr
         }
         Ok(all)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_transport::memory::MemoryHub;
+    use tokio::sync::broadcast;
+
+    use super::*;
+    use crate::testing::TestNode;
+
+    /// A node whose task came too late for some of the network's events woke its queues, and compared no heads: what had been said
+    /// before the peer connected came with the next round of comparing only, up to 15 minutes later.
+    #[tokio::test]
+    async fn peers_whose_events_were_missed_are_compared_with() {
+        let hub = MemoryHub::new();
+        let (one, other) = (TestNode::start_among(&hub, 1).await, TestNode::start_among(&hub, 2).await);
+        let peer = other.node().identity.secret().public();
+        let heads = &one.node().federation.heads;
+        while !heads.is_comparing(peer) {
+            tokio::task::yield_now().await;
+        }
+        assert!(!heads.compares_again(peer));
+
+        let (events, receiver) = broadcast::channel(1);
+        for _ in 0..2 {
+            events.send(NetworkEvent::Lost { peer }).unwrap();
+        }
+        drop(events);
+        listen(Arc::downgrade(one.node()), receiver).await;
+        assert!(heads.compares_again(peer));
+    }
 }
