@@ -94,7 +94,7 @@ mod tests {
     /// One test, since the memory is the process's.
     #[test]
     fn the_answer_is_the_same_with_a_memory_and_what_is_kept_is_bounded() {
-        let document = Ed25519KeyPair::generate().unwrap();
+        let document = Ed25519KeyPair::generate();
         let pair = Ed25519KeyPair::from_der(&document, "1".to_owned()).unwrap();
         let key = pair.public_key().to_vec();
         let texts: Vec<Vec<u8>> = (0..10u8).map(|n| vec![n; 20]).collect();

@@ -145,7 +145,7 @@ fn different(before: &Found, after: &Found) -> Vec<String> {
 }
 
 /// What is wrong with what is found on a disk, by what was there. `troubled`: operations failed since the last commit, so that the
-/// copy may be of a commit that was never told.
+/// copy may be of a commit that was never told, and what is found may be one that confirms how the one that failed ended.
 fn judge(before: &Found, after: &Found, troubled: bool) -> Vec<String> {
     match (before.commit, after.commit) {
         (was, is) if was == is => {
@@ -155,7 +155,7 @@ fn judge(before: &Found, after: &Found, troubled: bool) -> Vec<String> {
             }
             vec![format!("commit {was} was published, and is found with other rows in {tables:?}")]
         }
-        (was, is) if is == was + 1 => lost(before, after),
+        (was, is) if is == was + 1 || (is > was && troubled) => lost(before, after),
         (was, is) if was == is + 1 && troubled => Vec::new(),
         (was, is) => vec![format!("commit {was} was published, and commit {is} is found")],
     }
@@ -236,6 +236,7 @@ mod tests {
         assert_eq!(judged(&[(1, 1), (2, 2)], &[(1, 1), (2, 2)], false), [""; 0]);
         assert_eq!(judged(&[(1, 1), (2, 2)], &[(1, 1), (2, 2), (3, 3)], false), [""; 0]);
         assert_eq!(judged(&[(1, 1), (2, 2)], &[(1, 1)], true), [""; 0], "it was never told");
+        assert_eq!(judged(&[(1, 1)], &[(1, 1), (2, 2), (3, 3)], true), [""; 0], "the third confirms the second");
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(super) struct Machine {
     pub(super) seen: u64,
     /// Its power will go in the middle of a commit: its disk is copied after each one that ends.
     pub(super) armed: bool,
+    /// Operations of its disk that had failed by the last commit that was published.
+    pub(super) failures: u64,
     /// Its disk as it was after the last commit that was published, when it is armed.
     pub(super) published: Option<MemoryBackend>,
 }
@@ -73,6 +75,7 @@ impl Machine {
             token: String::new(),
             seen: 0,
             armed: false,
+            failures: 0,
             published: None,
         }
     }
@@ -192,10 +195,11 @@ impl World {
             let Some(mut machine) = self.machine(number) else { return };
             let Some(run) = machine.run.take() else { return };
             let chance = Stream::new(self.0.seed, "crash", u64::from(number), machine.runs).u64();
-            let troubled = machine.disk.failed_since_sync() > 0;
+            let troubled = machine.disk.failures() > machine.failures;
             let before = machine.published.take().unwrap_or_else(|| machine.disk.copy());
             machine.armed = false;
             machine.disk = machine.disk.crash(chance);
+            machine.failures = machine.disk.failures();
             machine.blobs = machine.blobs.crash(chance);
             (run, before, machine.disk.copy(), troubled)
         };

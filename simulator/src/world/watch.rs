@@ -43,6 +43,7 @@ impl World {
     fn saw(&self, number: u32, position: u64) {
         if let Some(mut machine) = self.machine(number) {
             machine.seen = machine.seen.max(position);
+            machine.failures = machine.disk.failures();
             if machine.armed {
                 machine.published = Some(machine.disk.copy());
             }
