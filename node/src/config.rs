@@ -93,7 +93,6 @@ impl Config {
             ("federation.listen", federation.listen.is_some()),
             ("federation.tls_certificate", federation.tls_certificate.is_some()),
             ("federation.tls_private_key", federation.tls_private_key.is_some()),
-            ("federation.extra_roots", !federation.extra_roots.is_empty()),
             ("federation.trusted_key_servers", !federation.trusted_key_servers.is_empty()),
         ]
         .into_iter()

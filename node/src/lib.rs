@@ -25,6 +25,7 @@ pub mod setup;
 pub mod sync;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod web;
 
 pub use node::{Handle, Node, StartError};
 pub use notifier::{Notifier, Subscription};

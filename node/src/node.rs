@@ -35,10 +35,11 @@ use crate::{
     identity::{self, Identity, IdentityError},
     media::Media,
     notifier::Notifier,
-    platform::{Clock, NetworkChoice, Platform, Rng, Spawner, Storage},
+    platform::{Clock, NetworkChoice, Platform, Rng, Spawner, Storage, WebChoice},
     rooms::Rooms,
     server_api, setup,
     sync::{activity::Activity, notifications::Remembered},
+    web::{self, NoWeb, Web},
 };
 
 /// How often the time is noted on disk, so that a clock set back cannot make the node sign in the past.
@@ -80,6 +81,8 @@ pub struct Node {
     pub sending: client_api::rooms::send::Sending,
     /// The way to other servers.
     pub transport: Transport,
+    /// The way to push gateways, application services and web pages.
+    pub web: Arc<dyn Web>,
     /// What goes to and comes from other servers.
     pub federation: Federation,
     /// Whom discovery shows us to.
@@ -118,7 +121,7 @@ pub enum StartError {
 impl Node {
     /// Starts a node.
     pub async fn start(config: Config, platform: Platform) -> Result<Handle, StartError> {
-        let Platform { clock, rng, spawner, storage, network, listeners, secret } = platform;
+        let Platform { clock, rng, spawner, storage, network, web, listeners, secret } = platform;
         let mut identity = match secret {
             Some(secret) => Identity::new(secret, &config)?,
             None => Identity::open(&config, &rng)?,
@@ -165,6 +168,11 @@ impl Node {
         let network = start_network(network, &config, &identity, &store, &clock, late(inbound.clone())).await?;
         let timer = Arc::new(ClockTimer(clock.clone()));
         let transport = Transport::new(identity.server_name().as_str(), network, timer);
+        let web: Arc<dyn Web> = match web {
+            WebChoice::Real => Arc::new(web::Client::new(config.federation.extra_roots.clone())),
+            WebChoice::Given(web) => web,
+            WebChoice::None => Arc::new(NoWeb),
+        };
         let (stop, stopped) = watch::channel(false);
         let node = Arc::new_cyclic(|node: &Weak<Self>| Self {
             federation: Federation::new(
@@ -191,6 +199,7 @@ impl Node {
             rooms,
             sending: Default::default(),
             transport,
+            web,
             contacts: Contacts::default(),
             e2ee: E2ee::default(),
             stop,

@@ -157,7 +157,7 @@ section! {
 }
 
 section! {
-    /// Federation over HTTPS with ordinary homeservers. Not in this version yet: only `allow_private_addresses` has effect.
+    /// Federation over HTTPS with ordinary homeservers. Not in this version yet: only `extra_roots` and `allow_private_addresses` have effect.
     "federation" Federation FEDERATION {
         /// Addresses to listen on. By default `["0.0.0.0:8448"]` when a certificate is set, else none.
         listen: Option<Vec<SocketAddr>> = None, Kind::Addresses, unset "[\"0.0.0.0:8448\"]";
@@ -224,6 +224,8 @@ section! {
         rate_join: Rate = Rate::per_minute(60), Kind::Rate, default "\"60/min\"";
         /// Invites sent, for each user.
         rate_invite: Rate = Rate::per_minute(60), Kind::Rate, default "\"60/min\"";
+        /// Searches for words in messages, and previews of web pages, for each user.
+        rate_search: Rate = Rate::per_second(5), Kind::Rate, default "\"5/s\"";
         /// Requests taken from each other server.
         rate_federation: Rate = Rate::per_second(200), Kind::Rate, default "\"200/s\"";
     }
@@ -243,7 +245,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("registration", "Who may make an account."),
     (
         "federation",
-        "Federation over HTTPS with ordinary homeservers. Not in this version yet: only `allow_private_addresses` has effect.",
+        "Federation over HTTPS with ordinary homeservers. Not in this version yet: only `extra_roots` and `allow_private_addresses` have effect.",
     ),
     ("p2p", "Federation between kith nodes, without servers."),
     (

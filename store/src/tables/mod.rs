@@ -24,3 +24,4 @@ pub mod media;
 pub mod node;
 pub mod receipts;
 pub mod rooms;
+pub mod search;

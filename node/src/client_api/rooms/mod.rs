@@ -15,6 +15,7 @@ mod messages;
 mod relations;
 mod remote;
 mod report;
+mod search;
 pub mod send;
 mod state;
 mod summary;
@@ -59,6 +60,7 @@ pub fn routes(routes: Routes) -> Routes {
     let routes = users::routes(routes);
     let routes = summary::routes(routes);
     let routes = hierarchy::routes(routes);
+    let routes = search::routes(routes);
     report::routes(routes)
 }
 

@@ -7,6 +7,7 @@ mod history;
 mod inviting;
 mod members;
 mod relating;
+mod searching;
 mod sending;
 mod upgrading;
 mod visibility;
