@@ -19,6 +19,7 @@ mod node;
 mod notifier;
 mod p2p;
 pub mod platform;
+pub mod push;
 pub mod rooms;
 pub mod server_api;
 pub mod setup;

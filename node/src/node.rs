@@ -36,6 +36,7 @@ use crate::{
     media::Media,
     notifier::Notifier,
     platform::{Clock, NetworkChoice, Platform, Rng, Spawner, Storage, WebChoice},
+    push::{self, Push},
     rooms::Rooms,
     server_api, setup,
     sync::{activity::Activity, notifications::Remembered},
@@ -87,6 +88,8 @@ pub struct Node {
     pub federation: Federation,
     /// Whom discovery shows us to.
     pub(crate) contacts: Contacts,
+    /// Pushers that have something to do.
+    pub push: Push,
     /// What is to do for end-to-end encryption.
     pub e2ee: E2ee,
     stop: watch::Sender<bool>,
@@ -201,6 +204,7 @@ impl Node {
             transport,
             web,
             contacts: Contacts::default(),
+            push: Push::default(),
             e2ee: E2ee::default(),
             stop,
         });
@@ -211,6 +215,7 @@ impl Node {
             if let Some(node) = listener.upgrade() {
                 node.federation.committed(committed);
                 node.contacts.committed(committed);
+                node.push.committed(committed);
             }
         }));
         // What was noted before the last stop goes on.
@@ -228,6 +233,7 @@ impl Node {
         node.federation.start()?;
         node.spawner.spawn("contacts", Box::pin(contacts::watch(node.clone())));
         e2ee::start(&node);
+        node.spawner.spawn("push", Box::pin(push::run(node.clone())));
         let guarded = setup::host::guard(client_router.clone(), &node.config, node.server_name(), &addresses);
         for listener in bound {
             node.spawner.spawn(

@@ -1,7 +1,10 @@
 //! For tests: a whole node in memory with a clock moved by hand, and a client that calls it in process.
 
+pub(crate) mod web;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -211,4 +214,16 @@ impl Reply {
         assert_eq!((self.status.as_u16(), self.body["errcode"].as_str()), (status, Some(errcode)), "{}", self.body);
         self.body
     }
+}
+
+/// Waits until something holds, for 20 seconds at most.
+#[allow(clippy::disallowed_methods, reason = "what other tasks do is awaited in real time")]
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..2_000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
 }

@@ -4,7 +4,7 @@
 //! destination has acknowledged. After a failure the destination has no task: one shared timer wakes it when its time has
 //! come, and news from the network that the peer is there wakes it at once. Server-server specification, "Transactions".
 
-mod backoff;
+pub(crate) mod backoff;
 mod queue;
 mod sender;
 
