@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod appservice;
 pub mod cli;
 pub mod client_api;
 pub mod config;

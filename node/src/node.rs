@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::{
     accounts::{self, Accounts},
+    appservice::{self, Appservices, RegistrationError},
     client_api,
     config::Config,
     contacts::{self, Contacts},
@@ -68,6 +69,8 @@ pub struct Node {
     pub media: Media,
     /// Wakes long-polling syncs.
     pub notifier: Arc<Notifier>,
+    /// The application services that its owner registered.
+    pub appservices: Appservices,
     /// What is kept in memory of accounts.
     pub accounts: Accounts,
     /// Who types, who is there.
@@ -113,6 +116,9 @@ pub enum StartError {
     /// The folder of media.
     #[error("the media folder cannot be used: {0}")]
     Media(io::Error),
+    /// The registration of an application service.
+    #[error(transparent)]
+    Appservice(#[from] RegistrationError),
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -129,6 +135,7 @@ impl Node {
             Some(secret) => Identity::new(secret, &config)?,
             None => Identity::open(&config, &rng)?,
         };
+        let services = appservice::read_all(&config.appservices.registrations, identity.server_name())?;
         let key = Arc::new(key_pair(identity.secret())?);
         let (store, blobs): (Store, Arc<dyn BlobStore>) = match storage {
             Storage::Folder => {
@@ -195,6 +202,7 @@ impl Node {
             blobs,
             media: Media::default(),
             notifier,
+            appservices: Appservices::new(services),
             accounts: Accounts::default(),
             ephemeral,
             unread: Remembered::default(),
@@ -216,6 +224,7 @@ impl Node {
                 node.federation.committed(committed);
                 node.contacts.committed(committed);
                 node.push.committed(committed);
+                node.appservices.committed(committed);
             }
         }));
         // What was noted before the last stop goes on.
@@ -233,6 +242,9 @@ impl Node {
         node.federation.start()?;
         node.spawner.spawn("contacts", Box::pin(contacts::watch(node.clone())));
         e2ee::start(&node);
+        if let Err(error) = appservice::start(&node).await {
+            tracing::warn!(%error, "application services could not be started");
+        }
         node.spawner.spawn("push", Box::pin(push::run(node.clone())));
         let guarded = setup::host::guard(client_router.clone(), &node.config, node.server_name(), &addresses);
         for listener in bound {

@@ -26,7 +26,7 @@ async fn list(node: Arc<Node>, session: Session, _: Untyped<get_pushers::v3::Req
             .map(|row| row.map(|(_, row)| row.0.pusher))
             .collect::<Result<_, kith_store::StoreError>>()
     })?;
-    Ok(Reply(json!({ "pushers": pushers })))
+    Ok(Reply::ok(json!({ "pushers": pushers })))
 }
 
 async fn set(

@@ -137,6 +137,11 @@ section! {
         /// Other servers' requests may be addressed to the server name, too. Where `/.well-known/matrix/server` sends
         /// them to another name, that one belongs here.
         allowed_hosts: Vec<String> = Vec::new(), Kind::List, default "[]";
+        /// Whether clients get previews of web pages that are linked to. The pages' servers learn this node's address then, and
+        /// when somebody looks at a link.
+        url_previews: bool = false, Kind::Bool, default "false";
+        /// Whom users can ask for help: shown at `/.well-known/matrix/support` (an email address, a Matrix ID, or a web page).
+        support: Vec<String> = Vec::new(), Kind::List, default "[]";
     }
 }
 
@@ -195,6 +200,14 @@ section! {
 }
 
 section! {
+    /// Application services: bridges to other networks, and bots.
+    "appservices" Appservices APPSERVICES {
+        /// Their registration files (YAML), which the services make themselves. Read at start.
+        registrations: Vec<PathBuf> = Vec::new(), Kind::Paths, default "[]";
+    }
+}
+
+section! {
     /// Bounds. Sizes are bytes or have a unit (KiB, MiB, GiB, kB, MB, GB); rates are `<number>/<s, min, h or day>`.
     "limits" Limits LIMITS {
         /// The largest file that a user may upload.
@@ -232,7 +245,7 @@ section! {
 }
 
 /// All keys, in the order of the example.
-pub static KEYS: &[&[Key]] = &[GENERAL, CLIENT, REGISTRATION, FEDERATION, P2P, LIMITS];
+pub static KEYS: &[&[Key]] = &[GENERAL, CLIENT, REGISTRATION, FEDERATION, P2P, APPSERVICES, LIMITS];
 
 /// All keys, one by one.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
@@ -248,6 +261,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
         "Federation over HTTPS with ordinary homeservers. Not in this version yet: only `extra_roots` and `allow_private_addresses` have effect.",
     ),
     ("p2p", "Federation between kith nodes, without servers."),
+    ("appservices", "Application services: bridges to other networks, and bots."),
     (
         "limits",
         "Bounds. Sizes are bytes or have a unit (KiB, MiB, GiB, kB, MB, GB); rates are \"<number>/<s, min, h or day>\".",

@@ -50,6 +50,8 @@ struct Pusher {
     failures: u32,
     /// Until when it is left alone.
     until: Option<Duration>,
+    /// When it is to be looked at whatever happens.
+    check: Option<Duration>,
     /// Something happened while it was worked on.
     again: bool,
     /// The stream position up to which there was nothing to tell.
@@ -68,8 +70,8 @@ impl Queue {
         let mut state = self.state();
         let State { pushers, due, later, running } = &mut *state;
         let pusher = pushers.entry(key.clone()).or_default();
-        if let Some(until) = pusher.until.take() {
-            later.remove(&(until, key.clone()));
+        for at in [pusher.until.take(), pusher.check.take()].into_iter().flatten() {
+            later.remove(&(at, key.clone()));
         }
         (pusher.failures, pusher.looked) = (0, 0);
         match running.contains(&key) {
@@ -97,11 +99,14 @@ impl Queue {
     /// A pusher whose time has come, if one more may run.
     pub(super) fn take(&self, now: Duration) -> Option<Key> {
         let mut state = self.state();
-        while state.later.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, key)) = state.later.pop_first() else { break };
-            if let Some(pusher) = state.pushers.get_mut(&key) {
-                pusher.until = None;
-                state.due.insert(key);
+        let State { pushers, due, later, running } = &mut *state;
+        while later.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, key)) = later.pop_first() else { break };
+            let Some(pusher) = pushers.get_mut(&key) else { continue };
+            (pusher.until, pusher.check) = (None, None);
+            match running.contains(&key) {
+                true => pusher.again = true,
+                false => drop(due.insert(key)),
             }
         }
         if state.running.len() >= MOST_RUNNING {
@@ -145,8 +150,17 @@ impl Queue {
         match wait {
             None => {}
             Some(Duration::ZERO) => drop(due.insert(key)),
+            Some(wait) if outcome == Outcome::Failed => {
+                if let Some(check) = pusher.check.take() {
+                    later.remove(&(check, key.clone()));
+                }
+                pusher.until = Some(now + wait);
+                later.insert((now + wait, key));
+            }
+            // One such look is enough.
+            Some(_) if pusher.check.is_some() => {}
             Some(wait) => {
-                pusher.until = (outcome == Outcome::Failed).then_some(now + wait);
+                pusher.check = Some(now + wait);
                 later.insert((now + wait, key));
             }
         }
@@ -222,6 +236,23 @@ mod tests {
         queue.done(key("@a:x"), Outcome::Failed, now, &rng);
         queue.watch(key("@a:x"));
         assert_eq!((queue.take(now), queue.next_retry()), (Some(key("@a:x")), None));
+    }
+
+    #[test]
+    fn a_look_that_is_put_off_is_put_off_once() {
+        let (queue, rng) = (Queue::default(), Rng::from_seed(1));
+        let wait = Duration::from_secs(2);
+        queue.watch(key("@a:x"));
+        for step in 0..10 {
+            let now = START + Duration::from_millis(step);
+            queue.touch("@a:x");
+            let taken = queue.take(now).unwrap();
+            queue.done(taken, Outcome::Later(wait), now, &rng);
+        }
+        assert_eq!(queue.state().later.len(), 1);
+        assert_eq!(queue.next_retry(), Some(START + wait));
+        assert!(queue.take(START + wait).is_some());
+        assert_eq!(queue.next_retry(), None);
     }
 
     #[test]

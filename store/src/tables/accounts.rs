@@ -57,6 +57,9 @@ pub struct UserRow {
     /// Whether an administrator has suspended it: its user reads and leaves rooms, and does no more in them.
     #[serde(default)]
     pub suspended: bool,
+    /// Whether an application service made it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub service: bool,
 }
 
 /// A signed-in device.

@@ -17,6 +17,7 @@
 
 pub mod account_data;
 pub mod accounts;
+pub mod appservices;
 pub mod directory;
 pub mod e2ee;
 pub mod federation;

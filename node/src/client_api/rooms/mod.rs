@@ -12,6 +12,7 @@ mod knock;
 mod members;
 pub mod membership;
 mod messages;
+mod old;
 mod relations;
 mod remote;
 mod report;
@@ -61,6 +62,7 @@ pub fn routes(routes: Routes) -> Routes {
     let routes = summary::routes(routes);
     let routes = hierarchy::routes(routes);
     let routes = search::routes(routes);
+    let routes = old::routes(routes);
     report::routes(routes)
 }
 

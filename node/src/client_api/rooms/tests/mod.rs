@@ -6,6 +6,7 @@ mod federating;
 mod history;
 mod inviting;
 mod members;
+mod old;
 mod relating;
 mod searching;
 mod sending;
