@@ -328,6 +328,17 @@ pub async fn admit_streaming(
     admit_bodyless::<AccessToken>(node, request).await
 }
 
+/// Lets anybody come to a route without a `ruma` type. Gives the caller, the path parameters and the request.
+///
+/// # Errors
+/// `M_INVALID_PARAM` for a path that is no UTF-8.
+pub async fn admit_anybody(
+    node: &Arc<Node>,
+    request: Request<Body>,
+) -> Answer<(Anonymous, Vec<String>, Request<Body>)> {
+    admit_bodyless::<NoAuthentication>(node, request).await
+}
+
 /// Admits a server to a route without a `ruma` type. Such requests have no body.
 ///
 /// # Errors
