@@ -106,15 +106,16 @@ impl Appservices {
     /// A commit may have brought something for the services.
     pub fn committed(&self, committed: &Committed) {
         for one in &self.all {
+            let wants_mail = |user: &str| {
+                one.service.receive_ephemeral && <&UserId>::try_from(user).is_ok_and(|user| one.service.has_user(user))
+            };
             let mut rings = false;
             for touched in &committed.touched {
                 match touched {
                     Touched::Room(_) => rings = true,
-                    Touched::User(user) if one.service.receive_ephemeral => {
-                        if <&UserId>::try_from(user.as_str()).is_ok_and(|user| one.service.has_user(user)) {
-                            one.mail.lock().unwrap_or_else(PoisonError::into_inner).insert(user.clone());
-                            rings = true;
-                        }
+                    Touched::User(user) if wants_mail(user) => {
+                        one.mail.lock().unwrap_or_else(PoisonError::into_inner).insert(user.clone());
+                        rings = true;
                     }
                     _ => {}
                 }
