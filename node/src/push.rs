@@ -4,7 +4,7 @@
 //! There is no queue on disk. A pusher keeps the stream position up to which its gateway was told (in its row), and what lies
 //! after it in its user's rooms is looked through when something happens there: what the push rules notify of, what
 //! the user sees and has not read. So nothing is lost over a restart, what was read meanwhile is not sent, and a gateway that was
-//! away for long gets the latest [`due::MOST_DUE`] only. One task per pusher that has something to do, [`queue::MOST_RUNNING`] at a
+//! away for long gets the latest 50 only. One task per pusher that has something to do, 16 at a
 //! time; a gateway that fails is left alone for a second, doubling to ten minutes.
 //!
 //! Gateways learn what the pusher's format says: with `event_id_only` neither who wrote nor what. Neither pushkeys nor URLs are logged.

@@ -2,7 +2,7 @@
 //! (client-server specification, "Getting a preview for a URL").
 //!
 //! Whoever sends a link chooses what this node asks for. So there are none unless the configuration wants them
-//! (`client.url_previews`), none of private addresses, whatever redirects say ([`crate::web`]), no more than [`FETCHERS`] pages at
+//! (`client.url_previews`), none of private addresses, whatever redirects say ([`crate::web`]), no more than four pages at
 //! a time, and of each a bounded beginning within a bounded time. A page is asked again after a day.
 
 mod page;
