@@ -13,7 +13,7 @@ use kith_store::{
 };
 use serde_json::{Map, Value};
 
-use super::{parking, partial, read, redaction, states, transactions};
+use super::{parking, partial, read, redaction, search, states, transactions};
 use crate::{contacts::ROOM_SERVERS_CHANGED, e2ee};
 
 /// Where an event goes beside the table of events.
@@ -260,6 +260,7 @@ fn store_event(tx: &mut Tx, change: &Change, event: &Judged) -> Result<u64, Stor
     }
     if event.place != Place::Hidden {
         TIMELINE.put(tx, &(room, event.depth, event.number), &())?;
+        search::index(tx, room, event.number, &row.json)?;
         relate(tx, room, event)?;
         if let Some(redacts) = &event.redacts {
             redaction::apply(tx, room, &change.version, redacts, event)?;
@@ -286,6 +287,7 @@ fn judge_anew(tx: &mut Tx, change: &Change, event: &Judged) -> Result<u64, Store
     let mut position = row.position;
     if was_shown && !is_shown {
         TIMELINE.delete(tx, &(change.room, row.depth, event.number))?;
+        search::forget(tx, change.room, event.number)?;
         STREAM.delete(tx, &(change.room, position))?;
         position = 0;
     }
@@ -300,6 +302,9 @@ pub(super) fn mend(tx: &mut Tx, room: u64, event_id: &str, json: String) -> Resu
     let Some(number) = EVENT_IDS.get(tx, &event_id.to_owned())? else { return Ok(()) };
     let Some(row) = EVENTS.get(tx, &number)?.filter(|row| row.room == room) else { return Ok(()) };
     if STRIPPED.delete(tx, &number)? && !REDACTED_BY.contains(tx, &number)? {
+        if TIMELINE.contains(tx, &(room, row.depth, number))? {
+            search::index(tx, room, number, &json)?;
+        }
         EVENTS.put(tx, &number, &EventRow { json, ..row })?;
         tx.touch(Touched::Room(room));
     }

@@ -8,7 +8,7 @@ mod account_data;
 pub mod activity;
 mod e2ee;
 pub mod notifications;
-mod present;
+pub(crate) mod present;
 mod room;
 pub(crate) mod state;
 #[cfg(test)]

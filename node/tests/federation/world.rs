@@ -8,7 +8,7 @@ use std::{
 use kith::{
     Handle, Node, accounts,
     config::Config,
-    platform::{Clock, NetworkChoice, Platform, Rng, Storage, SystemClock, TokioSpawner},
+    platform::{Clock, NetworkChoice, Platform, Rng, Storage, SystemClock, TokioSpawner, WebChoice},
     rooms::{Draft, Room, read},
 };
 use kith_store::{MemoryBackend, Options, blobs::MemoryBlobs, tables::rooms::STREAM};
@@ -60,6 +60,7 @@ async fn start(hub: &MemoryHub, seed: u8, disk: MemoryBackend, config: Config, w
         spawner: Arc::new(TokioSpawner::current()),
         storage: Storage::Given { backend: disk, options: Arc::new(options), blobs: Arc::new(MemoryBlobs::new()) },
         network,
+        web: WebChoice::None,
         listeners: false,
         secret: Some(secret(seed)),
     };

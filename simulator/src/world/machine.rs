@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use futures::FutureExt as _;
 use futures::channel::oneshot;
 use kith::config::{Config, RegistrationMode};
-use kith::platform::{InlineSpawner, NetworkChoice, NetworkFactory, Platform, Spawner, Storage};
+use kith::platform::{InlineSpawner, NetworkChoice, NetworkFactory, Platform, Spawner, Storage, WebChoice};
 use kith::{Handle, Node};
 use kith_store::blobs::MemoryBlobs;
 use kith_store::{Driver, MemoryBackend, Options, WriterMode};
@@ -139,6 +139,7 @@ impl Machine {
                 blobs: Arc::new(self.blobs.clone()),
             },
             network: NetworkChoice::Given(join),
+            web: WebChoice::None,
             listeners: false,
             secret: Some(self.secret.clone()),
         }

@@ -5,7 +5,7 @@
 //! come, and news from the network that the peer is there wakes it at once. Server-server specification, "Transactions".
 
 mod acknowledged;
-mod backoff;
+pub(crate) mod backoff;
 mod queue;
 mod sender;
 

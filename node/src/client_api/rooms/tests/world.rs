@@ -10,6 +10,8 @@ use ruma::OwnedUserId;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+pub(super) use crate::testing::eventually;
+
 use crate::{
     Node,
     accounts::{
@@ -232,16 +234,4 @@ pub(super) fn encoded(text: &str) -> String {
 /// The bodies of the messages among these events.
 pub(super) fn bodies(events: &[Value]) -> Vec<&str> {
     events.iter().filter_map(|event| event["content"]["body"].as_str()).collect()
-}
-
-/// Waits until something holds, for 20 seconds at most.
-#[allow(clippy::disallowed_methods, reason = "what other tasks do is awaited in real time")]
-pub(super) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..2_000 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never: {what}");
 }
