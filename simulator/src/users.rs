@@ -54,13 +54,14 @@ impl Users {
                 }
             }
             Workload::JoinStorm { room, at_s, over_s, .. } => self.join_storm(room, at_s, over_s).await,
-            Workload::Topics { room, every_s, .. } => {
+            Workload::Topics { room, every_s, at_once, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
-                    let Some(node) = self.moderator(room) else { continue };
-                    let topic = json!({"topic": format!("of {node} at {}", self.now())});
-                    self.go(
-                        move |user| async move { drop(user.world.set_state(node, room, "m.room.topic", topic).await) },
-                    );
+                    for node in self.moderators(room).into_iter().take(at_once as usize) {
+                        let topic = json!({"topic": format!("of {node} at {}", self.now())});
+                        self.go(move |user| async move {
+                            drop(user.world.set_state(node, room, "m.room.topic", topic).await);
+                        });
+                    }
                 }
             }
             Workload::Names { room, every_s, .. } => {
@@ -128,12 +129,17 @@ impl Users {
         self.random.pick(&self.world.members(room)).copied()
     }
 
-    /// A moderator who is in the room.
-    fn moderator(&self, room: u32) -> Option<u32> {
+    /// The moderators who are in the room, in any order.
+    fn moderators(&self, room: u32) -> Vec<u32> {
         let inside = self.world.members(room);
-        let moderators: Vec<u32> =
+        let mut moderators: Vec<u32> =
             self.world.moderators(room).into_iter().filter(|node| inside.contains(node)).collect();
-        self.random.pick(&moderators).copied()
+        self.random.shuffle(&mut moderators);
+        moderators
+    }
+
+    fn moderator(&self, room: u32) -> Option<u32> {
+        self.moderators(room).first().copied()
     }
 
     fn someone(&self, room: u32, bytes: u32) {
@@ -181,11 +187,7 @@ impl Users {
     }
 
     fn duel(&self, room: u32) {
-        let inside = self.world.members(room);
-        let mut moderators: Vec<u32> =
-            self.world.moderators(room).into_iter().filter(|node| inside.contains(node)).collect();
-        self.random.shuffle(&mut moderators);
-        let [one, other, ..] = moderators[..] else { return };
+        let [one, other, ..] = self.moderators(room)[..] else { return };
         for (from, against) in [(one, other), (other, one)] {
             // Down and up again, and not always the same.
             let level = 50 + self.random.below(51);

@@ -178,6 +178,7 @@ fn workload_fits(workload: &Workload, rooms: usize) -> Result<(), LoadError> {
     };
     let room = match workload {
         Workload::Poisson { room, rate_per_s, .. } => rate("rate_per_s", *rate_per_s).map(|()| *room),
+        Workload::Topics { at_once: 0, .. } => refuse("workload: at_once is 1 or more".to_owned()),
         Workload::Bursts { room, every_s, .. }
         | Workload::Topics { room, every_s, .. }
         | Workload::Names { room, every_s, .. }

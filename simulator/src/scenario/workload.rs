@@ -88,6 +88,9 @@ pub enum Workload {
         room: u32,
         /// Seconds between changes, on average; each by a random moderator.
         every_s: f64,
+        /// How many moderators change it in the same instant: where clocks agree, nothing but the event's ID tells which comes first.
+        #[serde(default = "one")]
+        at_once: u32,
     },
     /// Members change their display names, which are part of their memberships: conflicts among these.
     Names {
@@ -194,6 +197,10 @@ impl Workload {
             | Self::Media { hours, .. } => *hours,
         }
     }
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn bytes() -> u32 {
