@@ -7,7 +7,7 @@ mod support;
 use std::{collections::BTreeSet, sync::Arc};
 
 use kith_room::{
-    Event, StateMap,
+    Event, StateKey, StateMap,
     explain::{Branch, explain},
 };
 use ruma::{EventId, OwnedUserId, RoomVersionId};
@@ -38,14 +38,15 @@ impl Fork {
         Self { server, at, alice, bob, carol, base }
     }
 
-    /// An event that follows another one, authorized by what is current, at a time.
+    /// An event that follows another one, authorized by the state after that, at a time.
     fn put(&mut self, builder: kith_room::Builder, prev: &Event, sender: &OwnedUserId, ms: u64) -> Arc<Event> {
         // Version 12 implies the create event.
         let hidden = *self.at.room.version() == RoomVersionId::V12;
+        let state = self.after(prev.event_id());
         let auth: Vec<_> = [("m.room.create", ""), ("m.room.power_levels", ""), ("m.room.member", sender.as_str())]
             .into_iter()
             .skip(usize::from(hidden))
-            .map(|(kind, key)| self.at.room.current_id(kind, key).unwrap().to_owned())
+            .map(|(kind, key)| state[&StateKey::new(kind, key)].clone())
             .collect();
         let event = self.at.forge(&self.server, builder, &[prev.event_id().to_owned()], &auth, ms);
         self.at.decide(&event);
