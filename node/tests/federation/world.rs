@@ -99,6 +99,13 @@ impl Peer {
         self.handle = start(&self.hub, self.seed, disk, self.config.clone(), self.without).await;
     }
 
+    /// Stops it in good order and starts it anew.
+    pub async fn restart(&mut self) {
+        self.handle.stop().await;
+        self.hub.leave(key(self.seed));
+        self.handle = start(&self.hub, self.seed, self.disk.clone(), self.config.clone(), self.without).await;
+    }
+
     pub fn node(&self) -> &Arc<Node> {
         self.handle.node()
     }
