@@ -1,7 +1,7 @@
 //! Asking a service: about users and aliases of its namespaces, about its networks, and whether it is there (application service
 //! specification, "Querying", "Pinging", "Third-party networks").
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, header};
@@ -13,6 +13,7 @@ use super::{Registered, Service};
 use crate::{
     Node,
     accounts::users,
+    http::escape::escaped,
     platform::timeout,
     web::{Longer, Reach, WebError},
 };
@@ -160,17 +161,4 @@ pub async fn protocol(node: &Arc<Node>, protocol: &str) -> Option<Value> {
 /// The name that a network of a service's has here.
 pub fn network_id(service: &Service, network: &str) -> String {
     format!("{}|{network}", service.id)
-}
-
-/// Text for a part of a path.
-pub fn escaped(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => {
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-        out
-    })
 }

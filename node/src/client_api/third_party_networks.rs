@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::untyped::{Reply, Untyped};
 use crate::Node;
 use crate::appservice::ask;
-use crate::http::{Answer, MatrixError, Routes, Session};
+use crate::http::{Answer, MatrixError, Routes, Session, escape::escaped};
 
 /// The most that one look-up gives.
 const MOST_FOUND: usize = 1_000;
@@ -88,7 +88,7 @@ async fn find(node: &Arc<Node>, what: &str, protocol: Option<&str>, query: &str)
         if !node.appservices.all().iter().any(|one| one.service.protocols.iter().any(|its| its == protocol)) {
             return Err(no_protocol());
         }
-        path = format!("{path}/{}", ask::escaped(protocol));
+        path = format!("{path}/{}", escaped(protocol));
     }
     let query: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("access_token=")).collect();
     let path = format!("{path}?{}", query.join("&"));

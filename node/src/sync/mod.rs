@@ -80,15 +80,7 @@ pub async fn sync(node: Arc<Node>, session: Session, request: Request) -> Answer
             return Ok(response);
         }
         // Waiting holds nothing but a place at the bell.
-        let mut stopping = node.stopping();
-        let woken = async {
-            tokio::select! {
-                biased;
-                () = bell.changed() => {}
-                () = async { drop(stopping.wait_for(|stop| *stop).await) } => {}
-            }
-        };
-        let _ = timeout(&*node.clock, left, woken).await;
+        let _ = timeout(&*node.clock, left, bell.changed_or(node.stopping())).await;
         if *node.stopping().borrow() {
             return Ok(response);
         }

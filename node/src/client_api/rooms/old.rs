@@ -103,15 +103,7 @@ async fn events(node: Arc<Node>, request: Request<Body>) -> Answer<Value> {
         }
         // Nothing rings for rooms that the user is not in.
         let left = if wish.room_id.is_some() { left.min(LOOK) } else { left };
-        let mut stopping = node.stopping();
-        let woken = async {
-            tokio::select! {
-                biased;
-                () = bell.changed() => {}
-                () = async { drop(stopping.wait_for(|stop| *stop).await) } => {}
-            }
-        };
-        let _ = timeout(&*node.clock, left, woken).await;
+        let _ = timeout(&*node.clock, left, bell.changed_or(node.stopping())).await;
     }
 }
 

@@ -91,7 +91,7 @@ async fn what_cannot_be_had_is_not_asked_for_again_and_again() {
     }
     for url in ["", "nonsense", "ftp://example.org/", "file:///etc/passwd", &format!("https://a/{}", "x".repeat(3_000))]
     {
-        let path = PATH.replace("https%3A%2F%2Fexample.org%2F", &crate::appservice::ask::escaped(url));
+        let path = PATH.replace("https%3A%2F%2Fexample.org%2F", &crate::http::escape::escaped(url));
         alice.get(&path).await.fails(400, "M_INVALID_PARAM");
     }
 }

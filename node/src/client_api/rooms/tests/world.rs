@@ -1,6 +1,6 @@
 //! People who use a node in memory: requests enter as calls of its router.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http::{Method, Request, StatusCode, header};
@@ -10,6 +10,7 @@ use ruma::OwnedUserId;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+pub(super) use crate::http::escape::escaped as encoded;
 pub(super) use crate::testing::eventually;
 
 use crate::{
@@ -216,19 +217,6 @@ impl Person<'_> {
 #[track_caller]
 pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_owned()
-}
-
-/// Text for a query or a part of a path.
-pub(super) fn encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => {
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-        out
-    })
 }
 
 /// The bodies of the messages among these events.
