@@ -16,7 +16,11 @@ type Opened = Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>;
 ///
 /// Keep it for 100 ms at most, and never while waiting for something: as long as it lives, the pages that later
 /// commits free cannot be used again, and the file grows. After a failed commit its reads may fail: take a new one.
-pub struct Snapshot {
+/// Clones are the same snapshot, and so are those that are taken before the next commit.
+#[derive(Clone)]
+pub struct Snapshot(Arc<View>);
+
+struct View {
     transaction: ReadTransaction,
     /// Tables opened so far; `None`: not made yet.
     tables: Mutex<BTreeMap<&'static str, Option<Opened>>>,
@@ -24,7 +28,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn new(transaction: ReadTransaction) -> Self {
-        Self { transaction, tables: Mutex::default() }
+        Self(Arc::new(View { transaction, tables: Mutex::default() }))
     }
 
     /// The stream position up to which this snapshot shows the live timeline. Unlike
@@ -37,11 +41,11 @@ impl Snapshot {
     }
 
     fn table(&self, name: &'static str) -> Result<Option<Opened>, StoreError> {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.0.tables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(table) = tables.get(name) {
             return Ok(table.clone());
         }
-        let table = match self.transaction.open_table(definition(name)) {
+        let table = match self.0.transaction.open_table(definition(name)) {
             Ok(table) => Some(Arc::new(table)),
             Err(TableError::TableDoesNotExist(_)) => None,
             Err(error) => return Err(error.into()),

@@ -224,6 +224,13 @@ fn fault_fits(fault: &Fault, scenario: &Scenario) -> Result<(), LoadError> {
         node("faults: node", when.node, nodes)?;
         moments("faults", &when.at_s, when.every_s)?;
     }
+    let touches_disk = matches!(
+        fault,
+        Fault::Crash { .. } | Fault::DiskFull { .. } | Fault::DiskError { .. } | Fault::DiskLies { .. }
+    );
+    if touches_disk && scenario.disk.durable_every.get() > 1 {
+        return refuse("faults: with disk.durable_every above 1 no power may be cut and no disk disturbed");
+    }
     match fault {
         Fault::Crash { for_s, torn, .. } => {
             share("faults: torn", *torn)?;

@@ -7,7 +7,7 @@ use kith_store::{
     Counter, Json, Read, StoreError, Touched, Tx,
     tables::{
         federation::{DESTINATIONS, DestinationRow, OUTGOING_EDUS, OUTGOING_UPDATES, OutgoingEdu, OutgoingUpdate},
-        rooms::{EVENTS, EventRow, MEMBERS, OUTGOING, ROOM_SERVERS, STREAM},
+        rooms::{EVENTS, EventRow, MEMBERS, OUTGOING, OWN_STREAM, ROOM_SERVERS},
     },
 };
 use ruma::{
@@ -264,15 +264,17 @@ fn next_events(
     for &(room, sent, latest) in &waiting {
         let mut found = 0;
         looked.insert(room, latest);
-        for row in STREAM.prefix_range(
+        for row in OWN_STREAM.prefix_range(
             read,
             &room,
             (std::ops::Bound::Excluded(&(room, sent)), std::ops::Bound::Included(&(room, latest))),
         )? {
             let ((_, position), number) = row?;
-            let Some(event) = EVENTS.get(read, &number)?.filter(|event| event.ours) else { continue };
             let entitled = match left.get(&room) {
-                Some(users) => concerns(read, &event, users)?,
+                Some(users) => match EVENTS.get(read, &number)? {
+                    Some(event) => concerns(read, &event, users)?,
+                    None => false,
+                },
                 None => true,
             };
             if entitled {
@@ -348,7 +350,7 @@ fn latest_events(
     let mut events = Vec::new();
     let mut rooms = BTreeMap::new();
     for (room, _, latest) in waiting.into_iter().take(MOST_PDUS) {
-        if let Some(number) = STREAM.get(read, &(room, latest))? {
+        if let Some(number) = OWN_STREAM.get(read, &(room, latest))? {
             events.push(number);
         }
         rooms.insert(room, latest);
