@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{ReadOnlyTable, ReadTransaction, TableDefinition, TableError};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTableMetadata as _, TableDefinition, TableError};
 
 use crate::error::StoreError;
 use crate::meta;
 use crate::read::{Bytes, RawRows, Read, is_empty};
+use crate::{Key, Table, Value};
 
 type Opened = Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>;
 
@@ -38,6 +39,17 @@ impl Snapshot {
     /// As any read.
     pub fn position(&self) -> Result<u64, StoreError> {
         Ok(meta::progress(self)?.position)
+    }
+
+    /// How many rows a table has; cheap.
+    ///
+    /// # Errors
+    /// As any read.
+    pub fn rows<K: Key, V: Value>(&self, table: &Table<K, V>) -> Result<u64, StoreError> {
+        match self.table(table.name())? {
+            Some(table) => Ok(table.len()?),
+            None => Ok(0),
+        }
     }
 
     fn table(&self, name: &'static str) -> Result<Option<Opened>, StoreError> {

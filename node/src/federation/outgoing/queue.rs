@@ -133,6 +133,8 @@ pub(super) struct Transaction {
     pub(super) droppable: bool,
     /// Whether the destination still counts as away: events were left out that it has to fetch, or rooms come later.
     pub(super) still_away: bool,
+    /// Whether more may wait than it carries.
+    pub(super) more: bool,
 }
 
 impl Transaction {
@@ -164,6 +166,8 @@ pub(super) fn compose(
     let mut bytes = 0;
     let most_pdus = if single { 1 } else { MOST_PDUS };
     let (numbers, rooms, still_away) = next_events(read, destination, &acknowledged, away && !single, most_pdus)?;
+    // Below the bound all that waits has been taken.
+    let mut more = still_away || single || numbers.len() >= most_pdus;
     let mut pdus = Vec::new();
     for number in numbers {
         if let Some(row) = EVENTS.get(read, &number)? {
@@ -178,6 +182,7 @@ pub(super) fn compose(
     for row in OUTGOING_EDUS.prefix(read, &destination.to_owned())? {
         // Some places are left for updates and for what is ephemeral.
         if edus.len() >= MOST_EDUS - 20 || bytes > MOST_BYTES || (single && (!rooms.is_empty() || !edus.is_empty())) {
+            more = true;
             break;
         }
         let ((_, number), Json(edu)) = row?;
@@ -187,6 +192,7 @@ pub(super) fn compose(
     let mut updates = Vec::new();
     for row in OUTGOING_UPDATES.prefix(read, &destination.to_owned())? {
         if edus.len() >= MOST_EDUS - 5 || bytes > MOST_BYTES || (single && (!rooms.is_empty() || !edus.is_empty())) {
+            more = true;
             break;
         }
         let ((_, kind, user), Json(update)) = row?;
@@ -216,7 +222,7 @@ pub(super) fn compose(
         hash.update(nonce().to_be_bytes());
     }
     let id = URL_SAFE_NO_PAD.encode(&hash.finalize()[..18]);
-    Ok(Some(Transaction { id, pdus, edus, rooms, rows, updates, droppable, still_away }))
+    Ok(Some(Transaction { id, pdus, edus, rooms, rows, updates, droppable, still_away, more }))
 }
 
 fn push(edus: &mut Vec<Box<RawValue>>, edu: &Value) -> usize {
