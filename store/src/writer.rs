@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use kith_mutants::mutant;
 use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
 
 use crate::database::{self, State};
@@ -105,8 +106,8 @@ impl Shared {
                 break;
             };
             match catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))) {
-                Ok(true) => tx.keep(),
-                Ok(false) => tx.discard(),
+                Ok(kept) if kept || mutant!("keeps-failed-change") => tx.keep(),
+                Ok(_) => tx.discard(),
                 Err(_) => {
                     tracing::error!("a change was dropped because its code panicked");
                     tx.discard();
@@ -125,6 +126,12 @@ impl Shared {
             }
             batch.into_iter().for_each(Job::answer);
             return;
+        }
+        if mutant!("publishes-before-commit") {
+            self.publish(&committed);
+        }
+        if mutant!("answers-before-commit") {
+            std::mem::take(&mut batch).into_iter().for_each(Job::answer);
         }
         match self.commit(transaction, &mut overlay, new_position) {
             Ok(()) => {
@@ -195,7 +202,7 @@ impl Shared {
         overlay: &mut Overlay,
         position: u64,
     ) -> Result<(), StoreError> {
-        let marks = self.counters.due();
+        let marks = if mutant!("counters-start-again") { Vec::new() } else { self.counters.due() };
         for (_, key, mark) in &marks {
             put(overlay, key, *mark);
         }
@@ -365,7 +372,8 @@ fn put(overlay: &mut Overlay, key: &str, number: u64) {
 
 /// Writes the rows, table by table and in order, and makes them durable.
 pub(crate) fn apply(mut transaction: WriteTransaction, overlay: &Overlay) -> Result<(), StoreError> {
-    transaction.set_durability(Durability::Immediate).map_err(|error| StoreError::Io(error.to_string().into()))?;
+    let durability = if mutant!("commits-without-sync") { Durability::None } else { Durability::Immediate };
+    transaction.set_durability(durability).map_err(|error| StoreError::Io(error.to_string().into()))?;
     // On every commit, or the next opening after a crash takes seconds.
     transaction.set_quick_repair(true);
     for (name, rows) in overlay.tables() {
