@@ -8,16 +8,20 @@
 //! | [`engine`] | virtual time, and the order of all that happens |
 //! | [`network`], [`topology`], [`links`] | what lies between the nodes |
 //! | [`world`] | the nodes with their machines and users |
-//! | [`users`], [`faults`] | what users do, and what goes wrong |
-//! | [`invariants`], [`record`], [`output`], [`tables`] | what must hold, what happened, and how it is told |
+//! | [`users`], [`errands`], [`faults`] | what users do, and what goes wrong |
+//! | [`invariants`], `checks`, [`record`], [`output`], [`tables`] | what must hold, what happened, and how it is told |
 //! | [`plot`], [`sweep`], [`shrink`] | figures, many runs, and the least run that still fails |
+//! | [`mutants`] | whether deliberate bugs of the node are found |
 //! | [`scenario`] | all of it as TOML |
 //! | [`run`] | a run from its beginning to its end |
 
+mod checks;
 pub mod engine;
+pub mod errands;
 pub mod faults;
 pub mod invariants;
 pub mod links;
+pub mod mutants;
 pub mod network;
 pub mod output;
 pub mod plot;

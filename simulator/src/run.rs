@@ -9,7 +9,7 @@ use crate::invariants::{self, Invariant};
 use crate::record::{Record, Sample};
 use crate::scenario::Scenario;
 use crate::world::{World, WorldError};
-use crate::{faults, links, users};
+use crate::{checks, errands, faults, links, users};
 
 /// The longest that setting up may take, in virtual seconds.
 const SETUP_S: f64 = 7_200.0;
@@ -140,7 +140,9 @@ pub fn run(
     let agreed = course.settle(scenario.settle_s);
     course.say_last_words(scenario.settle_s);
     course.scroll_into_gaps();
+    course.collect_messages();
     invariants::check(&world);
+    checks::check(&world);
     for panic in PANICS.with_borrow_mut(std::mem::take) {
         world.breach(Invariant::Panic, None, panic);
     }
@@ -232,6 +234,15 @@ impl Course<'_> {
                 }
             });
             self.settle(settle_s);
+        }
+    }
+
+    /// Devices take what waits for them.
+    fn collect_messages(&mut self) {
+        let world = self.world.clone();
+        let collected = self.finish(Phase::Settle, LAST_S, async move { errands::collect_all(&world).await });
+        if collected.is_none() {
+            self.world.breach(Invariant::Quiescence, None, "taking device messages does not end".to_owned());
         }
     }
 

@@ -42,10 +42,7 @@ pub(super) async fn act(world: &World, node: u32, room: u32, deeds: Deeds, rando
     let Some(deed) = random.pick(&choices).copied() else { return };
     let mut others: Vec<u32> = world.members(room).into_iter().filter(|other| *other != node).collect();
     random.shuffle(&mut others);
-    let (Some(inside), Some(id)) = (world.node(node), world.room_id(room)) else { return };
-    let Ok(id) = RoomId::parse(&id) else { return };
-    let Ok(Some(place)) = inside.rooms.get(&id) else { return };
-    let forger = Forger { world, node: inside, room: place, user: world.user(node), random };
+    let Some(forger) = Forger::new(world, node, room, random) else { return };
     let Ok(first) = forger.message("one").await else { return };
     world.record().fault(deed, Some(node), true);
     match deed {
@@ -86,26 +83,37 @@ pub(super) async fn act(world: &World, node: u32, room: u32, deeds: Deeds, rando
     }
 }
 
-struct Forger<'a> {
-    world: &'a World,
-    node: Arc<Node>,
-    room: Room,
-    user: String,
-    random: &'a Stream,
+/// A node's key and its view of a room, in the wrong hands.
+pub(super) struct Forger<'a> {
+    pub(super) world: &'a World,
+    pub(super) node: Arc<Node>,
+    pub(super) room: Room,
+    pub(super) user: String,
+    pub(super) random: &'a Stream,
+}
+
+impl<'a> Forger<'a> {
+    /// None if the node does not run or is not in the room.
+    pub(super) fn new(world: &'a World, node: u32, room: u32, random: &'a Stream) -> Option<Self> {
+        let inside = world.node(node)?;
+        let id = RoomId::parse(world.room_id(room)?).ok()?;
+        let room = inside.rooms.get(&id).ok().flatten()?;
+        Some(Self { world, node: inside, room, user: world.user(node), random })
+    }
 }
 
 impl Forger<'_> {
-    fn now(&self) -> MilliSecondsSinceUnixEpoch {
+    pub(super) fn now(&self) -> MilliSecondsSinceUnixEpoch {
         MilliSecondsSinceUnixEpoch(UInt::try_from(self.node.clock.now_ms()).unwrap_or(UInt::MAX))
     }
 
-    fn builder(&self, kind: &str, content: Value) -> Option<Builder> {
+    pub(super) fn builder(&self, kind: &str, content: Value) -> Option<Builder> {
         let sender = UserId::parse(&self.user).ok()?;
         Builder::with_content(&sender, kind, content).ok()
     }
 
     /// A good message at the end of the room, which its own server knows nothing of.
-    async fn message(&self, text: &str) -> Result<Arc<Event>, MatrixError> {
+    pub(super) async fn message(&self, text: &str) -> Result<Arc<Event>, MatrixError> {
         let body = json!({"msgtype": "m.text", "body": format!("{text} {}", self.random.u64())});
         let builder = self.builder("m.room.message", body).ok_or_else(|| MatrixError::bad_request("no message"))?;
         let (now, random, signer) = (self.now(), self.random.u64(), self.room.signer());
@@ -116,7 +124,7 @@ impl Forger<'_> {
     }
 
     /// Its user makes itself the mightiest, which it may not.
-    fn crown(&self, at: &Event) -> Option<Arc<Event>> {
+    pub(super) fn crown(&self, at: &Event) -> Option<Arc<Event>> {
         let content = json!({"users": {self.user.clone(): 100}, "state_default": 50, "ban": 0});
         self.forge(self.builder("m.room.power_levels", content)?.state_key(""), at, false)
     }
@@ -142,10 +150,15 @@ impl Forger<'_> {
     }
 
     /// Sends events to one server only.
-    async fn send(&self, to: u32, events: &[Arc<Event>]) {
+    pub(super) async fn send(&self, to: u32, events: &[Arc<Event>]) {
+        let pdus: Vec<Value> = events.iter().filter_map(|event| serde_json::from_str(event.text()).ok()).collect();
+        self.send_as_it_is(to, pdus).await;
+    }
+
+    /// Sends anything as events, to one server only.
+    pub(super) async fn send_as_it_is(&self, to: u32, pdus: Vec<Value>) {
         let name = self.world.server_name(to);
         let Ok(server) = <&ServerName>::try_from(name.as_str()) else { return };
-        let pdus: Vec<Value> = events.iter().filter_map(|event| serde_json::from_str(event.text()).ok()).collect();
         let body = json!({
             "origin": self.node.server_name(),
             "origin_server_ts": self.node.clock.now_ms(),

@@ -1,12 +1,15 @@
 //! What goes wrong: each fault of a scenario is a task of the world, with random numbers of its own.
 
 mod byzantine;
+mod forger;
+mod liar;
 
 use crate::engine::{Nanos, Stream, seconds};
 use crate::scenario::Fault;
 use crate::world::World;
 
 pub use byzantine::hides;
+pub use liar::lying;
 
 /// The most operations of a disk that pass before one fails, or its power is cut in the middle of them.
 const OPERATIONS: u64 = 30;
@@ -46,7 +49,7 @@ fn moments(fault: &Fault) -> (Vec<f64>, f64) {
         | Fault::DiskError { at_s, every_s, .. }
         | Fault::ClockJump { at_s, every_s, .. } => (at_s.clone(), *every_s),
         Fault::DiskLies { at_s, .. } => (at_s.clone(), 0.0),
-        Fault::Byzantine { every_s, .. } => (Vec::new(), *every_s),
+        Fault::Byzantine { every_s, .. } | Fault::Forger { every_s, .. } => (Vec::new(), *every_s),
     }
 }
 
@@ -146,6 +149,7 @@ impl Faults {
                 let deeds = byzantine::Deeds { forks: *forks, withholds: *withholds, lies: *lies, floods: *floods };
                 byzantine::act(world, *node, *room, deeds, &self.random).await;
             }
+            Fault::Forger { node, room, .. } => forger::act(world, *node, *room, &self.random).await,
         }
     }
 

@@ -140,6 +140,18 @@ pub enum Fault {
         #[serde(default)]
         floods: u32,
     },
+    /// A node whose owner means harm in other ways: requests and events in the name of others, contents that nobody signed, events
+    /// that rest on rejected ones or on what held before, redactions without the right to them. Who joins by it is given state that
+    /// it made up. Nothing is asked of it in the end.
+    Forger {
+        /// Which node; not 0.
+        node: u32,
+        /// The room, counted from 0.
+        #[serde(default)]
+        room: u32,
+        /// Mean seconds between two deeds.
+        every_s: f64,
+    },
 }
 
 fn two() -> u32 {

@@ -90,6 +90,9 @@ pub struct Room {
     /// How many of its members may do everything, its maker among them.
     #[serde(default = "two")]
     pub moderators: u32,
+    /// The power level of these.
+    #[serde(default = "full_power")]
+    pub moderator_level: i64,
     /// The room version.
     #[serde(default = "room_version")]
     pub room_version: String,
@@ -97,7 +100,7 @@ pub struct Room {
 
 impl Default for Room {
     fn default() -> Self {
-        Self { members: None, moderators: two(), room_version: room_version() }
+        Self { members: None, moderators: two(), moderator_level: full_power(), room_version: room_version() }
     }
 }
 
@@ -134,6 +137,10 @@ fn settle() -> f64 {
 
 fn cache() -> u32 {
     256
+}
+
+fn full_power() -> i64 {
+    100
 }
 
 fn room_version() -> String {

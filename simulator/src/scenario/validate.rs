@@ -31,6 +31,10 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), LoadError> {
     }
     for (number, room) in scenario.rooms.iter().enumerate() {
         let members = room.members.unwrap_or(nodes);
+        let level = (0..=100).contains(&room.moderator_level);
+        if !level {
+            return refuse(format!("rooms[{number}]: moderator_level goes from 0 to 100"));
+        }
         if members == 0 || members > nodes || room.moderators == 0 || room.moderators > members {
             return refuse(format!("rooms[{number}]: members go from 1 to {nodes}, moderators from 1 to the members"));
         }
@@ -42,6 +46,10 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), LoadError> {
         }
     }
     scenario.workload.iter().try_for_each(|workload| workload_fits(workload, scenario.rooms.len()))?;
+    let has = |kind: fn(&Workload) -> bool| scenario.workload.iter().any(kind);
+    if has(|kind| matches!(kind, Workload::Devices { .. })) && has(|kind| matches!(kind, Workload::Readers { .. })) {
+        return refuse("workload: readers take the messages that devices wait for; choose one of them");
+    }
     scenario.faults.iter().try_for_each(|fault| fault_fits(fault, scenario))?;
     for name in &scenario.checks.must_fail {
         if Invariant::parse(name).is_none() {
@@ -174,6 +182,9 @@ fn workload_fits(workload: &Workload, rooms: usize) -> Result<(), LoadError> {
         | Workload::Topics { room, every_s }
         | Workload::PowerDuel { room, every_s }
         | Workload::Scroll { room, every_s }
+        | Workload::Redactions { room, every_s }
+        | Workload::Devices { room, every_s }
+        | Workload::Repeats { room, every_s }
         | Workload::Media { room, every_s, .. } => rate("every_s", *every_s).map(|()| *room),
         Workload::Churn { room, every_s, away_s } => {
             span("workload: away_s", *away_s)?;
@@ -239,7 +250,7 @@ fn fault_fits(fault: &Fault, scenario: &Scenario) -> Result<(), LoadError> {
             span("faults: by_s", *by_s)?;
             target(*node).and_then(|()| moments("faults", at_s, *every_s))
         }
-        Fault::Byzantine { node, room, every_s, .. } => {
+        Fault::Byzantine { node, room, every_s, .. } | Fault::Forger { node, room, every_s } => {
             if *node == 0 {
                 return refuse("faults: node 0 makes the rooms, so it cannot be the byzantine one");
             }

@@ -19,7 +19,9 @@ pub(super) fn with_nodes(scenario: &Scenario, count: u32) -> Scenario {
             | Fault::DiskSlow { node, .. }
             | Fault::DiskError { node, .. }
             | Fault::ClockJump { node, .. } => *node = node.map(|node| node.min(last)),
-            Fault::DiskLies { node, .. } | Fault::Byzantine { node, .. } => *node = (*node).min(last),
+            Fault::DiskLies { node, .. } | Fault::Byzantine { node, .. } | Fault::Forger { node, .. } => {
+                *node = (*node).min(last);
+            }
             Fault::Partition { .. } => {}
         }
     }
@@ -41,7 +43,7 @@ pub(super) fn without_rooms(scenario: &Scenario, begin: usize, end: usize) -> Sc
     };
     less.workload.retain_mut(|workload| room_of(workload).is_none_or(kept));
     less.faults.retain_mut(|fault| match fault {
-        Fault::Byzantine { room, .. } => kept(room),
+        Fault::Byzantine { room, .. } | Fault::Forger { room, .. } => kept(room),
         _ => true,
     });
     less
@@ -58,7 +60,10 @@ fn room_of(workload: &mut Workload) -> Option<&mut u32> {
         | Workload::Bans { room, .. }
         | Workload::Churn { room, .. }
         | Workload::Scroll { room, .. }
-        | Workload::Media { room, .. } => Some(room),
+        | Workload::Media { room, .. }
+        | Workload::Redactions { room, .. }
+        | Workload::Devices { room, .. }
+        | Workload::Repeats { room, .. } => Some(room),
         Workload::Readers { .. } => None,
     }
 }
@@ -93,7 +98,7 @@ pub(super) fn moments(fault: &Fault) -> &[f64] {
         | Fault::DiskError { at_s, .. }
         | Fault::DiskLies { at_s, .. }
         | Fault::ClockJump { at_s, .. } => at_s,
-        Fault::Byzantine { .. } => &[],
+        Fault::Byzantine { .. } | Fault::Forger { .. } => &[],
     }
 }
 
@@ -111,7 +116,7 @@ pub(super) fn without_moments(scenario: &Scenario, fault: usize, begin: usize, e
             | Fault::DiskLies { at_s, .. }
             | Fault::ClockJump { at_s, .. },
         ) => at_s,
-        Some(Fault::Byzantine { .. }) | None => return less,
+        Some(Fault::Byzantine { .. } | Fault::Forger { .. }) | None => return less,
     };
     if end <= at_s.len() {
         at_s.drain(begin..end);

@@ -15,7 +15,7 @@ use kith_transport::{Network, SecretKey, ServerKey};
 use super::{World, WorldError};
 use crate::engine::{NodeClock, Stream, millis};
 use crate::network::Air;
-use crate::scenario::Scenario;
+use crate::scenario::{Fault, Scenario};
 
 /// See the module. It outlives its node.
 pub(super) struct Machine {
@@ -80,9 +80,13 @@ impl Machine {
         let stream = |purpose: &str| Stream::new(world.seed(), purpose, u64::from(self.number), self.runs);
         let (scenario, joiner) = (world.scenario(), spawner.clone());
         let hides = crate::faults::hides(&scenario.faults, self.number);
+        let lies =
+            scenario.faults.iter().any(|fault| matches!(fault, Fault::Forger { node, .. } if *node == self.number));
+        let (liar, number) = (world.clone(), self.number);
         let cache = scenario.nodes.cache_kib as usize * 1024;
         let join: NetworkFactory = Arc::new(move |secret, router| {
             let router = if hides { hiding(router) } else { router };
+            let router = if lies { crate::faults::lying(router, liar.clone(), number) } else { router };
             let port = air.join(secret.public(), router, joiner.clone());
             match port {
                 Some(port) => port as Arc<dyn Network>,

@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | `machine` | one machine: its disk, its clock, and the node on it while it runs |
 //! | `watch` | sees what each node commits |
+//! | `ends` | sees whether forward extremities are such |
 //! | `resolutions` | sees where states had to be resolved |
 //! | [`client`] | calls a node as its user's client |
 //! | [`setup`] | accounts, rooms and first joins |
 
 pub mod client;
+pub(crate) mod ends;
 mod machine;
 mod resolutions;
 pub mod setup;
@@ -25,7 +27,7 @@ use self::machine::Machine;
 use crate::engine::{Engine, Nanos, Stream, Timeline};
 use crate::network::{Air, Observer};
 use crate::record::Record;
-use crate::scenario::Scenario;
+use crate::scenario::{Fault, Scenario};
 use crate::topology::{self, Edges};
 
 /// All that there is. Clones are the same.
@@ -158,7 +160,7 @@ impl World {
             .scenario
             .faults
             .iter()
-            .any(|fault| matches!(fault, crate::scenario::Fault::Byzantine { node: bad, .. } if *bad == node))
+            .any(|fault| matches!(fault, Fault::Byzantine { node: bad, .. } | Fault::Forger { node: bad, .. } if *bad == node))
     }
 
     /// The ID of a room.

@@ -118,7 +118,7 @@ impl World {
         let users: Map<String, Value> = moderators
             // Where creators are above all levels, they stand in no list.
             .filter(|node| *node != 0 || !creators_rule)
-            .map(|node| (self.user(node), Value::from(100)))
+            .map(|node| (self.user(node), Value::from(wanted.moderator_level)))
             .collect();
         let body = json!({
             "preset": "public_chat",
