@@ -179,7 +179,9 @@ pub fn run(plan_path: &Path, only: &[String], jobs: usize, tell: &mut dyn FnMut(
 /// What is tried with a mutant, in order.
 fn tries(plan: &Plan, name: &str) -> VecDeque<Try> {
     let first = plan.first.get(name);
-    let others = plan.scenarios.iter().filter(|scenario| Some(*scenario) != first);
+    // One that does no harm does none in the scenarios that have nothing to do with it, either.
+    let all = !plan.harmless.contains_key(name) || first.is_none();
+    let others = plan.scenarios.iter().filter(|scenario| all && Some(*scenario) != first);
     first
         .into_iter()
         .chain(others)
