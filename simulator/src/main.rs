@@ -160,7 +160,7 @@ fn act(command: Command) -> Answer<bool> {
             if let Some(out) = &out {
                 std::fs::write(out, mutants::document(&report))?;
             }
-            println!("{}", if report.is_good() { "passed: all are caught" } else { "FAILED" });
+            println!("{}", if report.is_good() { "passed: all are caught that the scenarios reach" } else { "FAILED" });
             Ok(report.is_good())
         }
         Command::Check { scenarios } => check(&scenarios),

@@ -30,9 +30,10 @@ pub struct Plan {
     /// The scenario that comes first, where one makes the situation that a mutant needs.
     #[serde(default)]
     pub first: BTreeMap<String, String>,
-    /// Mutants that no scenario brings to do harm, and why. That they are caught is not asked; that they are not is told.
+    /// Mutants for which no scenario makes the situation, and why. They are tried only where one should be most likely, and that they
+    /// survive is told and is no failure.
     #[serde(default)]
-    pub harmless: BTreeMap<String, String>,
+    pub unreached: BTreeMap<String, String>,
 }
 
 /// A scenario and a seed.
@@ -60,8 +61,8 @@ pub struct Fate {
     pub caught: Option<(Vec<String>, Try)>,
     /// Runs that passed before.
     pub passed: usize,
-    /// Why it need not be caught.
-    pub harmless: Option<String>,
+    /// Why no scenario reaches it, if none does.
+    pub unreached: Option<String>,
 }
 
 /// What became of all of them.
@@ -76,9 +77,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether all were caught that can do harm, and nothing else.
+    /// Whether all were caught that the scenarios reach, and nothing else.
     pub fn is_good(&self) -> bool {
-        self.unsound.is_empty() && self.fates.iter().all(|fate| fate.caught.is_some() || fate.harmless.is_some())
+        self.unsound.is_empty() && self.fates.iter().all(|fate| fate.caught.is_some() || fate.unreached.is_some())
     }
 }
 
@@ -90,7 +91,7 @@ pub fn plan(path: &Path) -> Result<Plan, String> {
     let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let plan: Plan =
         toml::from_str(&fs::read_to_string(path).map_err(|error| told(&error))?).map_err(|error| told(&error))?;
-    for name in plan.first.keys().chain(plan.harmless.keys()) {
+    for name in plan.first.keys().chain(plan.unreached.keys()) {
         if !kith_mutants::ALL.iter().any(|mutant| mutant.name == name) {
             return Err(told(&format!("there is no mutant {name:?}")));
         }
@@ -126,7 +127,7 @@ pub fn run(plan_path: &Path, only: &[String], jobs: usize, tell: &mut dyn FnMut(
             mutant: *mutant,
             caught: None,
             passed: 0,
-            harmless: plan.harmless.get(mutant.name).cloned(),
+            unreached: plan.unreached.get(mutant.name).cloned(),
         })
         .collect();
     let mut series: Vec<Series> = fates
@@ -158,7 +159,7 @@ pub fn run(plan_path: &Path, only: &[String], jobs: usize, tell: &mut dyn FnMut(
         true
     })?;
     for fate in fates.iter().filter(|fate| fate.caught.is_none()) {
-        let why = fate.harmless.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let why = fate.unreached.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         tell(format!("{} SURVIVED {} runs{why}", fate.mutant.name, fate.passed));
     }
     let mut series: Vec<Series> =
@@ -179,8 +180,8 @@ pub fn run(plan_path: &Path, only: &[String], jobs: usize, tell: &mut dyn FnMut(
 /// What is tried with a mutant, in order.
 fn tries(plan: &Plan, name: &str) -> VecDeque<Try> {
     let first = plan.first.get(name);
-    // One that does no harm does none in the scenarios that have nothing to do with it, either.
-    let all = !plan.harmless.contains_key(name) || first.is_none();
+    // What the most likely one does not reach the others do not, either.
+    let all = !plan.unreached.contains_key(name) || first.is_none();
     let others = plan.scenarios.iter().filter(|scenario| all && Some(*scenario) != first);
     first
         .into_iter()
@@ -294,7 +295,7 @@ pub fn document(report: &Report) -> String {
                 format!("{} | {scenario}, {seed} | {}", by.join(", "), fate.passed)
             }
             None => {
-                let why = fate.harmless.as_deref().unwrap_or("**nothing**");
+                let why = fate.unreached.as_deref().unwrap_or("**nothing**");
                 format!("not caught: {why} | | {}", fate.passed)
             }
         };
@@ -320,9 +321,9 @@ environment of the build all are in, and `KITH_MUTANT` chooses one when it runs.
 
 ```
 KITH_MUTANTS=1 cargo build --release -p kith-simulator --target-dir target/mutants
-target/mutants/release/kith-sim mutants --out docs/mutants.md       # all; the exit code is 1 if one survives
-target/mutants/release/kith-sim mutants skips-soft-failure          # one
-KITH_MUTANT=skips-soft-failure target/mutants/release/kith-sim run simulator/scenarios/adversarial-5.toml --seed 1
+target/mutants/release/kith-sim mutants --out docs/mutants.md       # all; the exit code is 1 if one survives that is reached
+target/mutants/release/kith-sim mutants NAME...                     # some
+KITH_MUTANT=NAME target/mutants/release/kith-sim run simulator/scenarios/adversarial-5.toml --seed 1
 ```
 
 [`simulator/mutants.toml`](../simulator/mutants.toml) says which scenarios and how many seeds are tried. The table below was written by that command.

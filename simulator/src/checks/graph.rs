@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kith_store::StoreError;
-use kith_store::tables::rooms::{EXTREMITIES, EventRow, EventStatus, GAPS, PARTIAL, ROOM_SERVERS, ROOMS};
+use kith_store::tables::rooms::{EXTREMITIES, EventRow, EventStatus, GAPS, PARTIAL, ROOM_SERVERS, ROOMS, USER_ROOMS};
 use serde_json::Value;
 
 use super::View;
@@ -71,8 +71,11 @@ fn extremities(world: &World, view: &View) -> Result<(), StoreError> {
             None => view.breach(world, Invariant::Extremities, format!("event {number} is an extremity and not here")),
         }
     }
+    // What was said in an earlier stay is left behind by the join that began this one.
+    let own = (world.user(view.number), view.place);
+    let since = USER_ROOMS.get(&view.snapshot, &own)?.map_or(0, |row| row.0.joined_at).max(1);
     for (number, row) in &view.rows {
-        let live = row.status == EventStatus::Accepted && row.position != 0;
+        let live = row.status == EventStatus::Accepted && row.position >= since;
         if live && !followed.contains(number) && !stored.contains(number) && !under_hidden.contains(number) {
             let what = format!("nothing follows {}, and it is no forward extremity", row.event_id);
             view.breach(world, Invariant::Extremities, what);
