@@ -62,7 +62,23 @@ pub fn chosen() -> Result<Option<&'static Mutant>, String> {
     found.map(Some).ok_or_else(|| format!("KITH_MUTANT is {name:?}, and there is no such mutant"))
 }
 
-/// Whether this one was chosen; looked up once.
+/// A mutant, and whether it is at work just now.
+pub type Somewhere = (&'static str, Box<dyn Fn() -> bool>);
+
+#[cfg(kith_mutants)]
+thread_local! {
+    static SOMEWHERE: std::cell::RefCell<Option<Somewhere>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Puts one to work on this thread, now and then: so that of many nodes only one has it. In a build that holds none this does nothing.
+pub fn put_to_work(somewhere: Option<Somewhere>) {
+    #[cfg(kith_mutants)]
+    SOMEWHERE.set(somewhere);
+    #[cfg(not(kith_mutants))]
+    drop(somewhere);
+}
+
+/// Whether this one was chosen, by the environment (looked up once) or by [`put_to_work`].
 ///
 /// # Panics
 /// The environment chooses one that is not there: a run without it would prove nothing.
@@ -71,6 +87,7 @@ pub fn is_at_work(name: &str) -> bool {
     static CHOSEN: std::sync::LazyLock<Option<&'static Mutant>> =
         std::sync::LazyLock::new(|| chosen().unwrap_or_else(|error| panic!("{error}")));
     CHOSEN.is_some_and(|mutant| mutant.name == name)
+        || SOMEWHERE.with_borrow(|somewhere| somewhere.as_ref().is_some_and(|(of, here)| *of == name && here()))
 }
 
 /// Whether [`ALL`] has one of this name.

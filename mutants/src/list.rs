@@ -31,9 +31,9 @@ pub const ALL: &[Mutant] = &[
         does: "Of two changes of one commit that write the same row, the earlier one wins.",
     },
     Mutant {
-        name: "keeps-failed-change",
+        name: "takes-failure-for-success",
         file: "store/src/writer.rs",
-        does: "What a change wrote before it failed is kept.",
+        does: "After a commit that failed, its changes are answered as if it had reached the disk.",
     },
     Mutant {
         name: "skips-event-signature",
@@ -44,6 +44,11 @@ pub const ALL: &[Mutant] = &[
         name: "skips-content-hash",
         file: "node/room/src/receive.rs",
         does: "The content hash of events that come is not compared.",
+    },
+    Mutant {
+        name: "skips-auth",
+        file: "node/room/src/auth.rs",
+        does: "Every state allows every event.",
     },
     Mutant {
         name: "skips-auth-events",
@@ -115,11 +120,6 @@ pub const ALL: &[Mutant] = &[
         file: "node/src/rooms/room.rs",
         does: "After a commit that failed the room goes on from what was not stored.",
     },
-    Mutant {
-        name: "takes-stale-changes",
-        file: "node/src/rooms/change.rs",
-        does: "A change is stored although the one it is built on was not.",
-    },
     Mutant { name: "shows-soft-failed", file: "node/src/rooms/head.rs", does: "Soft-failed events are shown." },
     Mutant {
         name: "forgets-rejection",
@@ -180,6 +180,11 @@ pub const ALL: &[Mutant] = &[
         name: "skips-request-signature",
         file: "node/src/server_api/mod.rs",
         does: "The signature of requests between servers is not verified.",
+    },
+    Mutant {
+        name: "shows-to-strangers",
+        file: "node/src/server_api/visibility.rs",
+        does: "A server that has no part in a room is shown what is said there.",
     },
     Mutant {
         name: "takes-foreign-transactions",

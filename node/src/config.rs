@@ -15,9 +15,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use example::example;
-pub use keys::{Client, Federation, KEYS, Key, Kind, Limits, P2p, Registration};
+pub use keys::{Appservices, Client, Federation, KEYS, Key, Kind, Limits, P2p, Registration};
 pub use load::{ConfigError, Flags, Place};
-pub use parse::{MdnsMode, ProfilesFor, Rate, RegistrationMode, Secret};
+pub use parse::{Contact, MdnsMode, ProfilesFor, Rate, RegistrationMode, Secret};
 
 /// What the owner can set about a node. `Default` is a node that needs no configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +36,8 @@ pub struct Config {
     pub federation: Federation,
     /// Federation between peers.
     pub p2p: P2p,
+    /// Bridges and bots.
+    pub appservices: Appservices,
     /// Bounds on sizes and rates.
     pub limits: Limits,
 }
@@ -58,6 +60,7 @@ impl Config {
             registration: Registration::default(),
             federation: Federation::default(),
             p2p: P2p::default(),
+            appservices: Appservices::default(),
             limits: Limits::default(),
         }
     }
@@ -93,7 +96,6 @@ impl Config {
             ("federation.listen", federation.listen.is_some()),
             ("federation.tls_certificate", federation.tls_certificate.is_some()),
             ("federation.tls_private_key", federation.tls_private_key.is_some()),
-            ("federation.extra_roots", !federation.extra_roots.is_empty()),
             ("federation.trusted_key_servers", !federation.trusted_key_servers.is_empty()),
         ]
         .into_iter()

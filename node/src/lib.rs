@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod appservice;
 pub mod cli;
 pub mod client_api;
 pub mod config;
@@ -19,12 +20,14 @@ mod node;
 mod notifier;
 mod p2p;
 pub mod platform;
+pub mod push;
 pub mod rooms;
 pub mod server_api;
 pub mod setup;
 pub mod sync;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod web;
 
 pub use node::{Handle, Node, StartError};
 pub use notifier::{Notifier, Subscription};

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::{
     accounts::{self, Accounts},
+    appservice::{self, Appservices, RegistrationError},
     client_api,
     config::Config,
     contacts::{self, Contacts},
@@ -35,10 +36,12 @@ use crate::{
     identity::{self, Identity, IdentityError},
     media::Media,
     notifier::Notifier,
-    platform::{Clock, NetworkChoice, Platform, Rng, Spawner, Storage},
+    platform::{Clock, NetworkChoice, Platform, Rng, Spawner, Storage, WebChoice},
+    push::{self, Push},
     rooms::Rooms,
     server_api, setup,
     sync::{activity::Activity, notifications::Remembered},
+    web::{self, NoWeb, Web},
 };
 
 /// How often the time is noted on disk, so that a clock set back cannot make the node sign in the past.
@@ -66,6 +69,8 @@ pub struct Node {
     pub media: Media,
     /// Wakes long-polling syncs.
     pub notifier: Arc<Notifier>,
+    /// The application services that its owner registered.
+    pub appservices: Appservices,
     /// What is kept in memory of accounts.
     pub accounts: Accounts,
     /// Who types, who is there.
@@ -80,10 +85,14 @@ pub struct Node {
     pub sending: client_api::rooms::send::Sending,
     /// The way to other servers.
     pub transport: Transport,
+    /// The way to push gateways, application services and web pages.
+    pub web: Arc<dyn Web>,
     /// What goes to and comes from other servers.
     pub federation: Federation,
     /// Whom discovery shows us to.
     pub(crate) contacts: Contacts,
+    /// Pushers that have something to do.
+    pub push: Push,
     /// What is to do for end-to-end encryption.
     pub e2ee: E2ee,
     stop: watch::Sender<bool>,
@@ -107,6 +116,9 @@ pub enum StartError {
     /// The folder of media.
     #[error("the media folder cannot be used: {0}")]
     Media(io::Error),
+    /// The registration of an application service.
+    #[error(transparent)]
+    Appservice(#[from] RegistrationError),
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -118,11 +130,12 @@ pub enum StartError {
 impl Node {
     /// Starts a node.
     pub async fn start(config: Config, platform: Platform) -> Result<Handle, StartError> {
-        let Platform { clock, rng, spawner, storage, network, listeners, secret } = platform;
+        let Platform { clock, rng, spawner, storage, network, web, listeners, secret } = platform;
         let mut identity = match secret {
             Some(secret) => Identity::new(secret, &config)?,
             None => Identity::open(&config, &rng)?,
         };
+        let services = appservice::read_all(&config.appservices.registrations, identity.server_name())?;
         let key = Arc::new(key_pair(identity.secret())?);
         let (store, blobs): (Store, Arc<dyn BlobStore>) = match storage {
             Storage::Folder => {
@@ -165,6 +178,11 @@ impl Node {
         let network = start_network(network, &config, &identity, &store, &clock, late(inbound.clone())).await?;
         let timer = Arc::new(ClockTimer(clock.clone()));
         let transport = Transport::new(identity.server_name().as_str(), network, timer);
+        let web: Arc<dyn Web> = match web {
+            WebChoice::Real => Arc::new(web::Client::new(config.federation.extra_roots.clone())),
+            WebChoice::Given(web) => web,
+            WebChoice::None => Arc::new(NoWeb),
+        };
         let (stop, stopped) = watch::channel(false);
         let node = Arc::new_cyclic(|node: &Weak<Self>| Self {
             federation: Federation::new(
@@ -184,6 +202,7 @@ impl Node {
             blobs,
             media: Media::default(),
             notifier,
+            appservices: Appservices::new(services),
             accounts: Accounts::default(),
             ephemeral,
             unread: Remembered::default(),
@@ -191,7 +210,9 @@ impl Node {
             rooms,
             sending: Default::default(),
             transport,
+            web,
             contacts: Contacts::default(),
+            push: Push::default(),
             e2ee: E2ee::default(),
             stop,
         });
@@ -202,6 +223,8 @@ impl Node {
             if let Some(node) = listener.upgrade() {
                 node.federation.committed(committed);
                 node.contacts.committed(committed);
+                node.push.committed(committed);
+                node.appservices.committed(committed);
             }
         }));
         // What was noted before the last stop goes on.
@@ -219,6 +242,10 @@ impl Node {
         node.federation.start()?;
         node.spawner.spawn("contacts", Box::pin(contacts::watch(node.clone())));
         e2ee::start(&node);
+        if let Err(error) = appservice::start(&node).await {
+            tracing::warn!(%error, "application services could not be started");
+        }
+        node.spawner.spawn("push", Box::pin(push::run(node.clone())));
         let guarded = setup::host::guard(client_router.clone(), &node.config, node.server_name(), &addresses);
         for listener in bound {
             node.spawner.spawn(
@@ -313,6 +340,7 @@ impl Handle {
         if let Some(network) = self.node.transport.network() {
             network.shutdown().await;
         }
+        self.node.federation.write_acknowledged().await;
         self.node.spawner.shutdown().await;
         self.node.store.close();
     }

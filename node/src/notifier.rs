@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// One user's bell. It lives as long as somebody waits at it.
 #[derive(Debug, Default)]
@@ -72,6 +72,15 @@ impl Subscription {
                 return;
             }
             notified.await;
+        }
+    }
+
+    /// As [`Subscription::changed`], and at once when the node stops (`stopping` turns true).
+    pub async fn changed_or(&mut self, mut stopping: watch::Receiver<bool>) {
+        tokio::select! {
+            biased;
+            () = self.changed() => {}
+            () = async { drop(stopping.wait_for(|stop| *stop).await) } => {}
         }
     }
 }

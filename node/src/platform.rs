@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use kith_transport::{Network, Router, SecretKey};
 
+use crate::web::Web;
+
 pub use clock::{Clock, Elapsed, SystemClock, Told, timeout};
 pub use inline::{Executor, InlineSpawner};
 use kith_store::{MemoryBackend, Options, blobs::BlobStore};
@@ -34,6 +36,8 @@ pub struct Platform {
     pub storage: Storage,
     /// How other nodes are reached.
     pub network: NetworkChoice,
+    /// How push gateways, application services and web pages are reached.
+    pub web: WebChoice,
     /// Whether the configured HTTP listeners are opened; off when requests only enter in process.
     pub listeners: bool,
     /// The server key, where the platform keeps it itself; else it is a file in the data folder.
@@ -91,6 +95,28 @@ impl fmt::Debug for NetworkChoice {
     }
 }
 
+/// How a node reaches the web.
+#[derive(Clone, Default)]
+pub enum WebChoice {
+    /// By connections of its own.
+    #[default]
+    Real,
+    /// Through this.
+    Given(Arc<dyn Web>),
+    /// Not at all.
+    None,
+}
+
+impl fmt::Debug for WebChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Real => "Real",
+            Self::Given(_) => "Given",
+            Self::None => "None",
+        })
+    }
+}
+
 impl Platform {
     /// The real world: the system's clock and randomness, tasks on the tokio runtime this is called in, files in the
     /// data folder, libp2p, and HTTP listeners.
@@ -107,6 +133,7 @@ impl Platform {
             spawner: Arc::new(TokioSpawner::current()),
             storage: Storage::Folder,
             network: NetworkChoice::Libp2p,
+            web: WebChoice::Real,
             listeners: true,
             secret: None,
         })
@@ -118,6 +145,7 @@ impl fmt::Debug for Platform {
         f.debug_struct("Platform")
             .field("storage", &self.storage)
             .field("network", &self.network)
+            .field("web", &self.web)
             .field("listeners", &self.listeners)
             .finish_non_exhaustive()
     }

@@ -1,7 +1,10 @@
 //! For tests: a whole node in memory with a clock moved by hand, and a client that calls it in process.
 
+pub(crate) mod web;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -15,7 +18,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::config::{Config, RegistrationMode};
-use crate::platform::{ManualClock, NetworkChoice, NetworkFactory, Platform, Rng, Storage, TokioSpawner};
+use crate::platform::{ManualClock, NetworkChoice, NetworkFactory, Platform, Rng, Storage, TokioSpawner, WebChoice};
 use crate::{Handle, Node};
 
 /// 2025-01-01
@@ -41,26 +44,36 @@ impl TestNode {
 
     /// As [`TestNode::start_with`], on what another node left.
     pub(crate) async fn start_on(backend: MemoryBackend, configure: impl FnOnce(&mut Config)) -> Self {
-        Self::start_at(backend, [7; 32], 7, NetworkChoice::None, configure).await
+        Self::start_on_web(backend, WebChoice::None, configure).await
+    }
+
+    /// As [`TestNode::start_on`], with a way to the web.
+    pub(crate) async fn start_on_web(
+        backend: MemoryBackend,
+        web: WebChoice,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
+        Self::start_at(backend, [7; 32], 7, (NetworkChoice::None, web), configure).await
     }
 
     /// Another run of a node on what it left: its random numbers are others, as they would be.
     pub(crate) async fn start_anew(backend: MemoryBackend) -> Self {
-        Self::start_at(backend, [7; 32], 8, NetworkChoice::None, |_| {}).await
+        Self::start_at(backend, [7; 32], 8, (NetworkChoice::None, WebChoice::None), |_| {}).await
     }
 
     /// A node whose key is made from `key`, among others: see `kith_transport::memory`.
     pub(crate) async fn start_among(hub: &MemoryHub, key: u8) -> Self {
         let hub = hub.clone();
         let join: NetworkFactory = Arc::new(move |secret, router| hub.join(secret.public(), router));
-        Self::start_at(MemoryBackend::new(), [key; 32], u64::from(key), NetworkChoice::Given(join), |_| {}).await
+        let network = (NetworkChoice::Given(join), WebChoice::None);
+        Self::start_at(MemoryBackend::new(), [key; 32], u64::from(key), network, |_| {}).await
     }
 
     async fn start_at(
         backend: MemoryBackend,
         key: [u8; 32],
         seed: u64,
-        network: NetworkChoice,
+        (network, web): (NetworkChoice, WebChoice),
         configure: impl FnOnce(&mut Config),
     ) -> Self {
         let clock = Arc::new(ManualClock::new(START_MS));
@@ -78,6 +91,7 @@ impl TestNode {
                 blobs: Arc::new(MemoryBlobs::new()),
             },
             network,
+            web,
             listeners: false,
             secret: Some(SecretKey::from_seed(key)),
         };
@@ -200,4 +214,16 @@ impl Reply {
         assert_eq!((self.status.as_u16(), self.body["errcode"].as_str()), (status, Some(errcode)), "{}", self.body);
         self.body
     }
+}
+
+/// Waits until something holds, for 20 seconds at most.
+#[allow(clippy::disallowed_methods, reason = "what other tasks do is awaited in real time")]
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..2_000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::engine::{Stream, seconds};
 use crate::invariants::Invariant;
-use crate::scenario::{Fault, Workload};
+use crate::scenario::{What, Workload};
 use crate::world::World;
 
 /// Of so many events that were acknowledged last one is redacted.
@@ -126,7 +126,7 @@ pub async fn collect(world: &World, node: u32) {
 pub async fn collect_all(world: &World) {
     let scenario = world.scenario();
     let sends = scenario.workload.iter().any(|workload| matches!(workload, Workload::Devices { .. }));
-    let forges = scenario.faults.iter().any(|fault| matches!(fault, Fault::Forger { .. }));
+    let forges = scenario.faults.iter().any(|fault| matches!(fault.what, What::Forger { .. }));
     let reads = scenario.workload.iter().any(|workload| matches!(workload, Workload::Readers { .. }));
     if (sends || forges) && !reads {
         for node in world.numbers() {

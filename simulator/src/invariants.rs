@@ -292,13 +292,19 @@ pub fn check(world: &World) {
                 world.breach(Invariant::Bounds, Some(*number), format!("room {room} has {ends} extremities"));
             }
         }
-        same_state(world, room, &views);
-        same_rejections(world, &views);
+        let id = world.room_id(room).unwrap_or_default();
+        let (misled, told): (Vec<View>, Vec<View>) =
+            views.into_iter().partition(|view| world.is_misled(&id, view.number));
+        same_state(world, room, &told);
+        same_rejections(world, &told);
+        let views: Vec<View> = told.into_iter().chain(misled).collect();
         acknowledged(world, room, &views);
+        crate::rejudge::check(world, room);
         for view in &views {
             world.record().note(&format!("{} in {room}: {:?}", view.number, view.state));
         }
     }
+    world.numbers().for_each(|number| world.note_own_counters(number));
     let counters = world.record().lock().counters.clone();
     for wanted in &world.scenario().checks.occurs {
         if !counters.contains_key(wanted) {

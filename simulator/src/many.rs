@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use kith_simulator::invariants::Invariant;
 use kith_simulator::output;
-use kith_simulator::run::run;
+use kith_simulator::run::run_within;
 use kith_simulator::scenario::{self, Scenario};
 use kith_simulator::shrink::{self, Shrunk};
 use kith_simulator::sweep::{self, Done};
@@ -89,6 +89,10 @@ fn ranges(numbers: &[u32]) -> String {
     texts.collect::<Vec<_>>().join(",")
 }
 
+/// A smaller run is given up when it takes so many times the work of the first one, in entries of the timeline: what is cut away may
+/// leave nodes that try in vain for the rest of the time.
+const MOST_WORK: u64 = 4;
+
 /// What is made smaller, and how.
 #[derive(Debug, Args)]
 pub struct Shrink {
@@ -127,6 +131,7 @@ pub fn shrink(how: &Shrink) -> Answer<bool> {
             .filter(|name| *name != Invariant::Occurs.name())
             .find(|name| how.invariant.as_ref().is_none_or(|wanted| wanted == name))
     };
+    let most = outcome.happened.saturating_mul(MOST_WORK);
     drop(outcome);
     let Some(target) = first else {
         println!("with seed {seed} it does not fail: nothing to shrink");
@@ -138,7 +143,7 @@ pub fn shrink(how: &Shrink) -> Answer<bool> {
         PathBuf::from(format!("{stem}-shrunk.toml"))
     });
     let mut fails = |scenario: &Scenario| {
-        run(scenario, seed, None, &mut |_| ()).is_ok_and(|outcome| outcome.broken().contains(&target))
+        run_within(scenario, seed, None, &mut |_| (), most).is_ok_and(|outcome| outcome.broken().contains(&target))
     };
     let mut unwritten = None;
     let mut told = |scenario: &Scenario| {

@@ -30,10 +30,9 @@ pub struct Plan {
     /// The scenario that comes first, where one makes the situation that a mutant needs.
     #[serde(default)]
     pub first: BTreeMap<String, String>,
-    /// Mutants for which no scenario makes the situation, and why. They are tried only where one should be most likely, and that they
-    /// survive is told and is no failure.
+    /// Controls that put a mutant to work on one node only. They are run once, and must pass.
     #[serde(default)]
-    pub unreached: BTreeMap<String, String>,
+    pub controls: Vec<String>,
 }
 
 /// A scenario and a seed.
@@ -61,8 +60,6 @@ pub struct Fate {
     pub caught: Option<(Vec<String>, Try)>,
     /// Runs that passed before.
     pub passed: usize,
-    /// Why no scenario reaches it, if none does.
-    pub unreached: Option<String>,
 }
 
 /// What became of all of them.
@@ -77,9 +74,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether all were caught that the scenarios reach, and nothing else.
+    /// Whether all were caught, and nothing else.
     pub fn is_good(&self) -> bool {
-        self.unsound.is_empty() && self.fates.iter().all(|fate| fate.caught.is_some() || fate.unreached.is_some())
+        self.unsound.is_empty() && self.fates.iter().all(|fate| fate.caught.is_some())
     }
 }
 
@@ -91,11 +88,6 @@ pub fn plan(path: &Path) -> Result<Plan, String> {
     let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let plan: Plan =
         toml::from_str(&fs::read_to_string(path).map_err(|error| told(&error))?).map_err(|error| told(&error))?;
-    for name in plan.first.keys().chain(plan.unreached.keys()) {
-        if !kith_mutants::ALL.iter().any(|mutant| mutant.name == name) {
-            return Err(told(&format!("there is no mutant {name:?}")));
-        }
-    }
     for scenario in plan.first.values() {
         if !plan.scenarios.contains(scenario) {
             return Err(told(&format!("{scenario:?} is not among the scenarios")));
@@ -112,24 +104,18 @@ pub fn run(plan_path: &Path, only: &[String], jobs: usize, tell: &mut dyn FnMut(
     if !kith_mutants::BUILT {
         return Err("this program holds no mutants: build it with KITH_MUTANTS=1 in its environment".to_owned());
     }
-    if let Some(unknown) = only.iter().find(|name| !kith_mutants::ALL.iter().any(|mutant| mutant.name == **name)) {
+    let plan = plan(plan_path)?;
+    let is_unknown = |name: &&String| !kith_mutants::ALL.iter().any(|mutant| mutant.name == **name);
+    if let Some(unknown) = only.iter().chain(plan.first.keys()).find(is_unknown) {
         return Err(format!("there is no mutant {unknown:?}"));
     }
-    let plan = plan(plan_path)?;
     let folder = plan_path.parent().unwrap_or(Path::new(".")).to_owned();
     let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
     let pool = Pool { folder, scratch: scratch.path().to_owned(), jobs: jobs.max(1) };
 
     let chosen =
         kith_mutants::ALL.iter().filter(|mutant| only.is_empty() || only.iter().any(|name| name == mutant.name));
-    let mut fates: Vec<Fate> = chosen
-        .map(|mutant| Fate {
-            mutant: *mutant,
-            caught: None,
-            passed: 0,
-            unreached: plan.unreached.get(mutant.name).cloned(),
-        })
-        .collect();
+    let mut fates: Vec<Fate> = chosen.map(|mutant| Fate { mutant: *mutant, caught: None, passed: 0 }).collect();
     let mut series: Vec<Series> = fates
         .iter()
         .map(|fate| Series { mutant: Some(fate.mutant.name), tries: tries(&plan, fate.mutant.name) })
@@ -159,9 +145,9 @@ pub fn run(plan_path: &Path, only: &[String], jobs: usize, tell: &mut dyn FnMut(
         true
     })?;
     for fate in fates.iter().filter(|fate| fate.caught.is_none()) {
-        let why = fate.unreached.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        tell(format!("{} SURVIVED {} runs{why}", fate.mutant.name, fate.passed));
+        tell(format!("{} SURVIVED {} runs", fate.mutant.name, fate.passed));
     }
+    used.extend(plan.controls.iter().map(|control| (control.clone(), 1)));
     let mut series: Vec<Series> =
         used.iter().map(|of| Series { mutant: None, tries: VecDeque::from([of.clone()]) }).collect();
     let mut unsound = Vec::new();
@@ -180,9 +166,7 @@ pub fn run(plan_path: &Path, only: &[String], jobs: usize, tell: &mut dyn FnMut(
 /// What is tried with a mutant, in order.
 fn tries(plan: &Plan, name: &str) -> VecDeque<Try> {
     let first = plan.first.get(name);
-    // What the most likely one does not reach the others do not, either.
-    let all = !plan.unreached.contains_key(name) || first.is_none();
-    let others = plan.scenarios.iter().filter(|scenario| all && Some(*scenario) != first);
+    let others = plan.scenarios.iter().filter(|scenario| Some(*scenario) != first);
     first
         .into_iter()
         .chain(others)
@@ -294,18 +278,15 @@ pub fn document(report: &Report) -> String {
                 let by: Vec<String> = by.iter().map(|name| format!("`{name}`")).collect();
                 format!("{} | {scenario}, {seed} | {}", by.join(", "), fate.passed)
             }
-            None => {
-                let why = fate.unreached.as_deref().unwrap_or("**nothing**");
-                format!("not caught: {why} | | {}", fate.passed)
-            }
+            None => format!("**nothing** | | {}", fate.passed),
         };
         text += &format!("| `{name}` | `{file}` | {does} | {row} |\n");
     }
     let caught = report.fates.iter().filter(|fate| fate.caught.is_some()).count();
     let (all, sound, unsound) = (report.fates.len(), report.sound_runs, report.unsound.len());
     text += &format!(
-        "\n{caught} of {all} are caught. Without any mutant the same {sound} runs of scenarios and seeds were made, and {unsound} broke \
-         an invariant.\n"
+        "\n{caught} of {all} are caught. Without any mutant the same runs of scenarios and seeds were made, and the controls, {sound} in all; \
+         {unsound} of them ended as they must not.\n"
     );
     text
 }
@@ -321,7 +302,7 @@ environment of the build all are in, and `KITH_MUTANT` chooses one when it runs.
 
 ```
 KITH_MUTANTS=1 cargo build --release -p kith-simulator --target-dir target/mutants
-target/mutants/release/kith-sim mutants --out docs/mutants.md       # all; the exit code is 1 if one survives that is reached
+target/mutants/release/kith-sim mutants --out docs/mutants.md       # all; the exit code is 1 if one survives
 target/mutants/release/kith-sim mutants NAME...                     # some
 KITH_MUTANT=NAME target/mutants/release/kith-sim run simulator/scenarios/adversarial-5.toml --seed 1
 ```

@@ -101,6 +101,13 @@ pub fn summary(outcome: &Outcome) -> Value {
         },
         "network": { "requests": requests, "bytes": bytes },
         "most_extremities": most,
+        "most_held": {
+            "queued": state.most.queued,
+            "parked": state.most.parked,
+            "waiting": state.most.waiting,
+            "tasks": state.most.tasks,
+            "requests": state.most.requests,
+        },
         "counters": state.counters,
         "federation": federation(outcome),
         "broken": state.breaches.len(),

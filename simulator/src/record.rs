@@ -41,12 +41,16 @@ pub struct State {
     pub faults: Vec<FaultRow>,
     /// What should not have happened.
     pub breaches: Vec<Breach>,
+    /// The greatest that was seen of what a node holds.
+    pub most: crate::bounds::Most,
     /// Extremities and the like, now and then.
     pub samples: Vec<Sample>,
     /// Before which event, by its number, which node had to resolve states.
     pub resolutions: Vec<(u32, Resolution)>,
     /// What users did beside talking.
     pub errands: Errands,
+    /// Events before which it was looked which branches their resolution took.
+    explained: BTreeSet<String>,
     /// Hashes of the events that came to each node in transactions.
     pushed: BTreeMap<u32, BTreeSet<u64>>,
 }
@@ -276,6 +280,11 @@ impl Record {
         state.resolutions.push((event, resolution));
     }
 
+    /// Whether nobody looked yet which branches the resolution before an event took. From now on somebody did.
+    pub fn is_new_resolution(&self, event_id: &str) -> bool {
+        self.lock().explained.insert(event_id.to_owned())
+    }
+
     /// A client was told that its event is sent; it asked for it at `asked`.
     pub fn acknowledged(&self, event_id: &str, room: u32, node: u32, asked: Nanos) {
         let at = self.timeline.now();
@@ -310,6 +319,16 @@ impl State {
             repeated += u64::from(!known.insert(hash(pdu.get())));
         }
         (pdus.len() as u64, repeated)
+    }
+
+    /// So much was held by a node.
+    pub fn held(&mut self, held: crate::bounds::Most) {
+        let most = &mut self.most;
+        most.queued = most.queued.max(held.queued);
+        most.parked = most.parked.max(held.parked);
+        most.waiting = most.waiting.max(held.waiting);
+        most.tasks = most.tasks.max(held.tasks);
+        most.requests = most.requests.max(held.requests);
     }
 
     /// Whether an event came to a node in a transaction, with this text.

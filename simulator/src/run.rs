@@ -9,7 +9,7 @@ use crate::invariants::{self, Invariant};
 use crate::record::{Record, Sample};
 use crate::scenario::Scenario;
 use crate::world::{World, WorldError};
-use crate::{checks, errands, faults, links, users};
+use crate::{bounds, checks, errands, faults, links, users};
 
 /// The longest that setting up may take, in virtual seconds.
 const SETUP_S: f64 = 7_200.0;
@@ -82,6 +82,13 @@ impl Outcome {
     }
 }
 
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        // Nodes, their tasks and the world know each other.
+        self.world.power_off();
+    }
+}
+
 thread_local! {
     /// Panics of this thread, which runs one simulation at a time.
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -113,11 +120,25 @@ pub fn run(
     trace: Option<Box<dyn Write + Send>>,
     watcher: Watcher<'_>,
 ) -> Result<Outcome, WorldError> {
+    run_within(scenario, seed, trace, watcher, u64::MAX)
+}
+
+/// As [`run`], given up when more than `most` entries of the timeline have happened: what is found by then is the outcome.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_within(
+    scenario: &Scenario,
+    seed: u64,
+    trace: Option<Box<dyn Write + Send>>,
+    watcher: Watcher<'_>,
+    most: u64,
+) -> Result<Outcome, WorldError> {
     keep_panics();
     let engine = Engine::new();
     let record = Record::new(engine.timeline().clone(), trace);
     let world = World::new(scenario, seed, &engine, &record)?;
-    let mut course = Course { engine: &engine, world: &world, watcher, stuck: false };
+    let mut course = Course { engine: &engine, world: &world, watcher, most, over: false, idle: false };
 
     let setting = world.clone();
     let set_up = course.finish(Phase::Setup, SETUP_S, async move { setting.set_up().await });
@@ -143,6 +164,7 @@ pub fn run(
     course.collect_messages();
     invariants::check(&world);
     checks::check(&world);
+    world.numbers().for_each(|node| bounds::check(&world, node));
     for panic in PANICS.with_borrow_mut(std::mem::take) {
         world.breach(Invariant::Panic, None, panic);
     }
@@ -158,16 +180,20 @@ struct Course<'a> {
     engine: &'a Engine,
     world: &'a World,
     watcher: Watcher<'a>,
-    /// Tasks wake each other, so that no time passes any more.
-    stuck: bool,
+    /// Entries of the timeline that may happen.
+    most: u64,
+    /// It does not go on: more would happen, or tasks wake each other for ever.
+    over: bool,
+    /// Nothing will ever happen any more, and so no time passes.
+    idle: bool,
 }
 
 impl Course<'_> {
     fn go(&mut self, phase: Phase, until: Nanos, mut done: impl FnMut() -> bool) {
-        if self.stuck {
+        if self.over {
             return;
         }
-        let timeline = self.engine.timeline();
+        let (timeline, most) = (self.engine.timeline(), self.most);
         let watcher = &mut self.watcher;
         let mut count = 0u32;
         let ended = self.engine.run_until(until, || {
@@ -175,9 +201,11 @@ impl Course<'_> {
             if count.is_multiple_of(256) {
                 watcher(Progress { phase, now: timeline.now(), until, happened: timeline.happened() });
             }
-            done()
+            timeline.happened() > most || done()
         });
-        if ended == Ended::Spinning && !std::mem::replace(&mut self.stuck, true) {
+        self.idle = ended == Ended::Idle;
+        self.over = ended == Ended::Spinning || timeline.happened() > most;
+        if ended == Ended::Spinning {
             self.world.breach(Invariant::Panic, None, "tasks wake each other, and no time passes".to_owned());
         }
     }
@@ -204,6 +232,7 @@ impl Course<'_> {
     fn settle(&mut self, settle_s: f64) -> Nanos {
         let begin = self.engine.timeline().now();
         let limit = begin + seconds(settle_s);
+        self.idle = false;
         let mut since: Option<Nanos> = None;
         loop {
             let now = self.engine.timeline().now();
@@ -214,7 +243,7 @@ impl Course<'_> {
                 (true, None) => since = Some(now),
                 (false, _) => since = None,
             }
-            if now >= limit || self.stuck {
+            if now >= limit || self.over || self.idle {
                 for reason in reasons.into_iter().take(TOLD) {
                     self.world.breach(Invariant::Quiescence, None, reason);
                 }
@@ -283,6 +312,7 @@ fn sample(world: &World, end: Nanos) {
     world.clone().spawn("samples", async move {
         while world.timeline().now() < end {
             world.timeline().sleep(every).await;
+            world.numbers().for_each(|node| bounds::check(&world, node));
             for room in 0..world.scenario().rooms.len() as u32 {
                 for node in world.numbers() {
                     if let Some((extremities, parked)) = invariants::look(&world, node, room) {

@@ -16,14 +16,18 @@ const REJOINS: u32 = 20;
 /// Lets the users of a scenario begin. They begin nothing any more at `end`.
 pub fn begin(world: &World, end: Nanos) {
     for (workload, number) in world.scenario().workload.clone().into_iter().zip(0..) {
+        let (now, hours) = (world.timeline().now(), workload.hours());
+        let end = hours.until_s.map_or(end, |until_s| end.min(now.saturating_add(seconds(until_s))));
         let user = Users { world: world.clone(), random: world.stream("users", number), end };
-        match workload {
-            Workload::Readers { share } => user.readers(share),
-            workload => {
-                let world = world.clone();
-                world.spawn("users", async move { user.work(workload).await });
+        let begin = now.saturating_add(seconds(hours.from_s));
+        world.spawn("users", async move {
+            if begin > now {
+                user.world.timeline().sleep_until(begin).await;
             }
-        }
+            if user.now() < user.end {
+                user.work(workload).await;
+            }
+        });
     }
 }
 
@@ -37,35 +41,44 @@ struct Users {
 impl Users {
     async fn work(self, workload: Workload) {
         match workload {
-            Workload::Poisson { room, rate_per_s, bytes } => self.talk(room, bytes, rate_per_s, |_| 1.0).await,
-            Workload::Diurnal { room, peak_per_s, period_s, bytes } => {
+            Workload::Poisson { room, rate_per_s, bytes, .. } => self.talk(room, bytes, rate_per_s, |_| 1.0).await,
+            Workload::Diurnal { room, peak_per_s, period_s, bytes, .. } => {
                 // A cosine from midnight to midnight; moments of a Poisson process are thinned out by it.
                 let share = move |at: f64| 0.5 - 0.5 * (at / period_s * std::f64::consts::TAU).cos();
                 self.talk(room, bytes, peak_per_s, share).await;
             }
-            Workload::Bursts { room, every_s, messages, bytes } => {
+            Workload::Bursts { room, every_s, messages, bytes, .. } => {
                 while self.pause(every_s).await {
                     for _ in 0..messages {
                         self.someone(room, bytes);
                     }
                 }
             }
-            Workload::JoinStorm { room, at_s, over_s } => self.join_storm(room, at_s, over_s).await,
-            Workload::Topics { room, every_s } => {
+            Workload::JoinStorm { room, at_s, over_s, .. } => self.join_storm(room, at_s, over_s).await,
+            Workload::Topics { room, every_s, at_once, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
-                    let Some(node) = self.moderator(room) else { continue };
-                    let topic = json!({"topic": format!("of {node} at {}", self.now())});
-                    self.go(
-                        move |user| async move { drop(user.world.set_state(node, room, "m.room.topic", topic).await) },
-                    );
+                    for node in self.moderators(room).into_iter().take(at_once as usize) {
+                        let topic = json!({"topic": format!("of {node} at {}", self.now())});
+                        self.go(move |user| async move {
+                            drop(user.world.set_state(node, room, "m.room.topic", topic).await);
+                        });
+                    }
                 }
             }
-            Workload::PowerDuel { room, every_s } => {
+            Workload::Names { room, every_s, .. } => {
+                while self.pause(self.random.exponential(every_s)).await {
+                    let Some(node) = self.member(room) else { continue };
+                    let path = format!("/_matrix/client/v3/profile/{}/displayname", escape(&self.world.user(node)));
+                    let name = json!({"displayname": format!("{node} at {}", self.now())});
+                    self.go(move |user| async move { drop(user.world.call(node, "PUT", &path, Some(name)).await) });
+                }
+            }
+            Workload::PowerDuel { room, every_s, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
                     self.duel(room);
                 }
             }
-            Workload::Bans { room, at_s, every_s, for_s } => {
+            Workload::Bans { room, at_s, every_s, for_s, .. } => {
                 for at in at_s {
                     self.go(move |user| async move {
                         user.world.timeline().sleep(seconds(at)).await;
@@ -76,30 +89,31 @@ impl Users {
                     self.go(move |user| async move { user.ban(room, for_s).await });
                 }
             }
-            Workload::Churn { room, every_s, away_s } => {
+            Workload::Churn { room, every_s, away_s, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
                     self.go(move |user| async move { user.leave(room, away_s).await });
                 }
             }
-            Workload::Scroll { room, every_s } => {
+            Workload::Scroll { room, every_s, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
                     if let Some(node) = self.member(room) {
                         self.go(move |user| async move { scroll_back(&user.world, node, room).await });
                     }
                 }
             }
-            Workload::Media { room, every_s, bytes } => {
+            Workload::Media { room, every_s, bytes, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
                     self.go(move |user| async move { drop(user.media(room, bytes).await) });
                 }
             }
-            Workload::Redactions { room, every_s } => {
+            Workload::Readers { share, .. } => self.readers(share),
+            Workload::Redactions { room, every_s, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
                     let random = self.random.clone();
                     self.go(move |user| async move { errands::redact(&user.world, room, &random).await });
                 }
             }
-            Workload::Devices { room, every_s } => {
+            Workload::Devices { room, every_s, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
                     let random = self.random.clone();
                     self.go(move |user| async move { errands::send_message(&user.world, room, &random).await });
@@ -108,13 +122,12 @@ impl Users {
                     }
                 }
             }
-            Workload::Repeats { room, every_s } => {
+            Workload::Repeats { room, every_s, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
                     let random = self.random.clone();
                     self.go(move |user| async move { errands::repeat(&user.world, room, &random).await });
                 }
             }
-            Workload::Readers { .. } => {}
         }
     }
 
@@ -138,12 +151,17 @@ impl Users {
         self.random.pick(&self.world.members(room)).copied()
     }
 
-    /// A moderator who is in the room.
-    fn moderator(&self, room: u32) -> Option<u32> {
+    /// The moderators who are in the room, in any order.
+    fn moderators(&self, room: u32) -> Vec<u32> {
         let inside = self.world.members(room);
-        let moderators: Vec<u32> =
+        let mut moderators: Vec<u32> =
             self.world.moderators(room).into_iter().filter(|node| inside.contains(node)).collect();
-        self.random.pick(&moderators).copied()
+        self.random.shuffle(&mut moderators);
+        moderators
+    }
+
+    fn moderator(&self, room: u32) -> Option<u32> {
+        self.moderators(room).first().copied()
     }
 
     fn someone(&self, room: u32, bytes: u32) {
@@ -191,11 +209,7 @@ impl Users {
     }
 
     fn duel(&self, room: u32) {
-        let inside = self.world.members(room);
-        let mut moderators: Vec<u32> =
-            self.world.moderators(room).into_iter().filter(|node| inside.contains(node)).collect();
-        self.random.shuffle(&mut moderators);
-        let [one, other, ..] = moderators[..] else { return };
+        let [one, other, ..] = self.moderators(room)[..] else { return };
         for (from, against) in [(one, other), (other, one)] {
             // Down and up again, and not always the same.
             let level = 50 + self.random.below(51);
@@ -298,6 +312,9 @@ impl Users {
             match self.world.call(node, "GET", &path, None).await {
                 Ok(answer) => {
                     self.world.record().count("syncs");
+                    let rooms = answer["rooms"]["join"].as_object();
+                    let timelines = rooms.into_iter().flatten().map(|(_, room)| &room["timeline"]["events"]);
+                    self.world.check_shown(node, timelines.filter_map(Value::as_array).flatten());
                     since = format!("&since={}", answer["next_batch"].as_str().unwrap_or_default());
                 }
                 Err(_) => self.world.timeline().sleep(seconds(2.0)).await,
@@ -313,6 +330,7 @@ pub async fn scroll_back(world: &World, node: u32, room: u32) {
         let path = format!("{}/messages?dir=b&limit=50{from}", world.room_path(room));
         let Ok(page) = world.call(node, "GET", &path, None).await else { return };
         world.record().count("pages");
+        world.check_shown(node, page["chunk"].as_array().into_iter().flatten());
         match page["end"].as_str() {
             Some(end) => from = format!("&from={}", escape(end)),
             None => return,

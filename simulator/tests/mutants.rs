@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kith_simulator::{mutants, scenario};
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -53,6 +55,35 @@ fn each_is_at_one_place_in_the_file_that_the_list_names() {
     for (name, file) in &listed {
         let text = fs::read_to_string(root().join(file)).unwrap();
         assert_eq!(text.matches(&format!("mutant!(\"{name}\")")).count(), 1, "{name} in {file}");
+    }
+}
+
+/// Where else one is asked for it would be in no list, and nobody would try it.
+#[test]
+fn none_is_in_the_code_that_the_list_does_not_have() {
+    let listed: BTreeSet<String> = listed().into_iter().map(|(name, _)| name).collect();
+    let mut open: Vec<PathBuf> = ["node", "store", "transport", "simulator/src"].map(|part| root().join(part)).into();
+    let mut found = BTreeSet::new();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(path).unwrap();
+            found.extend(text.split("mutant!(\"").skip(1).filter_map(|rest| Some(rest.split('"').next()?.to_owned())));
+        }
+    }
+    assert_eq!(found, listed);
+}
+
+#[test]
+fn the_plan_names_what_there_is() {
+    let plan = mutants::plan(&root().join("simulator/mutants.toml")).unwrap();
+    let listed: BTreeSet<String> = listed().into_iter().map(|(name, _)| name).collect();
+    assert!(plan.first.keys().all(|name| listed.contains(name)), "{:?}", plan.first);
+    for scenario in plan.scenarios.iter().chain(plan.first.values()).chain(&plan.controls) {
+        let path = root().join("simulator/scenarios").join(scenario).with_extension("toml");
+        scenario::load(&path).unwrap();
+        assert!(!plan.controls.contains(scenario) || fs::read_to_string(path).unwrap().contains("must_fail"));
     }
 }
 

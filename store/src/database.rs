@@ -183,7 +183,14 @@ pub(crate) fn open(
     let transaction = database.begin_read().map_err(|error| store(error.into()))?;
     // redb may panic over damage here, too.
     let recognised = catch_unwind(AssertUnwindSafe(|| recognise(transaction, &path, supported)));
-    let Some((_, found)) = recognised.unwrap_or_else(|_| Err(refusal(&path, Trouble::Panic)))? else {
+    let recognised = match recognised.unwrap_or_else(|_| Err(refusal(&path, Trouble::Panic))) {
+        Ok(recognised) => recognised,
+        Err(error) => {
+            give_up(database);
+            return Err(error);
+        }
+    };
+    let Some((_, found)) = recognised else {
         let mut overlay = Overlay::default();
         for (key, number) in [(FORMAT_KEY, FORMAT), (SCHEMA_KEY, supported), (COMMIT_KEY, 0)] {
             overlay.write(META.name(), key.to_owned().to_bytes(), Some(Value::encode(&number)));
@@ -193,6 +200,12 @@ pub(crate) fn open(
         return Ok((database, supported));
     };
     Ok((database, found))
+}
+
+/// Closes a database that is refused. redb writes to it once more as it closes, and may panic over damage there, too.
+pub(crate) fn give_up(database: Database) {
+    // It is refused for what was found before.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
 }
 
 /// Says of a database what it is: ours, with its schema version; `None`: nobody's yet, since it is empty.

@@ -44,6 +44,8 @@ struct Disk {
     capacity: Option<u64>,
     operations: u64,
     syncs: u64,
+    /// Operations that failed.
+    failed: u64,
 }
 
 struct Write {
@@ -85,6 +87,19 @@ impl MemoryBackend {
         disk.dead = true;
         let found = disk.after_power_cut(&mut Random(seed));
         MemoryBackend(Arc::new(Mutex::new(found)))
+    }
+
+    /// Another disk with what is on this one now, synced or not, on which nothing fails. This one goes on.
+    #[must_use = "the other disk"]
+    pub fn copy(&self) -> MemoryBackend {
+        let disk = self.disk();
+        let copy = Disk { pages: disk.pages.clone(), len: disk.len, ..Disk::default() };
+        MemoryBackend(Arc::new(Mutex::new(copy.settled())))
+    }
+
+    /// Operations that failed, ever.
+    pub fn failures(&self) -> u64 {
+        self.disk().failed
     }
 
     /// Lets `operations` more reads, writes and syncs succeed; then all fail, until [`MemoryBackend::heal`].
@@ -232,6 +247,7 @@ impl Disk {
         let number = self.operations;
         self.operations += 1;
         if self.fail_at.remove(&number) {
+            self.failed += 1;
             return Err(io::Error::other("injected I/O error"));
         }
         match &mut self.fail {
@@ -239,6 +255,7 @@ impl Disk {
                 if *once {
                     self.fail = None;
                 }
+                self.failed += 1;
                 Err(io::Error::other("injected I/O error"))
             }
             Some((left, _)) => {
@@ -277,6 +294,7 @@ impl Disk {
             if !self.pages.contains_key(&page) {
                 let used = self.used();
                 if self.capacity.is_some_and(|capacity| used + PAGE as u64 > capacity) {
+                    self.failed += 1;
                     return Err(io::ErrorKind::StorageFull.into());
                 }
             }
@@ -404,6 +422,25 @@ mod tests {
         let mut bytes = vec![0; StorageBackend::len(disk).unwrap() as usize];
         disk.read(0, &mut bytes).unwrap();
         bytes
+    }
+
+    #[test]
+    fn a_copy_has_what_was_not_synced_too_and_its_own_luck() {
+        let disk = MemoryBackend::new();
+        StorageBackend::write(&disk, 0, b"synced").unwrap();
+        disk.sync_data().unwrap();
+        StorageBackend::write(&disk, 0, b"newest").unwrap();
+        disk.fail_after(0);
+        assert!(StorageBackend::write(&disk, 0, b"failed").is_err());
+        assert_eq!(disk.failures(), 1);
+        let copy = disk.copy();
+        StorageBackend::write(&copy, 6, b"!").unwrap();
+        let mut found = [0; 6];
+        StorageBackend::read(&copy, 0, &mut found).unwrap();
+        assert_eq!((&found, copy.failures()), (b"newest", 0));
+        disk.heal();
+        disk.sync_data().unwrap();
+        assert_eq!((StorageBackend::len(&disk).unwrap(), disk.failures()), (6, 1));
     }
 
     #[test]

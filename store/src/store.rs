@@ -163,8 +163,14 @@ impl Store {
             Ok((meta::progress(&snapshot)?, Counters::load(&snapshot)?))
         };
         let first_reads = catch_unwind(AssertUnwindSafe(first_reads));
-        let first_reads = first_reads.map_err(|_| database::refusal(&path, Trouble::Panic))?;
-        let (progress, counters) = first_reads.map_err(failed)?;
+        let first_reads = first_reads.map_err(|_| database::refusal(&path, Trouble::Panic));
+        let (progress, counters) = match first_reads.and_then(|reads| reads.map_err(failed)) {
+            Ok(reads) => reads,
+            Err(error) => {
+                database::give_up(database);
+                return Err(error);
+            }
+        };
 
         let shared = Arc::new(Shared {
             backend,

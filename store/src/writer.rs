@@ -106,8 +106,8 @@ impl Shared {
                 break;
             };
             match catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))) {
-                Ok(kept) if kept || mutant!("keeps-failed-change") => tx.keep(),
-                Ok(_) => tx.discard(),
+                Ok(true) => tx.keep(),
+                Ok(false) => tx.discard(),
                 Err(_) => {
                     tracing::error!("a change was dropped because its code panicked");
                     tx.discard();
@@ -147,12 +147,12 @@ impl Shared {
                 let number = self.commit.load(Ordering::Acquire) + 1;
                 match self.recover(Some(number)) {
                     // It had reached the disk before the error, and by now is durable.
-                    Ok(true) => {
+                    Ok(landed) if landed || mutant!("takes-failure-for-success") => {
                         self.tell(&committed);
                         batch.into_iter().for_each(Job::answer);
                         self.fail_all(waiting.drain(..), &error);
                     }
-                    Ok(false) => self.fail_all(batch.into_iter().chain(waiting.drain(..)), &error),
+                    Ok(_) => self.fail_all(batch.into_iter().chain(waiting.drain(..)), &error),
                     Err(error) => self.fail_all(batch.into_iter().chain(waiting.drain(..)), &error),
                 }
             }

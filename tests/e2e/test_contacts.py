@@ -24,6 +24,9 @@ async def test_contacts_find_each_other_again_after_a_restart_and_strangers_see_
     await carol.start()
     # Both take new ports, so neither finds the other where it was.
     await asyncio.gather(alice.node.start(), bob.node.start())
+    for here, there in ((alice, bob), (bob, alice)):
+        name = there.node.identity()["server_name"]
+        await eventually(lambda: peers(here.node).get(name, {}).get("nearby"), 30, "a contact is found again")
 
     for sender, receiver in ((alice, bob), (bob, alice)):
         await sender.send(room_id, f"{sender.username} is still here")

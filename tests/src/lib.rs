@@ -10,7 +10,9 @@ use http_body_util::{BodyExt as _, Full};
 use kith::{
     Handle, Node,
     config::{Config, RegistrationMode},
-    platform::{Clock as _, NetworkChoice, NetworkFactory, Platform, Rng, Storage, SystemClock, TokioSpawner},
+    platform::{
+        Clock as _, NetworkChoice, NetworkFactory, Platform, Rng, Storage, SystemClock, TokioSpawner, WebChoice,
+    },
 };
 use kith_store::{MemoryBackend, Options, blobs::MemoryBlobs};
 use kith_transport::{SecretKey, memory::MemoryHub};
@@ -86,6 +88,7 @@ impl Cluster {
                 blobs: Arc::new(member.blobs.clone()),
             },
             network: NetworkChoice::Given(join),
+            web: WebChoice::None,
             listeners: false,
             secret: Some(SecretKey::from_seed(member.key)),
         };

@@ -5,6 +5,8 @@
 //! would be two servers to Matrix, which compares names byte for byte. So exactly one spelling is accepted
 //! here; everything that merely looks like a key name is an error, never an ordinary DNS name.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -19,6 +21,12 @@ pub const KEY_LABEL_LEN: usize = 52;
 /// Longest server name in bytes that Matrix lets us use in identifiers (user IDs have 255 in all).
 pub const MAX_NAME_LEN: usize = 230;
 
+/// Keys that were found good and need not be looked at again, in each thread.
+const MOST_KNOWN: usize = 2_048;
+thread_local! {
+    static KNOWN: RefCell<BTreeSet<[u8; 32]>> = RefCell::default();
+}
+
 /// An ed25519 public key that identifies a server. Always a valid curve point, in its only encoding, of full order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerKey([u8; 32]);
@@ -27,10 +35,20 @@ impl ServerKey {
     /// Takes the 32 bytes of an ed25519 public key; refuses what is no point, not canonically encoded, or of small order
     /// (such a key verifies signatures that nobody made).
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, NameError> {
+        // Few keys come again and again: with each request, and with each name of a server that is looked at.
+        if KNOWN.with_borrow(|known| known.contains(&bytes)) {
+            return Ok(Self(bytes));
+        }
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| NameError::NotAKey)?;
         if key.is_weak() || key.to_edwards().compress().to_bytes() != bytes {
             return Err(NameError::NotAKey);
         }
+        KNOWN.with_borrow_mut(|known| {
+            if known.len() >= MOST_KNOWN {
+                known.clear();
+            }
+            known.insert(bytes);
+        });
         Ok(Self(bytes))
     }
 

@@ -20,10 +20,12 @@
 //! | [`mod@format`], [`event`] | the event format and its limits, the parsed event |
 //! | [`receive`], [`build`], [`redact`] | signatures, hashes and IDs of events that come, go, and lose their content |
 //! | [`state`], [`auth`], [`power`], [`resolve`] | state maps, authorization rules, power levels, state resolution |
+//! | [`explain`] | which branches a resolution took, for tests with many rooms |
 //! | [`engine`], [`local`], [`graph`] | the room itself: events that come, events of ours, ordering |
 //! | [`join`], [`partial`] | a state that another server gives; joining before the members are known |
 //! | [`visibility`] | who may see which event |
 //! | [`policy`] | policy servers: whose signature an event lacks |
+//! | [`signature`] | verifying signatures |
 //! | [`keys`] | server names that are keys, and who may share a room |
 //!
 //! Room versions are handled by ruma's `RoomVersionRules`: [`format::rules`] says which are supported (1 to 12). In versions 1
@@ -35,6 +37,7 @@ mod difference;
 pub mod document;
 pub mod engine;
 pub mod event;
+pub mod explain;
 pub mod format;
 pub mod graph;
 pub mod join;
@@ -49,6 +52,7 @@ pub mod receive;
 pub mod redact;
 pub mod resolve;
 mod resolve_v1;
+pub mod signature;
 pub mod source;
 pub mod state;
 pub mod visibility;

@@ -3,11 +3,10 @@
 //! <https://spec.matrix.org/v1.19/server-server-api/#policy-servers>. Asking the server for its signature is the node's work.
 
 use ruma::{
-    CanonicalJsonValue, OwnedServerName, ServerName, SigningKeyAlgorithm, UserId,
+    CanonicalJsonValue, OwnedServerName, ServerName, UserId,
     events::room::member::MembershipState,
     room_version_rules::RoomVersionRules,
     serde::{Base64, base64::Standard},
-    signatures::verify_canonical_json_bytes,
 };
 use serde::Deserialize;
 
@@ -15,6 +14,7 @@ use crate::{
     build::BuildError,
     event::Event,
     format::check_format,
+    signature,
     source::Memo,
     state::{StateKey, StateMap},
 };
@@ -94,6 +94,5 @@ fn is_signed(event: &Event, rules: &RoomVersionRules, policy: &Policy) -> bool {
     let (Some(signature), Some(key), Some(signed)) = (signature, key, signed) else {
         return false;
     };
-    verify_canonical_json_bytes(&SigningKeyAlgorithm::Ed25519, key.as_bytes(), signature.as_bytes(), signed.as_bytes())
-        .is_ok()
+    signature::verifies(key.as_bytes(), signature.as_bytes(), signed.as_bytes())
 }

@@ -7,11 +7,10 @@ use std::collections::BTreeSet;
 
 use kith_mutants::mutant;
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedServerName, RoomVersionId, ServerName,
-    SigningKeyAlgorithm, UserId,
+    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedServerName, RoomVersionId, ServerName, UserId,
     room_version_rules::RoomVersionRules,
     serde::{Base64, base64::Standard},
-    signatures::{PublicKeyMap, verify_canonical_json_bytes},
+    signatures::PublicKeyMap,
 };
 
 use crate::{
@@ -20,6 +19,7 @@ use crate::{
     format::{self, MAX_EVENT_BYTES, check_format},
     json,
     keys::{SELF_CERTIFIED_KEY_ID, self_certified_key},
+    signature,
 };
 
 /// Text longer than this is not even parsed: spaces and `unsigned` may make an event longer on the wire than it is.
@@ -231,8 +231,9 @@ fn verify_signatures(document: &Document, rules: &RoomVersionRules, keys: &Publi
             let Some(key) = key else { continue };
             let signature =
                 Base64::<Standard>::parse(signature).map_err(|_| ReceiveError::BadSignature(server.clone()))?;
-            verify_canonical_json_bytes(&SigningKeyAlgorithm::Ed25519, key, signature.as_bytes(), signed.as_bytes())
-                .map_err(|_| ReceiveError::BadSignature(server.clone()))?;
+            if !signature::verifies(key, signature.as_bytes(), signed.as_bytes()) {
+                return Err(ReceiveError::BadSignature(server.clone()));
+            }
             verified = true;
         }
         if !verified {

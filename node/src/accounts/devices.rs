@@ -108,6 +108,22 @@ pub async fn sign_in(node: &Arc<Node>, user: &UserId, device: NewDevice) -> Answ
     Ok((device_id, tokens))
 }
 
+/// Makes a device that has no tokens: that of an application service, which signs in with its own.
+///
+/// # Errors
+/// `M_INVALID_PARAM`, `M_LIMIT_EXCEEDED`.
+pub(crate) async fn create(node: &Arc<Node>, user: &UserId, device: &DeviceId, name: Option<String>) -> Answer<()> {
+    let new = NewDevice { device_id: Some(device.to_owned()), display_name: name, refreshable: false };
+    let sign_in = SignIn::prepare(&node.rng, node.clock.now_ms(), new)?;
+    let user = user.to_owned();
+    node.store
+        .write(move |tx| {
+            sign_in.commit(tx, &user)?;
+            Ok(tokens::delete(tx, user.as_str(), sign_in.device_id.as_str(), |_| true)?)
+        })
+        .await
+}
+
 /// A user's devices, in order of their IDs.
 ///
 /// # Errors

@@ -35,6 +35,8 @@ pub enum Action {
     Join,
     /// Invites sent.
     Invite,
+    /// Searches for words, and previews of web pages.
+    Search,
 }
 
 /// All buckets of a node.
@@ -94,7 +96,7 @@ impl Buckets {
 /// `M_LIMIT_EXCEEDED` with the time to wait.
 pub fn check(node: &Node, action: Action, caller: &str) -> Answer<()> {
     let limits = &node.config.limits;
-    if !limits.rate_limits {
+    if !limits.rate_limits || node.appservices.is_unlimited(caller) {
         return Ok(());
     }
     let rate = match action {
@@ -103,6 +105,7 @@ pub fn check(node: &Node, action: Action, caller: &str) -> Answer<()> {
         Action::Message => limits.rate_message,
         Action::Join => limits.rate_join,
         Action::Invite => limits.rate_invite,
+        Action::Search => limits.rate_search,
     };
     node.accounts.limits.take(action, caller, rate, node.clock.monotonic()).map_err(MatrixError::limit_exceeded)
 }

@@ -163,6 +163,28 @@ fn delete_where(tx: &mut Tx, which: impl Fn(&RegistrationTokenRow) -> bool) -> R
     Ok(())
 }
 
+/// Makes the account of a user of an application service's, and signs a device in if one is wanted.
+///
+/// # Errors
+/// `M_USER_IN_USE`; those of signing in.
+pub(crate) async fn register_for_service(
+    node: &Arc<Node>,
+    user_id: OwnedUserId,
+    device: Option<NewDevice>,
+) -> Answer<Option<(ruma::OwnedDeviceId, Tokens)>> {
+    let now = node.clock.now_ms();
+    let sign_in = device.map(|device| SignIn::prepare(&node.rng, now, device)).transpose()?;
+    let answer = sign_in.as_ref().map(|sign_in| (sign_in.device_id.clone(), sign_in.tokens.clone()));
+    node.store
+        .write(move |tx| {
+            let row = UserRow { created: now, service: true, ..UserRow::default() };
+            users::insert(tx, &user_id, row)?;
+            sign_in.map_or(Ok(()), |sign_in| sign_in.commit(tx, &user_id))
+        })
+        .await?;
+    Ok(answer)
+}
+
 /// An account to be made over the client API.
 pub(crate) struct NewAccount<'a> {
     pub(crate) user_id: OwnedUserId,

@@ -31,7 +31,7 @@ fn is_suspended() -> MatrixError {
 ///
 /// # Errors
 /// `M_USER_LOCKED`, `M_USER_SUSPENDED`.
-pub(super) fn check(row: &UserRow, method: &Method, path: &str) -> Answer<()> {
+pub(crate) fn check(row: &UserRow, method: &Method, path: &str) -> Answer<()> {
     // `/_matrix/client/v3/...`, or `/_matrix/client/unstable/...` with or without the name of what is unstable.
     let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let after_version = segments.get(3..).unwrap_or_default();

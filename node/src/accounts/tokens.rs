@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{Method, Uri};
 use kith_store::tables::accounts::{DEVICE_TOKENS, DEVICES, TOKENS, TokenHash, TokenRow, USERS};
 use kith_store::{Json, Read, StoreError, Tx};
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::SEEN_EVERY_MS;
 use crate::Node;
+use crate::appservice;
 use crate::http::{Anonymous, Answer, MatrixError, Session};
 use crate::platform::Rng;
 
@@ -108,7 +109,8 @@ fn of_device(read: &dyn Read, user: &str, device: &str) -> Result<Vec<TokenHash>
         .collect()
 }
 
-/// The signed-in device that an access token stands for, if its user may make a request of this method and path. Also notes,
+/// The signed-in device that an access token stands for, if its user may make a request of this method to this URI. An
+/// application service's token stands for whom the URI names. Also notes,
 /// some minutes coarse, that the device was seen.
 ///
 /// # Errors
@@ -119,10 +121,13 @@ pub async fn authenticate(
     token: &str,
     from: Anonymous,
     method: &Method,
-    path: &str,
+    uri: &Uri,
 ) -> Answer<Session> {
     if token.len() > MAX_TOKEN {
         return Err(MatrixError::unknown_token(false));
+    }
+    if let Some(service) = node.appservices.by_token(token) {
+        return appservice::authenticate(node, service, from, method, uri);
     }
     let hash = hash(token);
     let (row, user) = node.store.read(|read| {
@@ -139,14 +144,14 @@ pub async fn authenticate(
     if user.deactivated.is_some() {
         return Err(super::users::is_deactivated());
     }
-    super::standing::check(&user, method, path)?;
+    super::standing::check(&user, method, uri.path())?;
     if row.unused {
         let row = row.clone();
         node.store.write(move |tx| confirm(tx, hash, &row)).await?;
     }
     note_seen(node, &row, &from);
     let user_id = OwnedUserId::try_from(row.user).map_err(MatrixError::internal)?;
-    Ok(Session { user_id, device_id: OwnedDeviceId::from(row.device), admin: user.admin, from })
+    Ok(Session { user_id, device_id: OwnedDeviceId::from(row.device), admin: user.admin, appservice: None, from })
 }
 
 /// First use of a pair of tokens: the pair before it ends.

@@ -11,8 +11,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ruma::UserId;
-use ruma::api::client::uiaa::{AuthData, UserIdentifier};
+use ruma::api::client::uiaa::{AuthData, Dummy, MatrixUserIdentifier, Password, RegistrationToken, UserIdentifier};
+use ruma::{OwnedUserId, UserId};
 use serde_json::{Map, Value, json};
 
 use super::limits::{self, Action};
@@ -55,12 +55,15 @@ pub(crate) struct Sessions(Mutex<BTreeMap<String, Pending>>);
 struct Pending {
     operation: String,
     user: Option<String>,
+    stages: &'static [Stage],
+    /// What was passed on a page of ours, so that the session alone is enough.
+    passed: Option<Passed>,
     /// Monotonic milliseconds.
     expires: u64,
 }
 
 impl Sessions {
-    fn begin(&self, id: String, operation: &str, user: Option<&UserId>, now: u64) {
+    fn begin(&self, id: String, operation: &str, user: Option<&UserId>, stages: &'static [Stage], now: u64) {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() >= MAX_SESSIONS {
             sessions.retain(|_, session| session.expires > now);
@@ -73,6 +76,8 @@ impl Sessions {
         let pending = Pending {
             operation: operation.to_owned(),
             user: user.map(ToString::to_string),
+            stages,
+            passed: None,
             expires: now.saturating_add(SESSION_MS),
         };
         sessions.insert(id, pending);
@@ -86,6 +91,24 @@ impl Sessions {
                 && session.operation == operation
                 && session.user.as_deref() == user.map(UserId::as_str)
         })
+    }
+
+    /// Whom a living session is for, and the stage with this name, if it asks for that.
+    fn look(&self, id: &str, stage: &str, now: u64) -> Option<(Option<String>, Stage, &'static [Stage])> {
+        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = sessions.get(id).filter(|session| session.expires > now)?;
+        let stage = session.stages.iter().find(|its| its.name() == stage)?;
+        Some((session.user.clone(), *stage, session.stages))
+    }
+
+    fn note_passed(&self, id: &str, passed: Passed) {
+        if let Some(session) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(id) {
+            session.passed = Some(passed);
+        }
+    }
+
+    fn passed(&self, id: &str) -> Option<Passed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id)?.passed.clone()
     }
 
     fn end(&self, id: &str) {
@@ -105,6 +128,10 @@ pub(crate) struct Passed {
 /// # Errors
 /// The 401 that carries the flows; `M_LIMIT_EXCEEDED` after too many tries.
 pub async fn require(node: &Arc<Node>, session: &Session, auth: Option<&AuthData>, operation: &str) -> Answer<()> {
+    // Application services' users have no passwords, and they can do everything as them.
+    if session.appservice.is_some() {
+        return Ok(());
+    }
     pass(node, &session.from, Some(&session.user_id), &[Stage::Password], auth, operation).await.map(drop)
 }
 
@@ -116,7 +143,7 @@ pub(crate) async fn pass(
     node: &Arc<Node>,
     from: &Anonymous,
     user: Option<&UserId>,
-    stages: &[Stage],
+    stages: &'static [Stage],
     auth: Option<&AuthData>,
     operation: &str,
 ) -> Answer<Passed> {
@@ -129,6 +156,12 @@ pub(crate) async fn pass(
         }
         session => session,
     };
+    if let (AuthData::FallbackAcknowledgement(_), Some(id)) = (auth, session)
+        && let Some(passed) = node.accounts.uia.passed(id)
+    {
+        node.accounts.uia.end(id);
+        return Ok(passed);
+    }
     match stage(node, from, user, stages, auth).await? {
         Ok(passed) => {
             if let Some(id) = session {
@@ -182,11 +215,48 @@ async fn stage(
     })
 }
 
+/// The stage with this name, if a living session asks for it.
+pub(crate) fn stage_by_page(node: &Node, session: &str, name: &str) -> Option<Stage> {
+    node.accounts.uia.look(session, name, monotonic_ms(node)).map(|(_, stage, _)| stage)
+}
+
+/// Passes a stage of a session on a page of ours: what the stage asks for is in `secret`. The inner error says what is wrong.
+///
+/// # Errors
+/// `M_LIMIT_EXCEEDED` after too many tries; `M_NOT_FOUND` when the session has ended.
+pub(crate) async fn pass_by_page(
+    node: &Arc<Node>,
+    from: &Anonymous,
+    session: &str,
+    wanted: Stage,
+    secret: &str,
+) -> Answer<Result<(), &'static str>> {
+    let found = node.accounts.uia.look(session, wanted.name(), monotonic_ms(node));
+    let (user, _, stages) = found.ok_or_else(|| MatrixError::not_found("this authentication has expired"))?;
+    let user = user.and_then(|user| OwnedUserId::try_from(user).ok());
+    let auth = match (wanted, &user) {
+        (Stage::Dummy, _) => AuthData::Dummy(Dummy::new()),
+        (Stage::RegistrationToken, _) => AuthData::RegistrationToken(RegistrationToken::new(secret.to_owned())),
+        (Stage::Password, Some(user)) => {
+            let identifier = UserIdentifier::Matrix(MatrixUserIdentifier::new(user.to_string()));
+            AuthData::Password(Password::new(identifier, secret.to_owned()))
+        }
+        (Stage::Password, None) => return Ok(Err("no user to authenticate")),
+    };
+    Ok(match stage(node, from, user.as_deref(), stages, &auth).await? {
+        Ok(passed) => {
+            node.accounts.uia.note_passed(session, passed);
+            Ok(())
+        }
+        Err((_, reason)) => Err(reason),
+    })
+}
+
 /// The 401 of the specification. Goes on with `session`, or begins one.
 fn challenge(
     node: &Arc<Node>,
     user: Option<&UserId>,
-    stages: &[Stage],
+    stages: &'static [Stage],
     session: Option<&str>,
     operation: &str,
     error: Option<Refused>,
@@ -195,7 +265,7 @@ fn challenge(
         Some(id) => id.to_owned(),
         None => {
             let id = node.rng.token(24);
-            node.accounts.uia.begin(id.clone(), operation, user, monotonic_ms(node));
+            node.accounts.uia.begin(id.clone(), operation, user, stages, monotonic_ms(node));
             id
         }
     };
@@ -222,7 +292,7 @@ mod tests {
     fn a_session_counts_for_its_operation_and_user_until_it_ends() {
         let sessions = Sessions::default();
         let (alice, bob) = (user_id!("@alice:x"), user_id!("@bob:x"));
-        sessions.begin("s".to_owned(), "DELETE /devices/A", Some(alice), 0);
+        sessions.begin("s".to_owned(), "DELETE /devices/A", Some(alice), &[], 0);
         assert!(sessions.is_for("s", "DELETE /devices/A", Some(alice), 1));
         assert!(!sessions.is_for("s", "DELETE /devices/B", Some(alice), 1));
         assert!(!sessions.is_for("s", "DELETE /devices/A", Some(bob), 1));
@@ -236,7 +306,7 @@ mod tests {
     fn sessions_are_bounded_and_the_oldest_goes_first() {
         let sessions = Sessions::default();
         for number in 0..MAX_SESSIONS as u64 + 10 {
-            sessions.begin(format!("{number:06}"), "x", None, number);
+            sessions.begin(format!("{number:06}"), "x", None, &[], number);
         }
         assert_eq!(sessions.0.lock().unwrap().len(), MAX_SESSIONS);
         assert!(!sessions.is_for("000009", "x", None, 5000));

@@ -46,9 +46,12 @@ pub(crate) fn insert(tx: &mut Tx, user_id: &UserId, row: UserRow) -> Result<(), 
     if exists(tx, user_id)? {
         return Err(in_use());
     }
+    // Whoever finds the setup link after the first account was made, in whatever way, must not become an administrator. What
+    // bridges make is no account of somebody's.
+    if !row.service {
+        registration::end_setup(tx)?;
+    }
     USERS.put(tx, &user_id.to_string(), &Json(row))?;
-    // Whoever finds the setup link after the first account was made, in whatever way, must not become an administrator.
-    registration::end_setup(tx)?;
     push_rules::reset(tx, user_id)?;
     profile_default(tx, user_id)?;
     Ok(())
@@ -109,12 +112,17 @@ pub fn list(read: &dyn Read) -> Answer<Vec<User>> {
         .collect()
 }
 
-/// Whether any account was ever made.
+/// Whether any account was ever made, other than those of application services.
 ///
 /// # Errors
 /// As all reads.
 pub fn any(read: &dyn Read) -> Result<bool, StoreError> {
-    Ok(USERS.first(read)?.is_some())
+    for row in USERS.range(read, ..)? {
+        if !row?.1.0.service {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Sets a user's password. `keep` names the one device that stays signed in when the others are signed out

@@ -100,6 +100,7 @@ impl From<StartError> for Failure {
                 let code = if matches!(error, P2pError::Address { .. }) { CONFIGURATION } else { LISTEN };
                 Self { code, message: error.to_string() }
             }
+            StartError::Appservice(error) => Self { code: CONFIGURATION, message: error.to_string() },
             StartError::Key(_) | StartError::Media(_) => Self { code: DATA, message: error.to_string() },
             other => Self::general(other.to_string()),
         }

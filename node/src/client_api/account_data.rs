@@ -23,7 +23,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
 fn get(node: &Node, user: &UserId, room: Option<&RoomId>, kind: &str) -> Answer<Reply> {
     let content = node.store.read(|read| account_data::get(read, user.as_str(), room.map(RoomId::as_str), kind))?;
     let content = content.ok_or_else(|| MatrixError::not_found("there is no such account data"))?;
-    Ok(Reply(Value::Object(content)))
+    Ok(Reply::ok(Value::Object(content)))
 }
 
 async fn get_global(

@@ -3,16 +3,18 @@
 
 use std::sync::Arc;
 
+use axum::{Json, routing::get};
 use kith_room::format;
 use ruma::RoomVersionId;
 use ruma::api::client::discovery::discover_homeserver;
 use ruma::api::client::discovery::get_capabilities::v3 as capabilities;
 use ruma::api::client::discovery::get_supported_versions as versions;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::untyped::{Reply, Untyped};
 use crate::Node;
-use crate::http::{Anonymous, Answer, Routes, Session};
+use crate::config::Contact;
+use crate::http::{Anonymous, Answer, MatrixError, Routes, Session};
 
 /// The versions of the specification that clients may rely on: all of the present major one. Clients ask for one that
 /// has what they need, some for the oldest they know.
@@ -34,7 +36,13 @@ const FEATURES: &[&str] = &[
 const DEFAULT_ROOM_VERSION: &str = "12";
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.add(supported_versions).add(well_known).add(capabilities)
+    let node = routes.node().clone();
+    routes
+        .add(supported_versions)
+        .add(well_known)
+        .add(capabilities)
+        .raw("/.well-known/matrix/support", get(async move || support(&node)))
+        .raw("/.well-known/matrix/policy_server", get(no_policy_server))
 }
 
 async fn supported_versions(_: Arc<Node>, _: Option<Session>, _: versions::Request) -> Answer<versions::Response> {
@@ -50,6 +58,32 @@ async fn well_known(
 ) -> Answer<discover_homeserver::Response> {
     let homeserver = discover_homeserver::HomeserverInfo::new(node.config.public_base_url());
     Ok(discover_homeserver::Response::new(homeserver))
+}
+
+/// `GET /.well-known/matrix/support`: whom the owner named.
+fn support(node: &Node) -> Answer<Json<Value>> {
+    let mut contacts = Vec::new();
+    let mut answer = Map::new();
+    for entry in &node.config.client.support {
+        match Contact::of(entry) {
+            Some(Contact::Page) => drop(answer.insert("support_page".to_owned(), json!(entry))),
+            Some(Contact::User) => contacts.push(json!({ "matrix_id": entry, "role": "m.role.admin" })),
+            Some(Contact::Email) => contacts.push(json!({ "email_address": entry, "role": "m.role.admin" })),
+            None => {}
+        }
+    }
+    if !contacts.is_empty() {
+        answer.insert("contacts".to_owned(), json!(contacts));
+    }
+    if answer.is_empty() {
+        return Err(MatrixError::not_found("the owner of this server names nobody to ask for help"));
+    }
+    Ok(Json(Value::Object(answer)))
+}
+
+/// `GET /.well-known/matrix/policy_server`: this is none.
+async fn no_policy_server() -> MatrixError {
+    MatrixError::not_found("this is no policy server")
 }
 
 /// Not ruma's answer, which leaves out what is at its default; clients read the fields.
@@ -75,5 +109,5 @@ async fn capabilities(_: Arc<Node>, session: Session, _: Untyped<capabilities::R
     if session.admin {
         answer["capabilities"]["m.account_moderation"] = json!({ "lock": true, "suspend": true });
     }
-    Ok(Reply(answer))
+    Ok(Reply::ok(answer))
 }

@@ -73,5 +73,5 @@ async fn get(node: Arc<Node>, session: Session, request: Untyped<get_filter::v3:
     let key = (session.user_id.to_string(), request.parameter(1).to_owned());
     let row = node.store.read(|read| FILTERS.get(read, &key))?;
     let row = row.ok_or_else(|| MatrixError::not_found("there is no such filter"))?.0;
-    serde_json::from_str(&row.filter).map(Reply).map_err(MatrixError::internal)
+    serde_json::from_str(&row.filter).map(Reply::ok).map_err(MatrixError::internal)
 }

@@ -14,15 +14,16 @@ use http::{Request, header};
 use ruma::{
     MxcUri, ServerName, UInt,
     api::client::{
-        authenticated_media::get_media_config,
-        media::{create_mxc_uri, get_media_config as old_media_config},
+        authenticated_media::{get_media_config, get_media_preview},
+        media::{create_mxc_uri, get_media_config as old_media_config, get_media_preview as old_media_preview},
     },
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     Node,
+    accounts::limits::{self, Action},
     http::{Answer, MatrixError, Routes, Session, endpoint},
     media::{
         self,
@@ -37,7 +38,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     let with = |node: &Arc<Node>| node.clone();
     let (upload_node, fill_node, get_node, named_node, small_node) =
         (with(&node), with(&node), with(&node), with(&node), with(&node));
-    let mut routes = routes.add(reserve).add(config).add(old_config);
+    let mut routes = routes.add(reserve).add(config).add(old_config).add(preview).add(old_preview);
     for version in ["v3", "r0"] {
         let (upload_node, fill_node) = (upload_node.clone(), fill_node.clone());
         routes = routes
@@ -106,6 +107,30 @@ async fn old_config(
     _request: old_media_config::v3::Request,
 ) -> Answer<old_media_config::v3::Response> {
     Ok(old_media_config::v3::Response::new(limit(&node)))
+}
+
+async fn preview(
+    node: Arc<Node>,
+    session: Session,
+    request: get_media_preview::v1::Request,
+) -> Answer<get_media_preview::v1::Response> {
+    let found = look(&node, &session, &request.url).await?;
+    get_media_preview::v1::Response::from_serialize(&found).map_err(MatrixError::internal)
+}
+
+#[expect(deprecated, reason = "older clients ask here")]
+async fn old_preview(
+    node: Arc<Node>,
+    session: Session,
+    request: old_media_preview::v3::Request,
+) -> Answer<old_media_preview::v3::Response> {
+    let found = look(&node, &session, &request.url).await?;
+    old_media_preview::v3::Response::from_serialize(&found).map_err(MatrixError::internal)
+}
+
+async fn look(node: &Arc<Node>, session: &Session, url: &str) -> Answer<Value> {
+    limits::check(node, Action::Search, session.user_id.as_str())?;
+    media::preview::preview(node, &session.user_id, url).await
 }
 
 fn content_uri(node: &Node, id: &str) -> String {

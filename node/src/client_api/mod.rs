@@ -2,12 +2,15 @@
 
 mod account_data;
 mod accounts;
+mod appservices;
 mod discovery;
 mod ephemeral;
 pub mod filters;
 mod keys;
 mod media;
 mod notifications;
+#[cfg(test)]
+mod operations;
 mod profile;
 mod push_rules;
 mod pushers;
@@ -33,6 +36,7 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
     let routes = push_rules::routes(routes);
     let routes = pushers::routes(routes);
     let routes = third_party_networks::routes(routes);
+    let routes = appservices::routes(routes);
     let routes = rooms::routes(routes);
     let routes = routes.add(crate::sync::sync);
     let routes = media::routes(routes);

@@ -13,6 +13,7 @@ use super::own_user;
 use super::untyped::{MaySignIn, Reply, Untyped};
 use crate::Node;
 use crate::accounts::profile;
+use crate::appservice::ask;
 use crate::http::{Answer, MatrixError, Routes, Session};
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -28,6 +29,7 @@ async fn find(
 ) -> Answer<Map<String, Value>> {
     let user: OwnedUserId = UserId::parse(user).map_err(|_| MatrixError::invalid_param("this is not a user ID"))?;
     let profile = if node.is_local(&user) {
+        ask::introduce(node, &user).await?;
         node.store.read(|read| profile::get(read, &user))?
     } else if session.is_some() {
         Some(profile::of_remote(node, &user, field).await?)
@@ -42,7 +44,7 @@ async fn whole(
     session: Option<Session>,
     request: Untyped<MaySignIn<get_profile::v3::Request>, Reply>,
 ) -> Answer<Reply> {
-    find(&node, session, request.parameter(0), None).await.map(|profile| Reply(Value::Object(profile)))
+    find(&node, session, request.parameter(0), None).await.map(|profile| Reply::ok(Value::Object(profile)))
 }
 
 async fn field(
@@ -53,7 +55,7 @@ async fn field(
     let name = request.parameter(1);
     let mut profile = find(&node, session, request.parameter(0), Some(name)).await?;
     match profile.remove(name) {
-        Some(value) => Ok(Reply(json!({ name: value }))),
+        Some(value) => Ok(Reply::ok(json!({ name: value }))),
         None => Err(MatrixError::not_found("this field of the profile is not set")),
     }
 }

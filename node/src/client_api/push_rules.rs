@@ -29,7 +29,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
 
 async fn all(node: Arc<Node>, session: Session, _: Untyped<get_pushrules_all::v3::Request, Reply>) -> Answer<Reply> {
     let rules = node.store.read(|read| push_rules::get(read, &session.user_id))?;
-    Ok(Reply(json!({ "global": push_rules::global(&rules) })))
+    Ok(Reply::ok(json!({ "global": push_rules::global(&rules) })))
 }
 
 async fn global(
@@ -38,7 +38,7 @@ async fn global(
     _: Untyped<get_pushrules_global_scope::v3::Request, Reply>,
 ) -> Answer<Reply> {
     let rules = node.store.read(|read| push_rules::get(read, &session.user_id))?;
-    Ok(Reply(push_rules::global(&rules)))
+    Ok(Reply::ok(push_rules::global(&rules)))
 }
 
 fn rule(node: &Node, session: &Session, kind: &RuleKind, id: &str) -> Answer<PushRule> {

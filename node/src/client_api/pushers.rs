@@ -1,8 +1,5 @@
 //! `/pushers`, `/pushers/set` (client-server specification, "Push Notifications: Client behaviour"). A pusher belongs to
-//! the device that set it and goes with it.
-//!
-//! They are kept and listed, so that clients which set one go on; nothing is sent to their gateways yet. Clients learn of
-//! what is new while they sync.
+//! the device that set it and goes with it. What is sent to them: `crate::push`.
 
 use std::sync::Arc;
 
@@ -29,7 +26,7 @@ async fn list(node: Arc<Node>, session: Session, _: Untyped<get_pushers::v3::Req
             .map(|row| row.map(|(_, row)| row.0.pusher))
             .collect::<Result<_, kith_store::StoreError>>()
     })?;
-    Ok(Reply(json!({ "pushers": pushers })))
+    Ok(Reply::ok(json!({ "pushers": pushers })))
 }
 
 async fn set(
@@ -51,7 +48,15 @@ async fn set(
         Some(_) => return Err(MatrixError::invalid_param("only pushers of kind `http` are served")),
     }
     let pusher = checked(&request.body, node.config.federation.allow_private_addresses)?;
-    let row = PusherRow { device: session.device_id.to_string(), created: node.clock.now_ms(), pusher };
+    let mut row = PusherRow {
+        device: session.device_id.to_string(),
+        created: node.clock.now_ms(),
+        pusher,
+        pushed: 0,
+        badge: 0,
+        failing_since: 0,
+    };
+    let watched = key.clone();
     let append = request.body.get("append").and_then(Value::as_bool).unwrap_or(false);
     node.store
         .write(move |tx| {
@@ -75,9 +80,12 @@ async fn set(
                     "this user has too many pushers",
                 ));
             }
+            // What is there already is no news.
+            row.pushed = tx.position();
             Ok(PUSHERS.put(tx, &key, &Json(row))?)
         })
         .await?;
+    node.push.watch(&watched.0, &watched.1, &watched.2);
     Ok(set_pusher::v3::Response::new())
 }
 

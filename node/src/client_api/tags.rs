@@ -27,7 +27,7 @@ async fn list(node: Arc<Node>, session: Session, request: Untyped<get_tags::v3::
     let content =
         node.store.read(|read| account_data::get(read, session.user_id.as_str(), Some(room.as_str()), TAG))?;
     let tags = content.and_then(|mut content| content.remove("tags")).unwrap_or_else(|| json!({}));
-    Ok(Reply(json!({ "tags": tags })))
+    Ok(Reply::ok(json!({ "tags": tags })))
 }
 
 async fn put(

@@ -3,7 +3,7 @@
 
 use std::marker::PhantomData;
 
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use ruma::api::auth_scheme::AccessTokenOptional;
 use ruma::api::error::{DeserializationError, Error, IntoHttpError};
 use ruma::api::{IncomingRequest, Metadata, OutgoingBody, OutgoingResponse};
@@ -17,6 +17,8 @@ pub(crate) struct Untyped<R, A> {
     pub(crate) path: Vec<String>,
     /// The body; empty when there was none.
     pub(crate) body: Map<String, Value>,
+    /// The query as it came, empty when there was none.
+    pub(crate) query: String,
     of: PhantomData<fn() -> (R, A)>,
 }
 
@@ -49,7 +51,8 @@ impl<R: Metadata, A: OutgoingResponse> IncomingRequest for Untyped<R, A> {
             [] => Map::new(),
             bytes => serde_json::from_slice(bytes)?,
         };
-        Ok(Self { path: path.iter().map(|&part| part.to_owned()).collect(), body, of: PhantomData })
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        Ok(Self { path: path.iter().map(|&part| part.to_owned()).collect(), body, query, of: PhantomData })
     }
 }
 
@@ -119,7 +122,19 @@ impl<R: IncomingRequest> IncomingRequest for Lenient<R> {
 
 /// A JSON answer without a type of its own.
 #[derive(Debug, Clone)]
-pub(crate) struct Reply(pub(crate) Value);
+pub(crate) struct Reply(Value, StatusCode);
+
+impl Reply {
+    /// 200.
+    pub(crate) fn ok(body: Value) -> Self {
+        Self(body, StatusCode::OK)
+    }
+
+    /// 201.
+    pub(crate) fn created(body: Value) -> Self {
+        Self(body, StatusCode::CREATED)
+    }
+}
 
 /// The body of a [`Reply`].
 #[derive(Debug)]
@@ -129,7 +144,9 @@ impl OutgoingResponse for Reply {
     type Body = ReplyBody;
 
     fn try_into_http_response_inner(self) -> Result<Response<ReplyBody>, IntoHttpError> {
-        Ok(Response::new(ReplyBody(self.0)))
+        let mut response = Response::new(ReplyBody(self.0));
+        *response.status_mut() = self.1;
+        Ok(response)
     }
 }
 

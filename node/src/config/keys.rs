@@ -137,6 +137,11 @@ section! {
         /// Other servers' requests may be addressed to the server name, too. Where `/.well-known/matrix/server` sends
         /// them to another name, that one belongs here.
         allowed_hosts: Vec<String> = Vec::new(), Kind::List, default "[]";
+        /// Whether clients get previews of web pages that are linked to. The pages' servers learn this node's address then, and
+        /// when somebody looks at a link.
+        url_previews: bool = false, Kind::Bool, default "false";
+        /// Whom users can ask for help: shown at `/.well-known/matrix/support` (an email address, a Matrix ID, or a web page).
+        support: Vec<String> = Vec::new(), Kind::List, default "[]";
     }
 }
 
@@ -157,7 +162,7 @@ section! {
 }
 
 section! {
-    /// Federation over HTTPS with ordinary homeservers. Not in this version yet: only `allow_private_addresses` has effect.
+    /// Federation over HTTPS with ordinary homeservers. Not in this version yet: only `extra_roots` and `allow_private_addresses` have effect.
     "federation" Federation FEDERATION {
         /// Addresses to listen on. By default `["0.0.0.0:8448"]` when a certificate is set, else none.
         listen: Option<Vec<SocketAddr>> = None, Kind::Addresses, unset "[\"0.0.0.0:8448\"]";
@@ -195,6 +200,14 @@ section! {
 }
 
 section! {
+    /// Application services: bridges to other networks, and bots.
+    "appservices" Appservices APPSERVICES {
+        /// Their registration files (YAML), which the services make themselves. Read at start.
+        registrations: Vec<PathBuf> = Vec::new(), Kind::Paths, default "[]";
+    }
+}
+
+section! {
     /// Bounds. Sizes are bytes or have a unit (KiB, MiB, GiB, kB, MB, GB); rates are `<number>/<s, min, h or day>`.
     "limits" Limits LIMITS {
         /// The largest file that a user may upload.
@@ -224,13 +237,15 @@ section! {
         rate_join: Rate = Rate::per_minute(60), Kind::Rate, default "\"60/min\"";
         /// Invites sent, for each user.
         rate_invite: Rate = Rate::per_minute(60), Kind::Rate, default "\"60/min\"";
+        /// Searches for words in messages, and previews of web pages, for each user.
+        rate_search: Rate = Rate::per_second(5), Kind::Rate, default "\"5/s\"";
         /// Requests taken from each other server.
         rate_federation: Rate = Rate::per_second(200), Kind::Rate, default "\"200/s\"";
     }
 }
 
 /// All keys, in the order of the example.
-pub static KEYS: &[&[Key]] = &[GENERAL, CLIENT, REGISTRATION, FEDERATION, P2P, LIMITS];
+pub static KEYS: &[&[Key]] = &[GENERAL, CLIENT, REGISTRATION, FEDERATION, P2P, APPSERVICES, LIMITS];
 
 /// All keys, one by one.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
@@ -243,9 +258,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("registration", "Who may make an account."),
     (
         "federation",
-        "Federation over HTTPS with ordinary homeservers. Not in this version yet: only `allow_private_addresses` has effect.",
+        "Federation over HTTPS with ordinary homeservers. Not in this version yet: only `extra_roots` and `allow_private_addresses` have effect.",
     ),
     ("p2p", "Federation between kith nodes, without servers."),
+    ("appservices", "Application services: bridges to other networks, and bots."),
     (
         "limits",
         "Bounds. Sizes are bytes or have a unit (KiB, MiB, GiB, kB, MB, GB); rates are \"<number>/<s, min, h or day>\".",

@@ -342,6 +342,7 @@ impl Merged {
             registration: self.section("registration")?,
             federation: self.section("federation")?,
             p2p: self.section("p2p")?,
+            appservices: self.section("appservices")?,
             limits: self.section("limits")?,
         })
     }

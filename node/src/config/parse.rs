@@ -19,6 +19,35 @@ pub enum RegistrationMode {
     Closed,
 }
 
+/// What an entry of `client.support` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contact {
+    /// A web page.
+    Page,
+    /// A Matrix user.
+    User,
+    /// An email address.
+    Email,
+}
+
+impl Contact {
+    /// What an entry names; none for what is nothing of these.
+    pub fn of(entry: &str) -> Option<Self> {
+        if entry.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return None;
+        }
+        if ["https://", "http://"].iter().any(|scheme| entry.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()))
+        {
+            return Some(Self::Page);
+        }
+        if entry.starts_with('@') {
+            return ruma::UserId::parse(entry).is_ok().then_some(Self::User);
+        }
+        let (name, host) = entry.split_once('@')?;
+        (!name.is_empty() && !host.is_empty()).then_some(Self::Email)
+    }
+}
+
 /// Who on the local network can see this node (`p2p.mdns`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -84,6 +84,14 @@ fn client(config: &Config) -> Result<(), Problem> {
             ));
         }
     }
+    for entry in &config.client.support {
+        if super::Contact::of(entry).is_none() {
+            return Err((
+                "client.support",
+                format!("`{entry}` is neither an email address nor a Matrix ID nor the address of a web page"),
+            ));
+        }
+    }
     no_duplicates("client.listen", &config.client.listen)
 }
 
@@ -304,6 +312,11 @@ mod tests {
                 "{url}"
             );
         }
+        for entry in ["", "help", "@help", "https://", "a b@example.org"] {
+            assert_eq!(problem(|config| config.client.support = vec![entry.into()]), Some("client.support"), "{entry}");
+        }
+        let support = ["help@example.org", "@help:example.org", "https://example.org/help"].map(str::to_owned);
+        assert_eq!(problem(|config| config.client.support = support.to_vec()), None);
         for host in ["", "http://a", "a/b", "*"] {
             assert_eq!(
                 problem(|config| config.client.allowed_hosts = vec![host.into()]),

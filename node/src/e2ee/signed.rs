@@ -1,11 +1,6 @@
 //! Signatures of JSON objects (specification, appendix "Signing JSON").
 
-use ruma::{
-    SigningKeyAlgorithm,
-    canonical_json::try_from_json_map,
-    serde::Base64,
-    signatures::{to_canonical_json_string_for_signing, verify_canonical_json_bytes},
-};
+use ruma::{canonical_json::try_from_json_map, serde::Base64, signatures::to_canonical_json_string_for_signing};
 use serde_json::Value;
 
 use super::Object;
@@ -21,8 +16,7 @@ pub fn verify(object: &Object, public_key: &str, signature: &str) -> bool {
     let Ok(text) = to_canonical_json_string_for_signing(&object) else { return false };
     let (Ok(key), Ok(signature)) = (Base64::parse(public_key), Base64::parse(signature)) else { return false };
     let (key, signature): (Base64, Base64) = (key, signature);
-    verify_canonical_json_bytes(&SigningKeyAlgorithm::Ed25519, key.as_bytes(), signature.as_bytes(), text.as_bytes())
-        .is_ok()
+    kith_room::signature::verifies(key.as_bytes(), signature.as_bytes(), text.as_bytes())
 }
 
 /// Whether the object carries a good signature by `signer` with the ed25519 key `key_id`.

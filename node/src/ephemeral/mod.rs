@@ -12,6 +12,7 @@ use std::sync::{
 
 use kith_store::{Read, StoreError, tables::rooms::ROOM_SERVERS};
 use ruma::{OwnedServerName, ServerName};
+use tokio::sync::Notify;
 
 use crate::platform::Rng;
 
@@ -21,6 +22,7 @@ pub struct Ephemeral {
     /// Tells serials of this run from those before a restart.
     run: u64,
     serial: AtomicU64,
+    bell: Notify,
     typing: Mutex<typing::Typing>,
     presence: Mutex<presence::Presence>,
 }
@@ -29,7 +31,13 @@ impl Ephemeral {
     /// Nobody types, nobody is there.
     pub fn new(rng: &Rng) -> Self {
         // Small enough to read in a token.
-        Self { run: rng.u64() >> 32, serial: AtomicU64::new(0), typing: Mutex::default(), presence: Mutex::default() }
+        Self {
+            run: rng.u64() >> 32,
+            serial: AtomicU64::new(0),
+            bell: Notify::new(),
+            typing: Mutex::default(),
+            presence: Mutex::default(),
+        }
     }
 
     /// The run that serials belong to.
@@ -43,7 +51,14 @@ impl Ephemeral {
     }
 
     fn next(&self) -> u64 {
-        self.serial.fetch_add(1, Ordering::AcqRel) + 1
+        let serial = self.serial.fetch_add(1, Ordering::AcqRel) + 1;
+        self.bell.notify_waiters();
+        serial
+    }
+
+    /// Waits for the next change after this call.
+    pub fn changed(&self) -> impl Future<Output = ()> + '_ {
+        self.bell.notified()
     }
 }
 

@@ -61,6 +61,19 @@ pub struct Heads {
     peers: Mutex<BTreeMap<ServerKey, Comparing>>,
 }
 
+#[cfg(test)]
+impl Heads {
+    /// Whether a peer is being compared with.
+    pub(super) fn is_comparing(&self, peer: ServerKey) -> bool {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&peer)
+    }
+
+    /// Whether it will be once more.
+    pub(super) fn compares_again(&self, peer: ServerKey) -> bool {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).is_some_and(|comparing| comparing.again)
+    }
+}
+
 /// A peer that is being compared with, or was lately.
 #[derive(Debug, Default)]
 struct Comparing {

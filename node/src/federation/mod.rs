@@ -115,6 +115,15 @@ impl Federation {
         }
     }
 
+    /// Writes what other servers have acknowledged, at the end: what is not written is sent once more.
+    pub(crate) async fn write_acknowledged(&self) {
+        if let Some(node) = self.node.upgrade()
+            && let Err(error) = outgoing::write_acknowledged(&node).await
+        {
+            tracing::debug!(%error, "what other servers have acknowledged could not be written");
+        }
+    }
+
     /// Requests to other servers.
     pub fn client(&self) -> &Client {
         &self.client

@@ -40,6 +40,7 @@ pub fn sign<T: AsRef<[u8]>>(
 ) -> bool {
     let Some(text) = signed_text(request, origin, destination) else { return false };
     let signature = key.sign(text.as_bytes());
+    kith_room::signature::made(&key.public_key(), signature.as_bytes(), text.as_bytes());
     let Ok(key_id) = signature.id().try_into() else { return false };
     let signature = Base64::new(signature.as_bytes().to_vec());
     let header = XMatrix::new(origin.to_owned(), destination.to_owned(), key_id, signature);

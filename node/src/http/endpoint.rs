@@ -16,7 +16,8 @@ use ruma::{
     api::{
         IncomingRequest, IncomingRequestExt as _, Metadata, OutgoingResponse, OutgoingResponseExt as _,
         auth_scheme::{
-            AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, NoAccessToken, NoAuthentication,
+            AccessToken, AccessTokenOptional, AppserviceToken, AppserviceTokenOptional, AuthScheme, NoAccessToken,
+            NoAuthentication,
         },
         error::{DeserializationError, FromHttpRequestError},
         federation::authentication::ServerSignatures,
@@ -26,7 +27,12 @@ use ruma::{
 
 use super::error::{Answer, MatrixError};
 use super::patience::TooSlow;
-use crate::{Node, accounts, config::Limits, server_api};
+use crate::{
+    Node, accounts,
+    appservice::{self, Registered},
+    config::Limits,
+    server_api,
+};
 
 /// A caller of whom nothing is known but where it calls from.
 #[derive(Debug, Clone, Default)]
@@ -49,8 +55,30 @@ pub struct Session {
     pub device_id: OwnedDeviceId,
     /// Whether its user administers this node.
     pub admin: bool,
+    /// The ID of the application service that acts as the user; it may do so without a device, whose ID is empty then.
+    pub appservice: Option<String>,
     /// Where the call came from.
     pub from: Anonymous,
+}
+
+/// A caller who is not signed in, but may be an application service.
+#[derive(Debug, Clone)]
+pub struct Stranger {
+    /// Where the call came from.
+    pub from: Anonymous,
+    /// The application service whose token it shows.
+    pub service: Option<Arc<Registered>>,
+    /// Whether it shows a token at all.
+    pub shows_token: bool,
+}
+
+/// An application service.
+#[derive(Debug, Clone)]
+pub struct ServiceCaller {
+    /// The service.
+    pub service: Arc<Registered>,
+    /// The user that it acts as.
+    pub session: Session,
 }
 
 /// The server that signed a federation request.
@@ -110,7 +138,25 @@ impl Gate for AccessToken {
     }
     async fn admit(node: &Arc<Node>, request: &Request<Bytes>) -> Answer<Session> {
         let token = AccessToken::extract_authentication(request).map_err(|_| MatrixError::missing_token())?;
-        accounts::authenticate(node, &token, anonymous(request), request.method(), request.uri().path()).await
+        accounts::authenticate(node, &token, anonymous(request), request.method(), request.uri()).await
+    }
+}
+
+impl Gate for AppserviceToken {
+    type Caller = ServiceCaller;
+    fn body_limit(limits: &Limits) -> u64 {
+        limits.client_body_size
+    }
+    async fn admit(node: &Arc<Node>, request: &Request<Bytes>) -> Answer<ServiceCaller> {
+        let token = AppserviceToken::extract_authentication(request).map_err(|_| MatrixError::missing_token())?;
+        let (method, uri) = (request.method(), request.uri());
+        let Some(service) = node.appservices.by_token(&token).cloned() else {
+            // Whoever else is signed in is told that this is not for them.
+            accounts::authenticate(node, &token, anonymous(request), method, uri).await?;
+            return Err(MatrixError::forbidden("this is for application services"));
+        };
+        let session = appservice::authenticate(node, &service, anonymous(request), method, uri)?;
+        Ok(ServiceCaller { service, session })
     }
 }
 
@@ -119,8 +165,8 @@ impl Gate for AccessTokenOptional {
     async fn admit(node: &Arc<Node>, request: &Request<Bytes>) -> Answer<Option<Session>> {
         match AccessTokenOptional::extract_authentication(request).map_err(|_| MatrixError::missing_token())? {
             Some(token) => {
-                let (method, path) = (request.method(), request.uri().path());
-                accounts::authenticate(node, &token, anonymous(request), method, path).await.map(Some)
+                let (method, uri) = (request.method(), request.uri());
+                accounts::authenticate(node, &token, anonymous(request), method, uri).await.map(Some)
             }
             None => Ok(None),
         }
@@ -128,9 +174,12 @@ impl Gate for AccessTokenOptional {
 }
 
 impl Gate for AppserviceTokenOptional {
-    type Caller = Anonymous;
-    async fn admit(_: &Arc<Node>, request: &Request<Bytes>) -> Answer<Anonymous> {
-        Ok(anonymous(request))
+    type Caller = Stranger;
+    async fn admit(node: &Arc<Node>, request: &Request<Bytes>) -> Answer<Stranger> {
+        // Clients also come with tokens of an account they had.
+        let token = AppserviceTokenOptional::extract_authentication(request).ok().flatten();
+        let service = token.as_deref().and_then(|token| node.appservices.by_token(token)).cloned();
+        Ok(Stranger { from: anonymous(request), service, shows_token: token.is_some() })
     }
 }
 
@@ -277,6 +326,17 @@ pub async fn admit_streaming(
     request: Request<Body>,
 ) -> Answer<(Session, Vec<String>, Request<Body>)> {
     admit_bodyless::<AccessToken>(node, request).await
+}
+
+/// Lets anybody come to a route without a `ruma` type. Gives the caller, the path parameters and the request.
+///
+/// # Errors
+/// `M_INVALID_PARAM` for a path that is no UTF-8.
+pub async fn admit_anybody(
+    node: &Arc<Node>,
+    request: Request<Body>,
+) -> Answer<(Anonymous, Vec<String>, Request<Body>)> {
+    admit_bodyless::<NoAuthentication>(node, request).await
 }
 
 /// Admits a server to a route without a `ruma` type. Such requests have no body.

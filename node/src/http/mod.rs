@@ -3,6 +3,7 @@
 
 pub mod endpoint;
 pub mod error;
+pub mod escape;
 pub mod layers;
 pub mod patience;
 pub mod server;

@@ -8,6 +8,7 @@
 
 pub mod ingest;
 pub mod multipart;
+pub mod preview;
 mod remote;
 pub mod serve;
 pub(crate) mod sweep;
@@ -39,11 +40,12 @@ const DECODERS: usize = 2;
 #[derive(Debug)]
 pub struct Media {
     decoders: Semaphore,
+    previewers: Semaphore,
 }
 
 impl Default for Media {
     fn default() -> Self {
-        Self { decoders: Semaphore::new(DECODERS) }
+        Self { decoders: Semaphore::new(DECODERS), previewers: Semaphore::new(preview::FETCHERS) }
     }
 }
 

@@ -73,7 +73,7 @@ pub(super) async fn trim(node: &Arc<Node>, limit: u64) -> Result<u64, StoreError
 }
 
 /// Deletes a file's row, those of its thumbnails, and their uses of blobs.
-fn forget(tx: &mut Tx, key: (String, String), blob: String) -> Result<(), StoreError> {
+pub(super) fn forget(tx: &mut Tx, key: (String, String), blob: String) -> Result<(), StoreError> {
     let thumbnails: Vec<_> = THUMBNAILS.prefix(tx, &key)?.collect::<Result<_, _>>()?;
     for (thumbnail, Json(row)) in thumbnails {
         THUMBNAILS.delete(tx, &thumbnail)?;

@@ -9,7 +9,7 @@ use kith_store::{blobs::Blob, tables::media::MediaRow};
 
 use crate::{
     Node,
-    http::{Answer, MatrixError},
+    http::{Answer, MatrixError, escape::escaped},
     platform::SpawnerExt as _,
 };
 
@@ -50,14 +50,8 @@ pub fn disposition(content_type: Option<&str>, filename: Option<&str>) -> String
         if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_. ".contains(&byte)) {
             text.push_str(&format!("; filename=\"{name}\""));
         } else {
-            // RFC 6266 with RFC 5987's encoding.
-            text.push_str("; filename*=utf-8''");
-            for byte in name.bytes() {
-                match byte {
-                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => text.push(char::from(byte)),
-                    byte => text.push_str(&format!("%{byte:02X}")),
-                }
-            }
+            // RFC 6266 with RFC 8187's encoding.
+            text.push_str(&format!("; filename*=utf-8''{}", escaped(name)));
         }
     }
     text

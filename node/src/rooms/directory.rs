@@ -1,11 +1,12 @@
 //! How rooms are found: aliases, the published room directory, and what strangers are told of a room (client-server
 //! specification, "Room aliases", "Published room directory", "Room summaries"; asked by clients and by servers).
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use kith_store::{
     Read, StoreError,
     tables::{
+        appservices::LISTED_ROOMS,
         directory::{ALIASES, PUBLISHED_ROOMS},
         rooms::{ROOM_SERVERS, membership},
     },
@@ -13,7 +14,7 @@ use kith_store::{
 use ruma::{
     OwnedRoomId, OwnedServerName, RoomAliasId, RoomVersionId, ServerName, UInt, UserId,
     api::federation::directory::get_public_rooms::v1::Response as PublicRooms,
-    directory::{Filter, PublicRoomsChunk, RoomTypeFilter},
+    directory::{Filter, PublicRoomsChunk, RoomNetwork, RoomTypeFilter},
     room::{JoinRuleSummary, RoomSummary, RoomType},
 };
 use serde_json::{Value, json};
@@ -156,14 +157,40 @@ fn is_open(read: &dyn Read, summary: &RoomSummary, is_in: impl Fn(u64) -> Result
     Ok(false)
 }
 
+/// The rooms that are listed for a network: what is published here, what application services list for it, or all of both.
+fn listed_rooms(read: &dyn Read, network: &RoomNetwork) -> Result<BTreeSet<String>, StoreError> {
+    let mut rooms = BTreeSet::new();
+    if let RoomNetwork::Matrix | RoomNetwork::All = network {
+        for row in PUBLISHED_ROOMS.range(read, ..)? {
+            rooms.insert(row?.0);
+        }
+    }
+    if let RoomNetwork::All = network {
+        for row in LISTED_ROOMS.range(read, ..)? {
+            rooms.insert(row?.0.1);
+        }
+    }
+    if let RoomNetwork::ThirdParty(network) = network {
+        for row in LISTED_ROOMS.prefix(read, network)? {
+            rooms.insert(row?.0.1);
+        }
+    }
+    Ok(rooms)
+}
+
 /// A page of the published room directory: the rooms with the most members first.
 ///
 /// # Errors
 /// `M_INVALID_PARAM` for a token that is not ours.
-pub fn public_rooms(read: &dyn Read, filter: &Filter, since: Option<&str>, limit: Option<UInt>) -> Answer<PublicRooms> {
+pub fn public_rooms(
+    read: &dyn Read,
+    network: &RoomNetwork,
+    filter: &Filter,
+    since: Option<&str>,
+    limit: Option<UInt>,
+) -> Answer<PublicRooms> {
     let mut rooms: Vec<(Reverse<u64>, String, PublicRoomsChunk)> = Vec::new();
-    for row in PUBLISHED_ROOMS.range(read, ..)? {
-        let (room_id, _) = row?;
+    for room_id in listed_rooms(read, network)? {
         let Some(room) = read::room_number(read, &room_id)? else { continue };
         let Some(summary) = summary(read, room)? else { continue };
         let members = u64::from(summary.num_joined_members);

@@ -25,6 +25,7 @@ pub mod read;
 mod redaction;
 pub mod relations;
 mod room;
+pub mod search;
 mod source;
 pub mod spaces;
 pub mod states;

@@ -8,7 +8,10 @@ use kith_store::{
 };
 use ruma::RoomVersionId;
 
-use super::change::{Judged, Redacts, pdu_text, server_of};
+use super::{
+    change::{Judged, Redacts, pdu_text, server_of},
+    search,
+};
 
 /// The PDU without what redaction removes. The event's ID and signatures stay valid: they cover the redacted form.
 pub(super) fn prune(json: &str, version: &RoomVersionId) -> Result<String, StoreError> {
@@ -44,6 +47,7 @@ pub(super) fn apply(
     }
     row.json = prune(&row.json, version)?;
     EVENTS.put(tx, &number, &row)?;
+    search::forget(tx, room, number)?;
     REDACTED_BY.put(tx, &number, &redaction.event_id)
 }
 

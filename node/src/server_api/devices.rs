@@ -99,7 +99,7 @@ async fn claim(node: Arc<Node>, origin: Origin, request: Untyped<claim_keys::Req
         Ok::<Value, MatrixError>(json!({ "one_time_keys": claimed }))
     };
     match name {
-        Some(name) => node.federation.answers.once_in_change(&node, &origin.server, &name, take).await.map(Reply),
-        None => node.store.write(take).await.map(Reply),
+        Some(name) => node.federation.answers.once_in_change(&node, &origin.server, &name, take).await.map(Reply::ok),
+        None => node.store.write(take).await.map(Reply::ok),
     }
 }

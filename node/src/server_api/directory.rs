@@ -11,7 +11,7 @@ use ruma::{
         query::get_room_information::v1 as get_room_information,
         space::{SpaceHierarchyParentSummary, get_hierarchy::v1 as get_hierarchy},
     },
-    directory::Filter,
+    directory::{Filter, RoomNetwork},
 };
 
 use crate::{
@@ -43,7 +43,9 @@ async fn public_rooms(
     _: Origin,
     request: get_public_rooms::Request,
 ) -> Answer<get_public_rooms::Response> {
-    node.store.read(|read| directory::public_rooms(read, &Filter::new(), request.since.as_deref(), request.limit))
+    node.store.read(|read| {
+        directory::public_rooms(read, &RoomNetwork::Matrix, &Filter::new(), request.since.as_deref(), request.limit)
+    })
 }
 
 async fn public_rooms_filtered(
@@ -51,9 +53,9 @@ async fn public_rooms_filtered(
     _: Origin,
     request: get_public_rooms_filtered::Request,
 ) -> Answer<get_public_rooms_filtered::Response> {
-    let rooms = node
-        .store
-        .read(|read| directory::public_rooms(read, &request.filter, request.since.as_deref(), request.limit))?;
+    let rooms = node.store.read(|read| {
+        directory::public_rooms(read, &request.room_network, &request.filter, request.since.as_deref(), request.limit)
+    })?;
     let mut response = get_public_rooms_filtered::Response::new();
     response.chunk = rooms.chunk;
     response.next_batch = rooms.next_batch;

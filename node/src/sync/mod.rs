@@ -8,7 +8,7 @@ mod account_data;
 pub mod activity;
 mod e2ee;
 pub mod notifications;
-mod present;
+pub(crate) mod present;
 mod room;
 pub(crate) mod state;
 #[cfg(test)]
@@ -80,15 +80,7 @@ pub async fn sync(node: Arc<Node>, session: Session, request: Request) -> Answer
             return Ok(response);
         }
         // Waiting holds nothing but a place at the bell.
-        let mut stopping = node.stopping();
-        let woken = async {
-            tokio::select! {
-                biased;
-                () = bell.changed() => {}
-                () = async { drop(stopping.wait_for(|stop| *stop).await) } => {}
-            }
-        };
-        let _ = timeout(&*node.clock, left, woken).await;
+        let _ = timeout(&*node.clock, left, bell.changed_or(node.stopping())).await;
         if *node.stopping().borrow() {
             return Ok(response);
         }

@@ -154,7 +154,15 @@ impl<'a> Reader<'a> {
         if self.ignores(event.sender())? || REDACTED_BY.contains(self.read, &event.number)? {
             return Ok(Vec::new());
         }
-        let json = RawValue::from_string(without_mark(&event.row.json).into_owned()).map_err(MatrixError::internal)?;
+        self.actions_by_text(&event.row.json, context)
+    }
+
+    /// What the rules say to do about an event with this JSON.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn actions_by_text(&self, json: &str, context: &PushConditionRoomCtx) -> Answer<Vec<Action>> {
+        let json = RawValue::from_string(without_mark(json).into_owned()).map_err(MatrixError::internal)?;
         let raw: Raw<Value> = Raw::from_json(json);
         // Nothing in it waits: the future is ready at once.
         Ok(self.rules()?.get_actions(&raw, context).now_or_never().unwrap_or_default().to_vec())

@@ -8,7 +8,7 @@ use serde_json::{json, value::to_raw_value};
 use crate::{ephemeral::presence::Seen, rooms::filter::matches};
 
 /// The events for users whose presence changed, as the filter wants them.
-pub(super) fn events(users: BTreeMap<OwnedUserId, Seen>, now: Duration, filter: &Filter) -> Vec<Raw<PresenceEvent>> {
+pub(crate) fn events(users: BTreeMap<OwnedUserId, Seen>, now: Duration, filter: &Filter) -> Vec<Raw<PresenceEvent>> {
     let wanted = |user: &OwnedUserId| {
         filter.types.as_ref().is_none_or(|types| types.iter().any(|pattern| matches(pattern, "m.presence")))
             && !filter.not_types.iter().any(|pattern| matches(pattern, "m.presence"))

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
 use kith::federation::outgoing::enqueue_edu;
+use kith_store::tables::rooms::OUTGOING;
 use kith_transport::{Router, full, memory::MemoryHub, read_body};
 use ruma::api::federation::transactions::edu::{DirectDeviceContent, Edu};
 use serde_json::{Value, json};
@@ -91,4 +92,39 @@ async fn what_is_too_much_at_once_for_a_server_is_sent_piece_by_piece_and_nothin
     queue(&one, &["a", "b", "c", "d"]).await;
     hub.heal(one.key(), key(OTHER));
     until("all come in order", || *taken.lock().expect("no panic") == ["a", "b", "c", "d"]).await;
+}
+
+/// Rooms of which the disk says that this destination has not got all, and the positions up to which it has.
+fn unsent(peer: &Peer, destination: &Peer) -> (usize, Vec<u64>) {
+    let snapshot = peer.node().store.snapshot().expect("a snapshot");
+    let rows = OUTGOING.prefix(&snapshot, &destination.node().server_name().to_string()).expect("readable");
+    let rows: Vec<(u64, u64)> = rows.map(|row| row.expect("readable").1).collect();
+    (rows.iter().filter(|(sent, latest)| sent < latest).count(), rows.iter().map(|(sent, _)| *sent).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_arrived_is_noted_on_the_disk_a_moment_later_or_at_the_end_and_not_sent_again_after_a_restart() {
+    let hub = MemoryHub::new();
+    let (mut a, b) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
+    let room = a.public_room().await;
+    b.join(room.id(), &a).await.expect("B joins");
+    for body in ["one", "two"] {
+        a.say(room.id(), body).await;
+    }
+    until("B has both", || b.messages(room.id()) == ["one", "two"]).await;
+    // `kith status` does not wait for the disk.
+    until("nothing waits", || a.node().federation.status().expect("readable").iter().all(|to| to.rooms == 0)).await;
+    until("the positions are written", || unsent(&a, &b).0 == 0).await;
+    a.crash().await;
+    let before = b.node().federation.stats.transactions_in.get();
+    a.say(room.id(), "three").await;
+    until("B has the third", || b.messages(room.id()).len() == 3).await;
+    assert_eq!(b.node().federation.stats.transactions_in.get(), before + 1, "the first two did not come again");
+    // At the end in good order nobody waits a second for it.
+    until("it is acknowledged", || a.node().federation.status().expect("readable").iter().all(|to| to.rooms == 0))
+        .await;
+    let (_, written) = unsent(&a, &b);
+    a.restart().await;
+    let (waiting, kept) = unsent(&a, &b);
+    assert!(waiting == 0 && kept >= written, "{waiting} rooms wait, sent {kept:?}, before {written:?}");
 }

@@ -8,7 +8,7 @@ use std::{
 use kith::{
     Handle, Node, accounts,
     config::Config,
-    platform::{Clock, NetworkChoice, Platform, Rng, Storage, SystemClock, TokioSpawner},
+    platform::{Clock, NetworkChoice, Platform, Rng, Storage, SystemClock, TokioSpawner, WebChoice},
     rooms::{Draft, Room, read},
 };
 use kith_store::{MemoryBackend, Options, blobs::MemoryBlobs, tables::rooms::STREAM};
@@ -60,6 +60,7 @@ async fn start(hub: &MemoryHub, seed: u8, disk: MemoryBackend, config: Config, w
         spawner: Arc::new(TokioSpawner::current()),
         storage: Storage::Given { backend: disk, options: Arc::new(options), blobs: Arc::new(MemoryBlobs::new()) },
         network,
+        web: WebChoice::None,
         listeners: false,
         secret: Some(secret(seed)),
     };
@@ -96,6 +97,13 @@ impl Peer {
         self.handle.stop().await;
         self.disk = disk.clone();
         self.handle = start(&self.hub, self.seed, disk, self.config.clone(), self.without).await;
+    }
+
+    /// Stops it in good order and starts it anew.
+    pub async fn restart(&mut self) {
+        self.handle.stop().await;
+        self.hub.leave(key(self.seed));
+        self.handle = start(&self.hub, self.seed, self.disk.clone(), self.config.clone(), self.without).await;
     }
 
     pub fn node(&self) -> &Arc<Node> {

@@ -12,7 +12,6 @@ use ruma::{MilliSecondsSinceUnixEpoch, RoomId, ServerName, UInt, UserId};
 use serde_json::{Value, json};
 
 use crate::engine::Stream;
-use crate::scenario::Fault;
 use crate::world::World;
 
 /// How long it waits for an answer.
@@ -27,9 +26,11 @@ pub(super) struct Deeds {
     pub(super) floods: u32,
 }
 
-/// Whether a node answers nobody who asks for this path of the server API, as it withholds events.
-pub fn hides(faults: &[Fault], node: u32) -> bool {
-    faults.iter().any(|fault| matches!(fault, Fault::Byzantine { node: bad, withholds: true, .. } if *bad == node))
+/// A power levels event of a room that gives the node's user all power, which it may not.
+pub(super) async fn forged(world: &World, node: u32, room: u32, random: &Stream) -> Option<Arc<Event>> {
+    let forger = Forger::new(world, node, room, random)?;
+    let at = forger.message("forged").await.ok()?;
+    forger.crown(&at)
 }
 
 /// Does one of its deeds.
@@ -54,8 +55,10 @@ pub(super) async fn act(world: &World, node: u32, room: u32, deeds: Deeds, rando
             }
         }
         "byzantine_withhold" => {
-            if let Some(other) = others.first() {
-                forger.send(*other, &[first]).await;
+            // To some only, at least one and not all of them.
+            let some = 1 + random.index(others.len().saturating_sub(1));
+            for other in others.into_iter().take(some) {
+                forger.send(other, std::slice::from_ref(&first)).await;
             }
         }
         "byzantine_lie" => {
@@ -93,7 +96,7 @@ pub(super) struct Forger<'a> {
 }
 
 impl<'a> Forger<'a> {
-    /// None if the node does not run or is not in the room.
+    /// None while the node is off, or not in the room.
     pub(super) fn new(world: &'a World, node: u32, room: u32, random: &'a Stream) -> Option<Self> {
         let inside = world.node(node)?;
         let id = RoomId::parse(world.room_id(room)?).ok()?;

@@ -21,7 +21,7 @@ pub(super) async fn act(world: &World, node: u32, room: u32, random: &Stream) {
     let mut others: Vec<u32> = world.members(room).into_iter().filter(|other| *other != node).collect();
     random.shuffle(&mut others);
     let (Some(forger), [victim, ..]) = (Forger::new(world, node, room, random), &others[..]) else { return };
-    let deeds = ["impersonates", "tampers", "unsigned", "misnamed", "ghost", "heir", "orphan", "redacts", "messages"];
+    let deeds = ["impersonates", "tampers", "unsigned", "misnamed", "ghost", "heir", "orphan", "redacts", "peeks", "messages"];
     let Some(deed) = random.pick(&deeds).copied() else { return };
     world.record().count(&format!("forger_{deed}"));
     world.record().fault("forger", Some(node), true);
@@ -29,6 +29,7 @@ pub(super) async fn act(world: &World, node: u32, room: u32, random: &Stream) {
         "impersonates" => forger.in_the_name_of(*victim).await,
         "tampers" => return forger.tampers(&others).await,
         "unsigned" => return forger.asks_unsigned(*victim).await,
+        "peeks" => return forger.peeks(node).await,
         "misnamed" => return forger.names_another(&others).await,
         "ghost" => forger.ghost().await,
         "heir" => forger.heir().await,
@@ -112,6 +113,27 @@ impl Forger<'_> {
         if client.request_json(to, http::Method::PUT, &path, &body, Class::Control, PATIENCE).await.is_ok() {
             let what = "a transaction in the name of another server is taken".to_owned();
             self.world.breach(Invariant::Refused, Some(*victim), what);
+        }
+    }
+
+    /// Asks for what was said in a room in which it has no part.
+    async fn peeks(&self, node: u32) {
+        let rooms = 0..self.world.scenario().rooms.len() as u32;
+        let closed: Vec<u32> = rooms.filter(|room| self.world.member_since(*room, node).is_none() && !self.world.ever_left(*room, node)).collect();
+        let said: Vec<(String, u32)> = {
+            let state = self.world.record().lock();
+            let of_others = state.events.iter().filter(|event| closed.contains(&event.room));
+            of_others.map(|event| (event.id.clone(), event.room)).collect()
+        };
+        let Some((id, room)) = self.random.pick(&said).cloned() else { return };
+        let Some(victim) = self.random.pick(&self.world.members(room)).copied() else { return };
+        let server = self.world.server_name(victim);
+        let Ok(to) = <&ServerName>::try_from(server.as_str()) else { return };
+        let path = format!("/_matrix/federation/v1/event/{id}");
+        let client = self.node.federation.client();
+        if client.request_json(to, http::Method::GET, &path, &Value::Null, Class::Control, PATIENCE).await.is_ok() {
+            let what = format!("{id} is shown to a server that has no part in room {room}");
+            self.world.breach(Invariant::Refused, Some(victim), what);
         }
     }
 

@@ -2,12 +2,16 @@
 //!
 //! Two neighbours have a link while both run, nothing lies between them (partition, isolation), and it is not off (it comes and
 //! goes, or they are out of range). A node hears of a new link at once, of one that is gone after the time it takes to notice.
+//!
+//! Behind address translation it matters who begins. A node that comes dials those that can be dialled, and has its links at once.
+//! Whom nobody can dial must dial itself: it looks for the others as often as it takes to notice that they are gone, and so does a
+//! pair that has to punch through. Such a link is there that much later. Whoever introduces two that punch is not modelled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kith::platform::InlineSpawner;
+use kith::platform::Spawner;
 use kith_transport::{NetworkEvent, Router, ServerKey};
 use tokio::sync::broadcast;
 
@@ -15,7 +19,7 @@ use super::carry::OnArrival;
 use super::flows::{Flows, Foreseen};
 use super::{Port, conditions};
 use crate::engine::{Nanos, Stream, Timeline, millis};
-use crate::scenario::Network;
+use crate::scenario::{NatKind, Network};
 use crate::topology::Edges;
 
 /// What was carried, or was not.
@@ -75,6 +79,10 @@ pub(super) struct Node {
     neighbours: BTreeMap<u32, Edge>,
     group: u32,
     isolated: bool,
+    /// Its address translation.
+    nat: Option<NatKind>,
+    /// Its requests that are not answered.
+    pub(super) under_way: u64,
     /// For what happens to what this node sends.
     pub(super) random: Stream,
 }
@@ -84,7 +92,7 @@ pub(super) struct Node {
 pub(super) struct Here {
     pub(super) run: u64,
     pub(super) router: Router,
-    pub(super) spawner: InlineSpawner,
+    pub(super) spawner: Arc<dyn Spawner>,
     events: broadcast::Sender<NetworkEvent>,
 }
 
@@ -106,6 +114,7 @@ impl Air {
         observer: Observer,
     ) -> Self {
         let numbers = keys.iter().copied().zip(0..).collect();
+        let nats = conditions::nats(&network.nat, keys.len() as u32, seed);
         let node = |(key, number): (&ServerKey, u64)| Node {
             key: *key,
             here: None,
@@ -113,6 +122,8 @@ impl Air {
             neighbours: BTreeMap::new(),
             group: 0,
             isolated: false,
+            nat: nats.get(number as usize).copied().flatten(),
+            under_way: 0,
             random: Stream::new(seed, "air", number, 0),
         };
         let mut nodes: Vec<Node> = keys.iter().zip(0..).map(node).collect();
@@ -141,7 +152,7 @@ impl Air {
     }
 
     /// A node comes.
-    pub fn join(&self, key: ServerKey, router: Router, spawner: InlineSpawner) -> Option<Arc<Port>> {
+    pub fn join(&self, key: ServerKey, router: Router, spawner: Arc<dyn Spawner>) -> Option<Arc<Port>> {
         let mut state = self.lock();
         let number = state.number(key)?;
         self.depart(&mut state, number);
@@ -206,7 +217,7 @@ impl Air {
         let mut state = self.lock();
         let changed = if on { state.off.remove(&pair) } else { state.off.insert(pair) };
         if changed {
-            self.refresh(&mut state, pair.0, pair.1);
+            self.refresh(&mut state, pair.0, pair.1, None);
         }
     }
 
@@ -233,6 +244,16 @@ impl Air {
         state.nodes.iter().zip(0..).flat_map(of).collect()
     }
 
+    /// The number of the node with a key.
+    pub fn number_of(&self, key: ServerKey) -> Option<u32> {
+        self.lock().number(key)
+    }
+
+    /// How many requests of a node are not answered.
+    pub fn under_way(&self, number: u32) -> u64 {
+        self.lock().node(number).map_or(0, |node| node.under_way)
+    }
+
     /// Whether there is a link now.
     pub fn linked(&self, a: u32, b: u32) -> bool {
         self.lock().linked(a, b)
@@ -240,21 +261,35 @@ impl Air {
 
     fn refresh_node(&self, state: &mut State, number: u32) {
         for peer in state.neighbours(number) {
-            self.refresh(state, number, peer);
+            self.refresh(state, number, peer, Some(number));
         }
     }
 
     fn refresh_all(&self, state: &mut State) {
         for number in 0..state.nodes.len() as u32 {
             for peer in state.neighbours(number).into_iter().filter(|peer| *peer > number) {
-                self.refresh(state, number, peer);
+                self.refresh(state, number, peer, None);
             }
         }
     }
 
-    /// Sees whether a link came or went.
-    fn refresh(&self, state: &mut State, a: u32, b: u32) {
+    /// Sees whether a link came or went, as `by` did.
+    fn refresh(&self, state: &mut State, a: u32, b: u32, by: Option<u32>) {
         let up = state.possible(a, b);
+        if up && !state.linked(a, b) && !state.at_once(a, b, by) {
+            let air = self.clone();
+            self.0.timeline.after(self.notice(), move || {
+                let mut state = air.lock();
+                if state.possible(a, b) {
+                    air.set(&mut state, a, b, true);
+                }
+            });
+            return;
+        }
+        self.set(state, a, b, up);
+    }
+
+    fn set(&self, state: &mut State, a: u32, b: u32, up: bool) {
         let Some(edge) = state.edge(a, b) else { return };
         let was = std::mem::replace(&mut edge.up, up);
         if let Some(other) = state.edge(b, a) {
@@ -346,6 +381,17 @@ impl State {
             && !one.isolated
             && !other.isolated
             && !self.off.contains(&(a.min(b), a.max(b)))
+    }
+
+    /// Whether a link between two is there as soon as it can be: who comes dials, and of those that are both there either does.
+    fn at_once(&self, a: u32, b: u32, by: Option<u32>) -> bool {
+        let nat = |number: u32| self.node(number).and_then(|node| node.nat);
+        let dials = |from: u32, to: u32| conditions::can_dial(nat(from), nat(to));
+        match by {
+            Some(by) if by == a => dials(a, b),
+            Some(_) => dials(b, a),
+            None => dials(a, b) && dials(b, a),
+        }
     }
 
     /// Tells `at` of its link to `peer`, unless it knows.

@@ -49,6 +49,12 @@ pub fn can_connect(one: Option<NatKind>, other: Option<NatKind>) -> bool {
     }
 }
 
+/// Whether the first can begin a connection at once to the second: by dialling it, where nothing lets nobody in. All others either
+/// are dialled by the other side, or punch through, for which both have to know of each other first.
+pub fn can_dial(_: Option<NatKind>, other: Option<NatKind>) -> bool {
+    other.is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +75,13 @@ mod tests {
             nats(&[Nat { kind: NatKind::Symmetric, share: 0.3 }, Nat { kind: NatKind::Closed, share: 0.2 }], 10, 5);
         let count = |kind| kinds.iter().filter(|found| **found == kind).count();
         assert_eq!((count(Some(NatKind::Symmetric)), count(Some(NatKind::Closed)), count(None)), (3, 2, 5));
+    }
+
+    #[test]
+    fn only_what_is_open_is_dialled() {
+        use NatKind::{Closed, PortRestricted};
+        assert!(can_dial(None, None) && can_dial(Some(Closed), None));
+        assert!(!can_dial(None, Some(PortRestricted)) && !can_dial(Some(PortRestricted), Some(PortRestricted)));
     }
 
     #[test]

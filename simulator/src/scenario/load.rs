@@ -64,7 +64,11 @@ fn explain(text: &str, error: &toml::de::Error) -> String {
     let mut words = message.split('`').skip(1).step_by(2);
     let nearest = if message.starts_with("unknown ") {
         words.next().and_then(|unknown| {
-            let known: Vec<&str> = words.collect();
+            let mut known: Vec<String> = words.map(str::to_owned).collect();
+            if known.is_empty() {
+                // Where fields are shared by several kinds, serde does not know them all.
+                keys(schemars::schema_for!(Scenario).as_value(), &mut known);
+            }
             known.into_iter().min_by_key(|word| strsim::damerau_levenshtein(unknown, word))
         })
     } else {
@@ -73,6 +77,18 @@ fn explain(text: &str, error: &toml::de::Error) -> String {
     match nearest {
         Some(nearest) => format!("{place}{message}; did you mean `{nearest}`?"),
         None => format!("{place}{message}"),
+    }
+}
+
+/// All keys that a schema knows anywhere.
+fn keys(schema: &serde_json::Value, found: &mut Vec<String>) {
+    if let Some(properties) = schema.get("properties").and_then(serde_json::Value::as_object) {
+        found.extend(properties.keys().cloned());
+    }
+    match schema {
+        serde_json::Value::Object(parts) => parts.values().for_each(|part| keys(part, found)),
+        serde_json::Value::Array(parts) => parts.iter().for_each(|part| keys(part, found)),
+        _ => {}
     }
 }
 

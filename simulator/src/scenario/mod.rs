@@ -10,11 +10,11 @@ mod workload;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use fault::Fault;
+pub use fault::{Fault, Lie, What, When};
 pub use load::{LoadError, load, parse, schema};
 pub use network::{Contacts, Disk, Latency, Mobility, Nat, NatKind, Network};
 pub use topology::Topology;
-pub use workload::Workload;
+pub use workload::{Hours, Workload};
 
 /// The version of the format that this program reads.
 pub const VERSION: u32 = 1;
@@ -118,9 +118,38 @@ pub struct Checks {
     /// Partitions and isolations are not ended in the end. For controls.
     #[serde(default)]
     pub never_heal: bool,
-    /// The node that takes rejected events for good ones. For controls.
+    /// What each node may hold.
+    #[serde(default)]
+    pub bounds: Bounds,
+    /// The node that does not check authorization. For controls. In a build without mutants what it rejected is made accepted on its
+    /// disk, as no code of such a build could do it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skips_auth: Option<u32>,
+}
+
+/// What each node may hold at any time, looked at a hundred times a run and in the end. What the node itself promises is looked at
+/// in any case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bounds {
+    /// Memory in MiB, without the pages of its virtual disk.
+    pub memory_mib: f64,
+    /// Rows of all its queues to other servers.
+    pub queued: u64,
+    /// Events that wait for those they follow, in all rooms.
+    pub parked: u64,
+    /// Changes that wait for the disk.
+    pub waiting: u64,
+    /// Tasks that have not ended.
+    pub tasks: u64,
+    /// Its requests to other nodes that are not answered.
+    pub requests: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { memory_mib: 64.0, queued: 10_000, parked: 1_000, waiting: 1_000, tasks: 10_000, requests: 5_000 }
+    }
 }
 
 fn one() -> u64 {

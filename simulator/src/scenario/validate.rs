@@ -1,6 +1,6 @@
 //! What the form of a scenario does not say: bounds, and values that must fit together.
 
-use super::{Contacts, Fault, Latency, LoadError, Scenario, Topology, VERSION, Workload};
+use super::{Contacts, Fault, Latency, LoadError, Scenario, Topology, VERSION, What, When, Workload};
 use crate::invariants::Invariant;
 
 /// Nodes of one simulation.
@@ -173,20 +173,30 @@ fn topology(topology: &Topology) -> Result<(), LoadError> {
 }
 
 fn workload_fits(workload: &Workload, rooms: usize) -> Result<(), LoadError> {
+    let hours = workload.hours();
+    span("workload: from_s", hours.from_s)?;
+    if let Some(until_s) = hours.until_s {
+        span("workload: until_s", until_s)?;
+        if until_s <= hours.from_s {
+            return refuse("workload: until_s must be after from_s");
+        }
+    }
     let rate = |what: &str, value: f64| {
         if value.is_finite() && value > 0.0 { Ok(()) } else { refuse(format!("workload: {what} must be above 0")) }
     };
     let room = match workload {
         Workload::Poisson { room, rate_per_s, .. } => rate("rate_per_s", *rate_per_s).map(|()| *room),
+        Workload::Topics { at_once: 0, .. } => refuse("workload: at_once is 1 or more".to_owned()),
         Workload::Bursts { room, every_s, .. }
-        | Workload::Topics { room, every_s }
-        | Workload::PowerDuel { room, every_s }
-        | Workload::Scroll { room, every_s }
-        | Workload::Redactions { room, every_s }
-        | Workload::Devices { room, every_s }
-        | Workload::Repeats { room, every_s }
-        | Workload::Media { room, every_s, .. } => rate("every_s", *every_s).map(|()| *room),
-        Workload::Churn { room, every_s, away_s } => {
+        | Workload::Topics { room, every_s, .. }
+        | Workload::Names { room, every_s, .. }
+        | Workload::PowerDuel { room, every_s, .. }
+        | Workload::Scroll { room, every_s, .. }
+        | Workload::Media { room, every_s, .. }
+        | Workload::Redactions { room, every_s, .. }
+        | Workload::Devices { room, every_s, .. }
+        | Workload::Repeats { room, every_s, .. } => rate("every_s", *every_s).map(|()| *room),
+        Workload::Churn { room, every_s, away_s, .. } => {
             span("workload: away_s", *away_s)?;
             rate("every_s", *every_s).map(|()| *room)
         }
@@ -194,15 +204,15 @@ fn workload_fits(workload: &Workload, rooms: usize) -> Result<(), LoadError> {
             rate("period_s", *period_s)?;
             rate("peak_per_s", *peak_per_s).map(|()| *room)
         }
-        Workload::JoinStorm { room, at_s, over_s } => {
+        Workload::JoinStorm { room, at_s, over_s, .. } => {
             span("workload: at_s", *at_s)?;
             span("workload: over_s", *over_s).map(|()| *room)
         }
-        Workload::Bans { room, at_s, every_s, for_s } => {
+        Workload::Bans { room, at_s, every_s, for_s, .. } => {
             moments("bans", at_s, *every_s)?;
             span("workload: for_s", *for_s).map(|()| *room)
         }
-        Workload::Readers { share: of } => return share("workload: share", *of),
+        Workload::Readers { share: of, .. } => return share("workload: share", *of),
     }?;
     if room as usize >= rooms {
         return refuse(format!("workload: there is no room {room}; they are counted from 0"));
@@ -219,45 +229,48 @@ fn moments(what: &str, at_s: &[f64], every_s: f64) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn fault_fits(fault: &Fault, scenario: &Scenario) -> Result<(), LoadError> {
-    let nodes = scenario.nodes.count;
-    let target = |which: Option<u32>| node("faults: node", which, nodes);
-    match fault {
-        Fault::Crash { at_s, every_s, node, for_s, torn } => {
+fn fault_fits(Fault { when, what }: &Fault, scenario: &Scenario) -> Result<(), LoadError> {
+    node("faults: node", when.node, scenario.nodes.count)?;
+    moments("faults", &when.at_s, when.every_s)?;
+    match what {
+        What::Crash { for_s, torn } => {
             share("faults: torn", *torn)?;
-            span("faults: for_s", *for_s)?;
-            target(*node).and_then(|()| moments("faults", at_s, *every_s))
+            span("faults: for_s", *for_s)
         }
-        Fault::Partition { at_s, every_s, for_s, groups } => {
-            span("faults: for_s", *for_s)?;
+        What::Partition { for_s, groups } => {
             if *groups < 2 {
                 return refuse("faults: a partition has 2 groups or more");
             }
-            moments("faults", at_s, *every_s)
-        }
-        Fault::Isolate { at_s, every_s, node, for_s } | Fault::DiskFull { at_s, every_s, node, for_s } => {
-            span("faults: for_s", *for_s)?;
-            target(*node).and_then(|()| moments("faults", at_s, *every_s))
-        }
-        Fault::DiskSlow { at_s, every_s, node, for_s, commit_ms } => {
-            span("faults: for_s", *for_s)?;
-            span("faults: commit_ms", *commit_ms)?;
-            target(*node).and_then(|()| moments("faults", at_s, *every_s))
-        }
-        Fault::DiskError { at_s, every_s, node } => target(*node).and_then(|()| moments("faults", at_s, *every_s)),
-        Fault::DiskLies { at_s, node } => target(Some(*node)).and_then(|()| moments("faults", at_s, 0.0)),
-        Fault::ClockJump { at_s, every_s, node, by_s } => {
-            span("faults: by_s", *by_s)?;
-            target(*node).and_then(|()| moments("faults", at_s, *every_s))
-        }
-        Fault::Byzantine { node, room, every_s, .. } | Fault::Forger { node, room, every_s } => {
-            if *node == 0 {
-                return refuse("faults: node 0 makes the rooms, so it cannot be the byzantine one");
+            if when.node.is_some() {
+                return refuse("faults: a partition is about no node");
             }
-            if *room as usize >= scenario.rooms.len() {
-                return refuse(format!("faults: there is no room {room}; they are counted from 0"));
-            }
-            target(Some(*node)).and_then(|()| moments("faults", &[], *every_s))
+            span("faults: for_s", *for_s)
         }
+        What::Isolate { for_s } | What::DiskFull { for_s } => span("faults: for_s", *for_s),
+        What::DiskSlow { for_s, commit_ms } => {
+            span("faults: for_s", *for_s)?;
+            span("faults: commit_ms", *commit_ms)
+        }
+        What::DiskError {} => Ok(()),
+        What::DiskLies {} if when.node.is_none() => refuse("faults: a disk that lies needs its node"),
+        What::DiskLies {} => Ok(()),
+        What::ClockJump { by_s } => span("faults: by_s", *by_s),
+        What::Byzantine { room, answers_share, .. } => {
+            share("faults: answers_share", *answers_share)?;
+            harmful(when, *room, scenario)
+        }
+        What::Forger { room } => harmful(when, *room, scenario),
+    }
+}
+
+/// A node whose owner means harm is always the same one.
+fn harmful(when: &When, room: u32, scenario: &Scenario) -> Result<(), LoadError> {
+    match when.node {
+        None => refuse("faults: a node whose owner means harm must be given"),
+        Some(0) => refuse("faults: node 0 makes the rooms, so its owner means no harm"),
+        Some(_) if room as usize >= scenario.rooms.len() => {
+            refuse(format!("faults: there is no room {room}; they are counted from 0"))
+        }
+        Some(_) => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
 //! Smaller scenarios, where what is left still fits together.
 
-use crate::scenario::{Fault, Scenario, Workload};
+use crate::scenario::{Fault, Scenario, What, Workload};
 
 /// With so many nodes. Rooms have no more members than that, and what is about a node that is gone is about the last one.
 pub(super) fn with_nodes(scenario: &Scenario, count: u32) -> Scenario {
@@ -12,18 +12,7 @@ pub(super) fn with_nodes(scenario: &Scenario, count: u32) -> Scenario {
         room.moderators = room.moderators.min(count);
     }
     for fault in &mut less.faults {
-        match fault {
-            Fault::Crash { node, .. }
-            | Fault::Isolate { node, .. }
-            | Fault::DiskFull { node, .. }
-            | Fault::DiskSlow { node, .. }
-            | Fault::DiskError { node, .. }
-            | Fault::ClockJump { node, .. } => *node = node.map(|node| node.min(last)),
-            Fault::DiskLies { node, .. } | Fault::Byzantine { node, .. } | Fault::Forger { node, .. } => {
-                *node = (*node).min(last);
-            }
-            Fault::Partition { .. } => {}
-        }
+        fault.when.node = fault.when.node.map(|node| node.min(last));
     }
     less.checks.skips_auth = less.checks.skips_auth.map(|node| node.min(last));
     less
@@ -42,8 +31,8 @@ pub(super) fn without_rooms(scenario: &Scenario, begin: usize, end: usize) -> Sc
         *room < begin
     };
     less.workload.retain_mut(|workload| room_of(workload).is_none_or(kept));
-    less.faults.retain_mut(|fault| match fault {
-        Fault::Byzantine { room, .. } | Fault::Forger { room, .. } => kept(room),
+    less.faults.retain_mut(|fault| match &mut fault.what {
+        What::Byzantine { room, .. } | What::Forger { room } => kept(room),
         _ => true,
     });
     less
@@ -56,6 +45,7 @@ fn room_of(workload: &mut Workload) -> Option<&mut u32> {
         | Workload::Diurnal { room, .. }
         | Workload::JoinStorm { room, .. }
         | Workload::Topics { room, .. }
+        | Workload::Names { room, .. }
         | Workload::PowerDuel { room, .. }
         | Workload::Bans { room, .. }
         | Workload::Churn { room, .. }
@@ -87,39 +77,13 @@ pub(super) fn with_moderators(scenario: &Scenario, room: usize, moderators: u32)
     less
 }
 
-/// The moments that are given for a fault.
-pub(super) fn moments(fault: &Fault) -> &[f64] {
-    match fault {
-        Fault::Crash { at_s, .. }
-        | Fault::Partition { at_s, .. }
-        | Fault::Isolate { at_s, .. }
-        | Fault::DiskFull { at_s, .. }
-        | Fault::DiskSlow { at_s, .. }
-        | Fault::DiskError { at_s, .. }
-        | Fault::DiskLies { at_s, .. }
-        | Fault::ClockJump { at_s, .. } => at_s,
-        Fault::Byzantine { .. } | Fault::Forger { .. } => &[],
-    }
-}
-
 /// Without some of the moments of a fault. One that has none left, and no mean time either, is impossible.
 pub(super) fn without_moments(scenario: &Scenario, fault: usize, begin: usize, end: usize) -> Scenario {
     let mut less = scenario.clone();
-    let at_s = match less.faults.get_mut(fault) {
-        Some(
-            Fault::Crash { at_s, .. }
-            | Fault::Partition { at_s, .. }
-            | Fault::Isolate { at_s, .. }
-            | Fault::DiskFull { at_s, .. }
-            | Fault::DiskSlow { at_s, .. }
-            | Fault::DiskError { at_s, .. }
-            | Fault::DiskLies { at_s, .. }
-            | Fault::ClockJump { at_s, .. },
-        ) => at_s,
-        Some(Fault::Byzantine { .. } | Fault::Forger { .. }) | None => return less,
-    };
-    if end <= at_s.len() {
-        at_s.drain(begin..end);
+    if let Some(Fault { when, .. }) = less.faults.get_mut(fault)
+        && end <= when.at_s.len()
+    {
+        when.at_s.drain(begin..end);
     }
     less
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::World;
-use crate::engine::{Nanos, seconds};
+use crate::engine::{Nanos, Stream, seconds};
 
 /// How long a client waits for an answer.
 const PATIENCE: f64 = 120.0;
@@ -157,7 +157,9 @@ impl World {
     /// # Errors
     /// As [`World::call`].
     pub async fn join(&self, node: u32, room: u32) -> Result<(), Failure> {
-        let inside: Vec<u32> = self.members(room).into_iter().filter(|other| *other != node).collect();
+        let mut inside: Vec<u32> = self.members(room).into_iter().filter(|other| *other != node).collect();
+        // Not always by the same ones.
+        Stream::new(self.seed(), "via", u64::from(node), self.timeline().now()).shuffle(&mut inside);
         let near = inside.iter().filter(|other| self.edges().contains(&(node.min(**other), node.max(**other))));
         let via: Vec<String> =
             near.take(5).map(|other| format!("via={0}&server_name={0}", self.server_name(*other))).collect();

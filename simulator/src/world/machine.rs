@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use futures::FutureExt as _;
 use futures::channel::oneshot;
 use kith::config::{Config, RegistrationMode};
-use kith::platform::{InlineSpawner, NetworkChoice, NetworkFactory, Platform, Spawner, Storage};
+use kith::platform::{InlineSpawner, NetworkChoice, NetworkFactory, Platform, Spawner, Storage, WebChoice};
 use kith::{Handle, Node};
 use kith_store::blobs::MemoryBlobs;
 use kith_store::{Driver, MemoryBackend, Options, WriterMode};
@@ -14,13 +14,18 @@ use kith_transport::{Network, SecretKey, ServerKey};
 
 use super::{World, WorldError};
 use crate::engine::{NodeClock, Stream, millis};
+use crate::memory::{OwnedSpawner, Owner};
 use crate::network::Air;
-use crate::scenario::{Fault, Scenario};
+use crate::scenario::Scenario;
 
 /// See the module. It outlives its node.
 pub(super) struct Machine {
     number: u32,
+    /// Who its node's memory is counted for.
+    pub(super) owner: Owner,
     secret: SecretKey,
+    /// Kept, as making it of the secret takes long.
+    public: ServerKey,
     pub(super) disk: MemoryBackend,
     pub(super) blobs: MemoryBlobs,
     pub(super) offset_ms: Arc<AtomicI64>,
@@ -32,6 +37,12 @@ pub(super) struct Machine {
     pub(super) token: String,
     /// The stream position of the last commit that was seen.
     pub(super) seen: u64,
+    /// Its power will go in the middle of a commit: its disk is copied after each one that ends.
+    pub(super) armed: bool,
+    /// Operations of its disk that had failed by the last commit that was published.
+    pub(super) failures: u64,
+    /// Its disk as it was after the last commit that was published, when it is armed.
+    pub(super) published: Option<MemoryBackend>,
 }
 
 /// A node that runs, or is starting.
@@ -42,15 +53,18 @@ pub(super) struct Run {
 
 impl Machine {
     /// A machine that is off.
-    pub(super) fn new(number: u32, scenario: &Scenario, seed: u64) -> Self {
+    pub(super) fn new(number: u32, owner: Owner, scenario: &Scenario, seed: u64) -> Self {
         let random = Stream::new(seed, "machine", u64::from(number), 0);
         let mut key = [0; 32];
         random.fill(&mut key);
         let offset = random.between(-scenario.nodes.clock_offset_s, scenario.nodes.clock_offset_s);
         let drift = f64::from(scenario.nodes.clock_drift_ppm);
+        let secret = SecretKey::from_seed(key);
         Self {
             number,
-            secret: SecretKey::from_seed(key),
+            owner,
+            public: secret.public(),
+            secret,
             disk: MemoryBackend::new(),
             blobs: MemoryBlobs::new(),
             offset_ms: Arc::new(AtomicI64::new((offset * 1e3) as i64)),
@@ -60,11 +74,14 @@ impl Machine {
             runs: 0,
             token: String::new(),
             seen: 0,
+            armed: false,
+            failures: 0,
+            published: None,
         }
     }
 
     pub(super) fn key(&self) -> ServerKey {
-        self.secret.public()
+        self.public
     }
 
     pub(super) fn user(&self) -> String {
@@ -78,15 +95,13 @@ impl Machine {
     fn platform(&self, world: &World, air: Air, spawner: InlineSpawner) -> Platform {
         let timeline = world.timeline().clone();
         let stream = |purpose: &str| Stream::new(world.seed(), purpose, u64::from(self.number), self.runs);
+        let owner = self.owner;
+        let spawner = OwnedSpawner::shared(owner, spawner);
         let (scenario, joiner) = (world.scenario(), spawner.clone());
-        let hides = crate::faults::hides(&scenario.faults, self.number);
-        let lies =
-            scenario.faults.iter().any(|fault| matches!(fault, Fault::Forger { node, .. } if *node == self.number));
-        let (liar, number) = (world.clone(), self.number);
+        let (seen_by, number) = (world.clone(), self.number);
         let cache = scenario.nodes.cache_kib as usize * 1024;
         let join: NetworkFactory = Arc::new(move |secret, router| {
-            let router = if hides { hiding(router) } else { router };
-            let router = if lies { crate::faults::lying(router, liar.clone(), number) } else { router };
+            let router = crate::faults::around(&seen_by, number, router);
             let port = air.join(secret.public(), router, joiner.clone());
             match port {
                 Some(port) => port as Arc<dyn Network>,
@@ -103,7 +118,7 @@ impl Machine {
             let (commit, timeline, random) = (commit.clone(), disk_time.clone(), disk_random.clone());
             let driver: Driver = Box::new(move |waiting| {
                 let takes = commit.load(Ordering::Relaxed) + millis(random.between(0.0, jitter));
-                timeline.after(takes, move || waiting.commit());
+                timeline.after(takes, move || owner.within(|| waiting.commit()));
             });
             Options {
                 cache_bytes: cache,
@@ -117,36 +132,18 @@ impl Machine {
         Platform {
             clock: Arc::new(NodeClock::new(timeline, self.drift_ppm, self.offset_ms.clone())),
             rng: stream("node").into_rng(),
-            spawner: Arc::new(spawner),
+            spawner,
             storage: Storage::Given {
                 backend: self.disk.clone(),
                 options: Arc::new(options),
                 blobs: Arc::new(self.blobs.clone()),
             },
             network: NetworkChoice::Given(join),
+            web: WebChoice::None,
             listeners: false,
             secret: Some(self.secret.clone()),
         }
     }
-}
-
-/// Answers nobody who asks for an event.
-fn hiding(router: kith_transport::Router) -> kith_transport::Router {
-    const HIDDEN: [&str; 5] = ["event/", "backfill/", "get_missing_events/", "state/", "state_ids/"];
-    kith_transport::Router::new(move |request: http::Request<kith_transport::Body>| {
-        let path = request.uri().path().strip_prefix("/_matrix/federation/v1/").unwrap_or_default();
-        let hidden = HIDDEN.iter().any(|hidden| path.starts_with(hidden));
-        let answer = router.clone();
-        async move {
-            if !hidden {
-                return answer.call(request).await;
-            }
-            let body = r#"{"errcode":"M_NOT_FOUND","error":"nothing to see here"}"#;
-            let mut response = http::Response::new(kith_transport::full(body));
-            *response.status_mut() = http::StatusCode::NOT_FOUND;
-            response
-        }
-    })
 }
 
 impl World {
@@ -172,7 +169,7 @@ impl World {
                 let _ = give.send(Node::start(config, platform).await);
             };
             let run = machine.runs;
-            spawner.spawn("start", task.boxed());
+            spawner.spawn("start", machine.owner.task(task.boxed()));
             (take, run)
         };
         let started = take.await.map_err(|_| WorldError("it crashed while it started".to_owned()))?;
@@ -193,19 +190,50 @@ impl World {
 
     /// Cuts the power of a machine. Its disk keeps what was synced, and of the rest what the seed says.
     pub fn crash(&self, number: u32) {
+        self.note_own_counters(number);
         self.0.air.leave(number);
-        let ended = {
+        let (ended, before, after, troubled) = {
             let Some(mut machine) = self.machine(number) else { return };
             let Some(run) = machine.run.take() else { return };
             let chance = Stream::new(self.0.seed, "crash", u64::from(number), machine.runs).u64();
+            let troubled = machine.disk.failures() > machine.failures;
+            let before = machine.published.take().unwrap_or_else(|| machine.disk.copy());
+            machine.armed = false;
             machine.disk = machine.disk.crash(chance);
+            machine.failures = machine.disk.failures();
             machine.blobs = machine.blobs.crash(chance);
-            run
+            (run, before, machine.disk.copy(), troubled)
         };
+        // One that did not come up has left nothing since.
+        if ended.handle.is_some() {
+            self.check_left(number, before, after, troubled);
+        }
         // Its tasks end at once, wherever they are.
         let _ = ended.spawner.shutdown().now_or_never();
         drop(ended);
         self.record().note(&format!("{number} is off"));
+    }
+
+    /// Adds a node's own counters, of this run of it, to what occurred.
+    pub fn note_own_counters(&self, number: u32) {
+        let Some(node) = self.node(number) else { return };
+        let stats = &node.federation.stats;
+        let mut state = self.record().lock();
+        for (name, many) in stats.entries().into_iter().chain(stats.refused.entries()).filter(|(_, many)| *many > 0) {
+            state.count(name, many);
+        }
+    }
+
+    /// Ends all nodes and all that is still under way, so that nothing of this world is held by itself.
+    pub fn power_off(&self) {
+        for number in self.numbers() {
+            self.0.air.leave(number);
+            let run = self.machine(number).and_then(|mut machine| machine.run.take());
+            if let Some(run) = run {
+                let _ = run.spawner.shutdown().now_or_never();
+            }
+        }
+        let _ = self.0.spawner.shutdown().now_or_never();
     }
 
     /// Whether a node runs.
@@ -216,6 +244,16 @@ impl World {
     /// Does something with a machine's disk.
     pub fn with_disk<T>(&self, number: u32, act: impl FnOnce(&MemoryBackend) -> T) -> Option<T> {
         self.machine(number).map(|machine| act(&machine.disk))
+    }
+
+    /// Has the power of a machine go in the middle of a commit: its disk fails after so many more operations. Gives how many it did
+    /// by now.
+    pub fn arm(&self, number: u32, after: u64) -> Option<u64> {
+        let mut machine = self.machine(number)?;
+        machine.armed = true;
+        machine.published = Some(machine.disk.copy());
+        machine.disk.fail_after(after);
+        Some(machine.disk.operations())
     }
 
     /// Sets how long commits of a machine take, in milliseconds.
@@ -233,7 +271,9 @@ impl World {
     }
 
     /// The spawner of the node that runs on a machine.
-    pub(super) fn spawner_of(&self, number: u32) -> Option<InlineSpawner> {
-        Some(self.machine(number)?.run.as_ref()?.spawner.clone())
+    pub(super) fn spawner_of(&self, number: u32) -> Option<OwnedSpawner> {
+        let machine = self.machine(number)?;
+        let inner = machine.run.as_ref()?.spawner.clone();
+        Some(OwnedSpawner { owner: machine.owner, inner })
     }
 }

@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `machine` | one machine: its disk, its clock, and the node on it while it runs |
+//! | `left` | what a crash leaves on a disk |
 //! | `watch` | sees what each node commits |
 //! | `ends` | sees whether forward extremities are such |
 //! | `resolutions` | sees where states had to be resolved |
@@ -11,12 +12,13 @@
 
 pub mod client;
 pub(crate) mod ends;
+mod left;
 mod machine;
 mod resolutions;
 pub mod setup;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,9 +27,10 @@ use kith::{Handle, Node};
 
 use self::machine::Machine;
 use crate::engine::{Engine, Nanos, Stream, Timeline};
+use crate::memory::{Owner, outside};
 use crate::network::{Air, Observer};
 use crate::record::Record;
-use crate::scenario::{Fault, Scenario};
+use crate::scenario::{Scenario, What};
 use crate::topology::{self, Edges};
 
 /// All that there is. Clones are the same.
@@ -47,7 +50,9 @@ struct Inner {
     /// `(room, node)` to since when its user is a member.
     members: Mutex<BTreeMap<(u32, u32), Nanos>>,
     /// Who was not a member all the time.
-    left: Mutex<std::collections::BTreeSet<(u32, u32)>>,
+    left: Mutex<BTreeSet<(u32, u32)>>,
+    /// `(room ID, node)` of who was told a state that may be another one.
+    misled: Mutex<BTreeSet<(String, u32)>>,
     edges: Edges,
     /// Set in the end: nobody begins anything any more.
     over: AtomicBool,
@@ -72,10 +77,19 @@ impl World {
                           network.nat, or choose a topology with more edges";
             return Err(WorldError(reason.to_owned()));
         }
-        let machines: Vec<Machine> = (0..count).map(|number| Machine::new(number, scenario, seed)).collect();
+        let machines: Vec<Machine> = (0..count)
+            .zip(Owner::take(count))
+            .map(|(number, owner)| Machine::new(number, owner, scenario, seed))
+            .collect();
+        let careless = scenario.checks.skips_auth.and_then(|node| Some(machines.get(node as usize)?.owner));
+        kith_mutants::put_to_work(careless.map(|owner| {
+            let here: Box<dyn Fn() -> bool> = Box::new(move || owner.is_acting());
+            ("skips-auth", here)
+        }));
         let keys: Vec<_> = machines.iter().map(Machine::key).collect();
         let seeing = record.clone();
-        let observer: Observer = Arc::new(move |from, to, passed, bytes| seeing.passed(from, to, passed, bytes));
+        let observer: Observer =
+            Arc::new(move |from, to, passed, bytes| outside(|| seeing.passed(from, to, passed, bytes)));
         let air = Air::new(engine.timeline().clone(), &scenario.network, &keys, &edges, seed, observer);
         Ok(Self(Arc::new(Inner {
             scenario: scenario.clone(),
@@ -88,6 +102,7 @@ impl World {
             rooms: Mutex::default(),
             members: Mutex::default(),
             left: Mutex::default(),
+            misled: Mutex::default(),
             edges,
             over: AtomicBool::new(false),
         })))
@@ -160,7 +175,24 @@ impl World {
             .scenario
             .faults
             .iter()
-            .any(|fault| matches!(fault, Fault::Byzantine { node: bad, .. } | Fault::Forger { node: bad, .. } if *bad == node))
+            .any(|fault| fault.when.node == Some(node) && matches!(fault.what, What::Byzantine { .. } | What::Forger { .. }))
+    }
+
+    /// A node is told a state of a room that may be another one than it was, and that nobody can see through.
+    pub fn mislead(&self, room: &str, node: u32) {
+        if self.is_honest(node) && lock(&self.0.misled).insert((room.to_owned(), node)) {
+            self.record().count("misled");
+        }
+    }
+
+    /// Whether a node was told such a state.
+    pub fn is_misled(&self, room: &str, node: u32) -> bool {
+        lock(&self.0.misled).contains(&(room.to_owned(), node))
+    }
+
+    /// The number of the node with a key.
+    pub fn number_of(&self, key: kith_transport::ServerKey) -> Option<u32> {
+        self.0.air.number_of(key)
     }
 
     /// The ID of a room.
@@ -218,6 +250,11 @@ impl World {
     /// The server name of a node.
     pub fn server_name(&self, node: u32) -> String {
         self.machine(node).map(|machine| machine.key().to_string()).unwrap_or_default()
+    }
+
+    /// Who the memory of a node is counted for.
+    pub fn owner(&self, node: u32) -> Option<Owner> {
+        self.machine(node).map(|machine| machine.owner)
     }
 
     /// The node that runs on a machine.

@@ -11,8 +11,6 @@ use serde_json::{Map, Value, json};
 use super::{World, WorldError};
 use crate::engine::seconds;
 
-/// Nodes that join at a time.
-const AT_ONCE: usize = 25;
 /// How often a join is tried.
 const TRIES: u32 = 5;
 
@@ -60,12 +58,9 @@ impl World {
             self.make_room(room).await?;
             let members: BTreeSet<u32> = first_members(self, room).into_iter().collect();
             for ring in rings(self) {
-                let ring: Vec<u32> = ring.into_iter().filter(|node| *node != 0 && members.contains(node)).collect();
-                for some in ring.chunks(AT_ONCE) {
-                    let joins = some.iter().map(|node| self.first_join(*node, room));
-                    for joined in futures::future::join_all(joins).await {
-                        joined?;
-                    }
+                // One after the other: joins at one time follow the same events, and each node would have to fetch the others.
+                for node in ring.into_iter().filter(|node| *node != 0 && members.contains(node)) {
+                    self.first_join(node, room).await?;
                 }
             }
         }

@@ -57,6 +57,9 @@ pub struct UserRow {
     /// Whether an administrator has suspended it: its user reads and leaves rooms, and does no more in them.
     #[serde(default)]
     pub suspended: bool,
+    /// Whether an application service made it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub service: bool,
 }
 
 /// A signed-in device.
@@ -126,4 +129,20 @@ pub struct PusherRow {
     pub created: u64,
     /// The pusher as `GET /pushers` gives it.
     pub pusher: serde_json::Value,
+    /// The stream position up to which its gateway was told what is new.
+    #[serde(default)]
+    pub pushed: u64,
+    /// The count of unread messages that the gateway was told last.
+    #[serde(default)]
+    pub badge: u64,
+    /// Since when the gateway takes nothing, unix milliseconds; 0 while it does.
+    #[serde(default)]
+    pub failing_since: u64,
+}
+
+impl PusherRow {
+    /// Whether another row is of the same pusher, set at the same time.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.device, self.created, &self.pusher) == (&other.device, other.created, &other.pusher)
+    }
 }

@@ -12,6 +12,24 @@ pub const RESERVED: Table<String, Json<ReservedRow>> = Table::new("reserved_medi
 /// `(blob name in hex, server name, media ID)` of each use of a blob, so that a blob goes when its last use does.
 pub const BLOB_USES: Table<(String, String, String), ()> = Table::new("blob_uses");
 
+/// URL of a web page to its preview. Bound: [`MAX_PREVIEWS`], the oldest go; the picture of each is a file of [`MEDIA`] that goes with it.
+pub const PREVIEWS: Table<String, Json<PreviewRow>> = Table::new("previews");
+
+/// Previews of web pages that are kept.
+pub const MAX_PREVIEWS: usize = 1_000;
+
+/// The preview of a web page.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PreviewRow {
+    /// Until when it counts, unix milliseconds.
+    pub until: u64,
+    /// The preview; none if the page could not be had.
+    pub data: Option<serde_json::Value>,
+    /// The media ID of its picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<String>,
+}
+
 /// A stored file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MediaRow {

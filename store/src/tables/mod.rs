@@ -17,6 +17,7 @@
 
 pub mod account_data;
 pub mod accounts;
+pub mod appservices;
 pub mod directory;
 pub mod e2ee;
 pub mod federation;
@@ -24,3 +25,4 @@ pub mod media;
 pub mod node;
 pub mod receipts;
 pub mod rooms;
+pub mod search;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{DialError, NetworkBehaviour, Swarm, SwarmEvent};
+use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, connection_limits, identify, memory_connection_limits, ping};
 
 use super::behaviour::Behaviour;
@@ -127,21 +127,21 @@ impl Driver {
         self.shared.stats.dials.add();
         let options = DialOpts::peer_id(peer.peer_id())
             .condition(PeerCondition::Always)
-            .addresses(addresses)
+            .addresses(addresses.clone())
             .override_dial_concurrency_factor(PARALLEL_DIALS)
             .build();
         let id = options.connection_id();
-        self.shared.table().peer_mut(peer, Instant::now()).dialing = Some(id);
+        self.shared.table().peer_mut(peer, Instant::now()).dial_begins(id, addresses);
         if let Err(error) = self.swarm.dial(options) {
-            self.dial_failed(peer, &error);
+            self.dial_failed(peer, id, &error);
         }
     }
 
-    fn dial_failed(&self, peer: ServerKey, error: &DialError) {
+    fn dial_failed(&self, peer: ServerKey, id: ConnectionId, error: &DialError) {
         self.shared.stats.dial_failures.add();
         let reason = self.explain(error);
         tracing::debug!(%peer, %reason, "could not connect");
-        self.shared.change(|table, now| table.dial_failed(peer, &reason, now));
+        self.shared.change(|table, now| table.dial_failed(peer, id, &reason, now));
     }
 
     fn explain(&self, error: &DialError) -> String {
@@ -171,9 +171,9 @@ impl Driver {
 
     fn on_event(&mut self, event: SwarmEvent<BehavioursEvent>) {
         match event {
-            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), connection_id, error } => {
                 if let Some(key) = ServerKey::from_peer_id(&peer) {
-                    self.dial_failed(key, &error);
+                    self.dial_failed(key, connection_id, &error);
                 }
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {

@@ -251,7 +251,7 @@ impl Shared {
                 let (failures, error) = (entry.failures_ever, entry.last_error.clone());
                 let just_failed = entry.failed_at.is_some_and(|at| now.saturating_duration_since(at) < REQUEST_RETRY);
                 let known = entry.has_addresses();
-                let dialing = entry.dialing.is_some();
+                let dialing = entry.is_dialing();
                 if let Some(channel) = table.channel(peer, class, now) {
                     return Ok(channel);
                 }

@@ -196,10 +196,7 @@ impl Table {
             closing: false,
         };
         self.connections.insert(id, connection);
-        let peer = self.peer_mut(key, now);
-        if peer.dialing == Some(id) {
-            peer.dialing = None;
-        }
+        self.peer_mut(key, now).dial_ends(id);
     }
 
     /// Our stream of a class is ready for requests.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use kith_store::tables::accounts::DeviceRow;
 use ruma::api::client::device::{Device, delete_device, delete_devices, get_device, get_devices, update_device};
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedDeviceId, UInt};
+use serde_json::{Value, json};
 
 use crate::Node;
 use crate::accounts::{devices, uia};
-use crate::client_api::untyped::Lenient;
+use crate::client_api::untyped::{Lenient, Reply, Untyped};
 use crate::http::{Answer, MatrixError, Routes, Session};
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -35,13 +36,25 @@ async fn get(node: Arc<Node>, session: Session, request: get_device::v3::Request
     Ok(get_device::v3::Response::new(shown(request.device_id, row)))
 }
 
+/// Application services make devices of their users so, which answers 201.
 async fn rename(
     node: Arc<Node>,
     session: Session,
-    request: update_device::v3::Request,
-) -> Answer<update_device::v3::Response> {
-    devices::rename(&node, &session.user_id, &request.device_id, request.display_name).await?;
-    Ok(update_device::v3::Response::new())
+    request: Untyped<update_device::v3::Request, Reply>,
+) -> Answer<Reply> {
+    let device = OwnedDeviceId::from(request.parameter(0));
+    let name = match request.body.get("display_name") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => Some(name.clone()),
+        Some(_) => return Err(MatrixError::bad_json("`display_name` is not a text")),
+    };
+    if session.appservice.is_some() && node.store.read(|read| devices::get(read, &session.user_id, &device))?.is_none()
+    {
+        devices::create(&node, &session.user_id, &device, name).await?;
+        return Ok(Reply::created(json!({})));
+    }
+    devices::rename(&node, &session.user_id, &device, name).await?;
+    Ok(Reply::ok(json!({})))
 }
 
 async fn delete(

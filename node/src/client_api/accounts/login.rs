@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::routing::get;
 use ruma::api::client::account::whoami;
 use ruma::api::client::session::{get_login_token, get_login_types, login, logout, logout_all, refresh_token};
 use ruma::{OwnedDeviceId, OwnedUserId};
@@ -17,38 +18,54 @@ use crate::accounts::devices::{self, NewDevice};
 use crate::accounts::limits::{self, Action};
 use crate::accounts::{localpart, login_tokens, password, standing, tokens, uia, users};
 use crate::client_api::untyped::{Lenient, Untyped};
+use crate::http::endpoint::Stranger;
 use crate::http::{Anonymous, Answer, MatrixError, Routes, Session};
 
 pub(super) fn routes(routes: Routes) -> Routes {
+    let routes = ["v3", "r0"].iter().fold(routes, |routes, version| {
+        let path = format!("/_matrix/client/{version}/login/sso/redirect");
+        routes.raw(&path, get(no_single_sign_on)).raw(&format!("{path}/{{idp_id}}"), get(no_single_sign_on))
+    });
     routes.add(login_types).add(sign_in).add(get_token).add(refresh).add(sign_out).add(sign_out_all).add(who_am_i)
 }
 
+/// `GET /login/sso/redirect`: no login flow leads here.
+async fn no_single_sign_on() -> MatrixError {
+    MatrixError::not_found("this server has no single sign-on: sign in with a user name and a password")
+}
+
 async fn login_types(
-    _: Arc<Node>,
+    node: Arc<Node>,
     _: Anonymous,
     _: get_login_types::v3::Request,
 ) -> Answer<get_login_types::v3::Response> {
-    use get_login_types::v3::{LoginType, PasswordLoginType, TokenLoginType};
+    use get_login_types::v3::{ApplicationServiceLoginType, LoginType, PasswordLoginType, TokenLoginType};
     let mut token = TokenLoginType::new();
     token.get_login_token = true;
     let password = LoginType::Password(PasswordLoginType::default());
-    Ok(get_login_types::v3::Response::new(vec![password, LoginType::Token(token)]))
+    let mut flows = vec![password, LoginType::Token(token)];
+    if !node.appservices.all().is_empty() {
+        flows.push(LoginType::ApplicationService(ApplicationServiceLoginType::default()));
+    }
+    Ok(get_login_types::v3::Response::new(flows))
 }
 
 /// `POST /login`. Parsed by hand: ruma's type panics on a body without `type`.
 async fn sign_in(
     node: Arc<Node>,
-    from: Anonymous,
+    caller: Stranger,
     request: Untyped<login::v3::Request, login::v3::Response>,
 ) -> Answer<login::v3::Response> {
+    let from = &caller.from;
     let user_id = match request.text("type") {
-        Some("m.login.password") => by_password(&node, &from, &request).await?,
+        Some("m.login.password") => by_password(&node, from, &request).await?,
         Some("m.login.token") => {
             let token = request.text("token").ok_or_else(|| MatrixError::missing_param("`token` is missing"))?;
-            limits::check_address(&node, Action::Login, &from)?;
+            limits::check_address(&node, Action::Login, from)?;
             login_tokens::spend(&node, token)?
                 .ok_or_else(|| MatrixError::forbidden("the token was used, has expired, or never was one"))?
         }
+        Some("m.login.application_service") => by_service(&node, &caller, &request)?,
         Some(other) => return Err(MatrixError::bad_request(format!("signing in by {other:.80} is not offered"))),
         None => return Err(MatrixError::missing_param("`type` is missing: how to sign in")),
     };
@@ -70,6 +87,29 @@ async fn sign_in(
         response.well_known = Some(login::v3::DiscoveryInfo::new(homeserver));
     }
     Ok(response)
+}
+
+/// Which of its users an application service signs in.
+fn by_service(
+    node: &Node,
+    caller: &Stranger,
+    request: &Untyped<login::v3::Request, login::v3::Response>,
+) -> Answer<OwnedUserId> {
+    let service = caller.service.as_ref().ok_or_else(|| match caller.shows_token {
+        true => MatrixError::unknown_token(false),
+        false => MatrixError::missing_token(),
+    })?;
+    let name = name_of(&request.body)?;
+    let user_id = localpart::local_user_id(name, node.identity.server_name())
+        .ok_or_else(|| MatrixError::invalid_param("the user is not of this server"))?;
+    if !service.service.has_user(&user_id) {
+        let message = "this user is not in the application service's namespaces";
+        return Err(MatrixError::new(http::StatusCode::BAD_REQUEST, "M_EXCLUSIVE", message));
+    }
+    if !node.store.read(|read| users::exists(read, &user_id))? {
+        return Err(MatrixError::forbidden("the application service has not registered this user"));
+    }
+    Ok(user_id)
 }
 
 /// Whose password it is that the request shows.
@@ -178,6 +218,6 @@ async fn sign_out_all(
 
 async fn who_am_i(_: Arc<Node>, session: Session, _: whoami::v3::Request) -> Answer<whoami::v3::Response> {
     let mut response = whoami::v3::Response::new(session.user_id, false);
-    response.device_id = Some(session.device_id);
+    response.device_id = Some(session.device_id).filter(|device| !device.as_str().is_empty());
     Ok(response)
 }

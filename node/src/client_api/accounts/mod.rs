@@ -2,6 +2,7 @@
 //! "Device Management".
 
 mod devices;
+mod fallback;
 mod login;
 mod manage;
 mod openid;
@@ -16,6 +17,7 @@ use crate::http::Routes;
 /// The routes of these chapters.
 pub fn routes(routes: Routes) -> Routes {
     let routes = login::routes(routes);
+    let routes = fallback::routes(routes);
     let routes = register::routes(routes);
     let routes = manage::routes(routes);
     let routes = devices::routes(routes);

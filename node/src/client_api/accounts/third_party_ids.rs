@@ -3,6 +3,12 @@
 
 use std::sync::Arc;
 
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+    routing::post,
+};
+use http::Request;
 use ruma::api::client::account::{
     ThirdPartyIdRemovalStatus, add_3pid, bind_3pid, delete_3pid, get_3pids,
     request_3pid_management_token_via_email as manage_email, request_3pid_management_token_via_msisdn as manage_msisdn,
@@ -14,11 +20,15 @@ use ruma::api::client::account::{
 
 use crate::Node;
 use crate::client_api::untyped::{Lenient, Reply, Untyped};
-use crate::http::{Anonymous, Answer, MatrixError, Routes, Session};
+use crate::http::{Anonymous, Answer, MatrixError, Routes, Session, endpoint};
 
 pub(super) fn routes(routes: Routes) -> Routes {
+    let node = routes.node().clone();
+    let old_add = move |request: Request<Body>| add_unbound(node.clone(), request);
     routes
         .add(list)
+        .raw("/_matrix/client/v3/account/3pid", post(old_add.clone()))
+        .raw("/_matrix/client/r0/account/3pid", post(old_add))
         .add(add)
         .add(bind)
         .add(delete)
@@ -41,7 +51,13 @@ fn denied() -> MatrixError {
 
 /// Not ruma's answer, which leaves an empty list out; clients read the field.
 async fn list(_: Arc<Node>, _: Session, _: Untyped<get_3pids::v3::Request, Reply>) -> Answer<Reply> {
-    Ok(Reply(serde_json::json!({ "threepids": [] })))
+    Ok(Reply::ok(serde_json::json!({ "threepids": [] })))
+}
+
+/// `POST /account/3pid`, from before there was `/account/3pid/add`.
+async fn add_unbound(node: Arc<Node>, request: Request<Body>) -> Response {
+    let admitted = endpoint::admit_streaming(&node, request).await;
+    admitted.map_or_else(|error| error, |_| denied()).into_response()
 }
 
 async fn add(_: Arc<Node>, _: Session, Lenient(_): Lenient<add_3pid::v3::Request>) -> Answer<add_3pid::v3::Response> {

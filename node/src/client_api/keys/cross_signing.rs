@@ -114,7 +114,7 @@ async fn sign(node: Arc<Node>, session: Session, request: Untyped<upload_signatu
         let failure = json!({ "errcode": errcode, "error": error });
         failures.entry(owner.to_string()).or_default().insert(target, failure);
     }
-    Ok(Reply(json!({ "failures": failures })))
+    Ok(Reply::ok(json!({ "failures": failures })))
 }
 
 /// A remote user's key must be here to be compared with what was signed. What cannot be had in time stays unknown.

@@ -24,6 +24,10 @@ pub(super) fn routes(routes: Routes) -> Routes {
 }
 
 async fn upload(node: Arc<Node>, session: Session, request: Request) -> Answer<Response> {
+    // An application service may come without a device.
+    if session.device_id.as_str().is_empty() {
+        return Err(MatrixError::missing_param("keys are a device's: `device_id` is missing in the query"));
+    }
     let identity = match &request.device_keys {
         Some(keys) => Some(device_keys::check(object(keys, "device_keys")?, &session.user_id, &session.device_id)?),
         None => None,

@@ -20,6 +20,7 @@ use super::{entered, joined, remote};
 use crate::{
     Node,
     accounts::limits::{self, Action},
+    appservice::ask,
     client_api::untyped::MaySignIn,
     http::{Answer, MatrixError, Routes, Session},
     rooms::{directory, power, read},
@@ -36,10 +37,13 @@ pub(super) fn routes(routes: Routes) -> Routes {
 pub async fn resolve(node: &Arc<Node>, alias: &RoomAliasId) -> Answer<(OwnedRoomId, Vec<OwnedServerName>)> {
     let us = node.identity.server_name();
     if alias.server_name() == us {
-        return node
-            .store
-            .read(|read| directory::alias(read, us, alias))?
-            .ok_or_else(|| MatrixError::not_found(format!("there is no room {alias}")));
+        let look = || node.store.read(|read| directory::alias(read, us, alias));
+        let mut found = look()?;
+        // Bridges make rooms when somebody looks for them.
+        if found.is_none() && ask::about_alias(node, alias).await {
+            found = look()?;
+        }
+        return found.ok_or_else(|| MatrixError::not_found(format!("there is no room {alias}")));
     }
     remote::resolve_alias(node, alias).await
 }
@@ -69,6 +73,7 @@ async fn create_alias(
     if alias.server_name() != node.identity.server_name() {
         return Err(MatrixError::invalid_param("only aliases of this server can be made here"));
     }
+    node.appservices.check_alias(alias.as_str(), &session.user_id)?;
     let (user, room_id) = (session.user_id.to_string(), request.room_id);
     node.store
         .write(move |tx| {

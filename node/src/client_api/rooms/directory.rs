@@ -19,7 +19,7 @@ use ruma::{
         },
         federation::directory::get_public_rooms::v1::Response as PublicRooms,
     },
-    directory::Filter,
+    directory::{Filter, RoomNetwork},
 };
 
 use super::{aliases::manages, remote};
@@ -77,6 +77,7 @@ async fn set_room_visibility(
 async fn list(
     node: &Arc<Node>,
     server: Option<OwnedServerName>,
+    network: &RoomNetwork,
     filter: Filter,
     since: Option<String>,
     limit: Option<UInt>,
@@ -85,7 +86,7 @@ async fn list(
         Some(server) if server != node.identity.server_name() => {
             remote::public_rooms(node, &server, filter, since, limit).await
         }
-        _ => node.store.read(|read| directory::public_rooms(read, &filter, since.as_deref(), limit)),
+        _ => node.store.read(|read| directory::public_rooms(read, network, &filter, since.as_deref(), limit)),
     }
 }
 
@@ -99,7 +100,7 @@ async fn get_public_rooms(
     if server.is_some() && session.is_none() {
         return Err(MatrixError::missing_token());
     }
-    let rooms = list(&node, server, Filter::new(), request.since, request.limit).await?;
+    let rooms = list(&node, server, &RoomNetwork::Matrix, Filter::new(), request.since, request.limit).await?;
     let mut response = get_public_rooms::Response::new(rooms.chunk);
     response.next_batch = rooms.next_batch;
     response.prev_batch = rooms.prev_batch;
@@ -112,7 +113,8 @@ async fn get_public_rooms_filtered(
     _: Session,
     request: get_public_rooms_filtered::Request,
 ) -> Answer<get_public_rooms_filtered::Response> {
-    let rooms = list(&node, request.server, request.filter, request.since, request.limit).await?;
+    let rooms =
+        list(&node, request.server, &request.room_network, request.filter, request.since, request.limit).await?;
     let mut response = get_public_rooms_filtered::Response::new();
     response.chunk = rooms.chunk;
     response.next_batch = rooms.next_batch;

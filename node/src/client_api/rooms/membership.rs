@@ -163,6 +163,7 @@ pub async fn invite(
 ) -> Answer<()> {
     let room = room(node, room_id)?;
     node.store.read(|read| super::joined(read, room_id, sender.as_str()).map(drop))?;
+    crate::appservice::ask::introduce(node, target).await?;
     node.federation.whole(room_id).await?;
     match membership_now(node, room_id, target)? {
         Some(membership::JOIN) => {

@@ -12,9 +12,11 @@ mod knock;
 mod members;
 pub mod membership;
 mod messages;
+mod old;
 mod relations;
 mod remote;
 mod report;
+mod search;
 pub mod send;
 mod state;
 mod summary;
@@ -59,6 +61,8 @@ pub fn routes(routes: Routes) -> Routes {
     let routes = users::routes(routes);
     let routes = summary::routes(routes);
     let routes = hierarchy::routes(routes);
+    let routes = search::routes(routes);
+    let routes = old::routes(routes);
     report::routes(routes)
 }
 

@@ -18,7 +18,7 @@ use crate::{
     accounts::profile,
     client_api::rooms::membership::takes_part,
     federation::{Federation, pdus, rules},
-    http::{Answer, MatrixError},
+    http::{Answer, MatrixError, escape::escaped},
     rooms::{Draft, Room, read},
 };
 
@@ -162,7 +162,7 @@ impl Federation {
         let mut servers = vec![exchange.sender.server_name().to_owned()];
         servers.extend_from_slice(via);
         let servers = self.servers_to_ask(&node, &exchange.invited, &exchange.room_id, &servers)?;
-        let path = format!("/_matrix/federation/v1/exchange_third_party_invite/{}", escaped(&exchange.room_id));
+        let path = format!("/_matrix/federation/v1/exchange_third_party_invite/{}", escaped(exchange.room_id.as_str()));
         let body = json!({
             "type": "m.room.member",
             "room_id": exchange.room_id,
@@ -200,18 +200,4 @@ pub fn used_by(read: &dyn Read, room: u64, content: &Map<String, Value>) -> Answ
     let Some(token) = token_of(content) else { return Ok(None) };
     let invite = read::state_event(read, room, THIRD_PARTY_INVITE, token)?;
     invite.map(|event| pdus::raw(&event.row.json)).transpose()
-}
-
-/// A room ID as a part of a path.
-fn escaped(room_id: &RoomId) -> String {
-    let mut path = String::with_capacity(room_id.as_str().len());
-    for byte in room_id.as_str().bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b':' => {
-                path.push(char::from(byte));
-            }
-            _ => path.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    path
 }

@@ -7,11 +7,11 @@ use crate::platform::Rng;
 /// After the first failure.
 const FIRST: Duration = Duration::from_secs(1);
 /// At most.
-pub(super) const LONGEST: Duration = Duration::from_secs(600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(600);
 
 /// The wait after the `failures`th failure in a row: doubling from one second to ten minutes, a quarter more or less by
 /// chance so that a crowd does not come back at once; longer if the server `asks` for it, up to the longest.
-pub(super) fn delay(failures: u32, asks: Option<Duration>, rng: &Rng) -> Duration {
+pub(crate) fn delay(failures: u32, asks: Option<Duration>, rng: &Rng) -> Duration {
     let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
     let spread = u64::try_from(doubled.as_millis() / 2).unwrap_or(u64::MAX);
     let jittered = doubled * 3 / 4 + Duration::from_millis(rng.below(spread + 1));

@@ -4,7 +4,8 @@
 //! destination has acknowledged. After a failure the destination has no task: one shared timer wakes it when its time has
 //! come, and news from the network that the peer is there wakes it at once. Server-server specification, "Transactions".
 
-mod backoff;
+mod acknowledged;
+pub(crate) mod backoff;
 mod queue;
 mod sender;
 
@@ -23,6 +24,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{Notify, Semaphore, broadcast::error::RecvError};
 
+pub(super) use self::acknowledged::write as write_acknowledged;
 pub use self::queue::{MOST_EDUS, MOST_PDUS, enqueue_edu};
 use crate::Node;
 
@@ -38,6 +40,7 @@ pub struct Outgoing {
     /// A destination has to be woken earlier than the timer knows.
     timer: Notify,
     slots: Semaphore,
+    acknowledged: acknowledged::Acknowledged,
 }
 
 /// A destination that is being sent to, or that failed.
@@ -84,7 +87,12 @@ pub struct DestinationStatus {
 
 impl Default for Outgoing {
     fn default() -> Self {
-        Self { state: Mutex::default(), timer: Notify::new(), slots: Semaphore::new(SENDERS) }
+        Self {
+            state: Mutex::default(),
+            timer: Notify::new(),
+            slots: Semaphore::new(SENDERS),
+            acknowledged: Default::default(),
+        }
     }
 }
 
@@ -226,6 +234,10 @@ async fn listen(node: std::sync::Weak<Node>, mut events: tokio::sync::broadcast:
                 let peers = node.transport.network().map(|network| network.peers()).unwrap_or_default();
                 for peer in peers.into_iter().filter(|peer| peer.connected || peer.nearby) {
                     peer_is_there(&node, peer.key);
+                    // One of the events that are gone may have been of its connecting.
+                    if peer.connected {
+                        super::heads::peer_connected(&node, peer.key);
+                    }
                 }
             }
             Err(RecvError::Closed) => return,
@@ -265,7 +277,7 @@ pub(super) fn status(node: &Arc<Node>) -> Result<Vec<DestinationStatus>, StoreEr
         names.extend(state.iter().filter(|(_, known)| known.retry_at.is_some()).map(|(name, _)| name.to_string()));
         let mut all = Vec::new();
         for server in names {
-            let (rooms, messages) = queue::lengths(read, &server)?;
+            let (rooms, messages) = queue::lengths(read, &server, &node.federation.outgoing.acknowledged.of(&server))?;
             let stored = DESTINATIONS.get(read, &server)?.map(|Json(row)| row).unwrap_or_default();
             let live = <&ServerName>::try_from(server.as_str()).ok().and_then(|name| state.get(name));
             let since = live.map_or(stored.failing_since, |live| live.failing_since);
@@ -285,4 +297,35 @@ pub(super) fn status(node: &Arc<Node>) -> Result<Vec<DestinationStatus>, StoreEr
         }
         Ok(all)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_transport::memory::MemoryHub;
+    use tokio::sync::broadcast;
+
+    use super::*;
+    use crate::testing::TestNode;
+
+    /// A node whose task came too late for some of the network's events woke its queues, and compared no heads: what had been said
+    /// before the peer connected came with the next round of comparing only, up to 15 minutes later.
+    #[tokio::test]
+    async fn peers_whose_events_were_missed_are_compared_with() {
+        let hub = MemoryHub::new();
+        let (one, other) = (TestNode::start_among(&hub, 1).await, TestNode::start_among(&hub, 2).await);
+        let peer = other.node().identity.secret().public();
+        let heads = &one.node().federation.heads;
+        while !heads.is_comparing(peer) {
+            tokio::task::yield_now().await;
+        }
+        assert!(!heads.compares_again(peer));
+
+        let (events, receiver) = broadcast::channel(1);
+        for _ in 0..2 {
+            events.send(NetworkEvent::Lost { peer }).unwrap();
+        }
+        drop(events);
+        listen(Arc::downgrade(one.node()), receiver).await;
+        assert!(heads.compares_again(peer));
+    }
 }

@@ -126,7 +126,7 @@ pub(super) struct Transaction {
     pub(super) pdus: Vec<Box<RawValue>>,
     pub(super) edus: Vec<Box<RawValue>>,
     /// Room to the position up to which it is sent with this transaction.
-    rooms: BTreeMap<u64, u64>,
+    pub(super) rooms: BTreeMap<u64, u64>,
     /// Rows of [`OUTGOING_EDUS`].
     rows: Vec<u64>,
     /// Type, user and row of [`OUTGOING_UPDATES`].
@@ -137,9 +137,18 @@ pub(super) struct Transaction {
     pub(super) still_away: bool,
 }
 
+impl Transaction {
+    /// Whether there is nothing to take out but positions.
+    pub(super) fn is_positions_only(&self) -> bool {
+        self.rows.is_empty() && self.updates.is_empty()
+    }
+}
+
 /// How a transaction is to be made.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct How {
+    /// Rooms and positions that it has acknowledged, if they are newer than the store.
+    pub(super) acknowledged: BTreeMap<u64, u64>,
     /// The destination was not reached lately, and may have missed much.
     pub(super) away: bool,
     /// It refused what came together: one event or one EDU at a time, so that only what is wrong is given up.
@@ -151,12 +160,12 @@ pub(super) fn compose(
     read: &dyn Read,
     destination: &str,
     ephemeral: &mut VecDeque<Value>,
-    How { away, single }: How,
+    How { away, single, acknowledged }: How,
     nonce: impl FnOnce() -> u64,
 ) -> Result<Option<Transaction>, StoreError> {
     let mut bytes = 0;
     let most_pdus = if single { 1 } else { MOST_PDUS };
-    let (numbers, rooms, still_away) = next_events(read, destination, away && !single, most_pdus)?;
+    let (numbers, rooms, still_away) = next_events(read, destination, &acknowledged, away && !single, most_pdus)?;
     let mut pdus = Vec::new();
     for number in numbers {
         if let Some(row) = EVENTS.get(read, &number)? {
@@ -229,6 +238,7 @@ fn push(edus: &mut Vec<Box<RawValue>>, edu: &Value) -> usize {
 fn next_events(
     read: &dyn Read,
     destination: &str,
+    acknowledged: &BTreeMap<u64, u64>,
     away: bool,
     most: usize,
 ) -> Result<(Vec<u64>, BTreeMap<u64, u64>, bool), StoreError> {
@@ -238,6 +248,7 @@ fn next_events(
     let mut left = BTreeMap::new();
     for row in OUTGOING.prefix(read, &destination.to_owned())? {
         let ((_, room), (sent, latest)) = row?;
+        let sent = sent.max(acknowledged.get(&room).copied().unwrap_or_default());
         if sent < latest {
             waiting.push((room, sent, latest));
             if !ROOM_SERVERS.contains(read, &(room, destination.to_owned()))? {
@@ -354,16 +365,8 @@ pub(super) fn complete(
     transaction: &Transaction,
     refused: bool,
 ) -> Result<(), StoreError> {
+    move_on(tx, destination, &transaction.rooms)?;
     let name = destination.to_owned();
-    for (room, position) in &transaction.rooms {
-        let key = (name.clone(), *room);
-        if let Some((sent, latest)) = OUTGOING.get(tx, &key)?
-            && *position > sent
-            && !mutant!("forgets-queue-position")
-        {
-            OUTGOING.put(tx, &key, &((*position).min(latest), latest))?;
-        }
-    }
     for row in &transaction.rows {
         OUTGOING_EDUS.delete(tx, &(name.clone(), *row))?;
     }
@@ -373,6 +376,26 @@ pub(super) fn complete(
             OUTGOING_UPDATES.delete(tx, &key)?;
         }
     }
+    reached(tx, destination, refused)
+}
+
+/// A destination has everything up to these positions.
+pub(super) fn move_on(tx: &mut Tx, destination: &str, rooms: &BTreeMap<u64, u64>) -> Result<(), StoreError> {
+    for (room, position) in rooms {
+        let key = (destination.to_owned(), *room);
+        if let Some((sent, latest)) = OUTGOING.get(tx, &key)?
+            && *position > sent
+            && !mutant!("forgets-queue-position")
+        {
+            OUTGOING.put(tx, &key, &((*position).min(latest), latest))?;
+        }
+    }
+    Ok(())
+}
+
+/// A destination answers. What was sent may have been `refused` for good.
+pub(super) fn reached(tx: &mut Tx, destination: &str, refused: bool) -> Result<(), StoreError> {
+    let name = destination.to_owned();
     if let Some(Json(mut row)) = DESTINATIONS.get(tx, &name)? {
         row.refused += u64::from(refused);
         row.failing_since = 0;
@@ -407,12 +430,16 @@ pub(super) fn destinations(read: &dyn Read) -> Result<Vec<String>, StoreError> {
 }
 
 /// How much waits: rooms with unsent events, and EDUs.
-pub(super) fn lengths(read: &dyn Read, destination: &str) -> Result<(usize, usize), StoreError> {
+pub(super) fn lengths(
+    read: &dyn Read,
+    destination: &str,
+    acknowledged: &BTreeMap<u64, u64>,
+) -> Result<(usize, usize), StoreError> {
     let name = destination.to_owned();
     let mut rooms = 0;
     for row in OUTGOING.prefix(read, &name)? {
-        let (_, (sent, latest)) = row?;
-        rooms += usize::from(sent < latest);
+        let ((_, room), (sent, latest)) = row?;
+        rooms += usize::from(sent.max(acknowledged.get(&room).copied().unwrap_or_default()) < latest);
     }
     let edus = OUTGOING_EDUS.prefix(read, &name)?.count() + OUTGOING_UPDATES.prefix(read, &name)?.count();
     Ok((rooms, edus))

@@ -11,7 +11,7 @@ use ruma::{
 };
 
 use super::{
-    Destination, backoff,
+    Destination, acknowledged, backoff,
     queue::{self, How, Transaction},
 };
 use crate::{Node, federation::FederationError};
@@ -75,7 +75,8 @@ fn make(node: &Arc<Node>, name: &OwnedServerName) -> Result<Option<Transaction>,
         destination.woken = false;
         destination.seen = false;
         let single = destination.refusals >= MOST_REFUSALS;
-        (std::mem::take(&mut destination.ephemeral), How { away: destination.away, single })
+        let acknowledged = node.federation.outgoing.acknowledged.of(name.as_str());
+        (std::mem::take(&mut destination.ephemeral), How { acknowledged, away: destination.away, single })
     };
     let made = node.store.read(|read| {
         queue::compose(read, name.as_str(), &mut ephemeral, how, || {
@@ -172,6 +173,9 @@ async fn settle(node: &Arc<Node>, name: &OwnedServerName, transaction: Transacti
         if known_failure {
             tracing::info!(server = %name, "a server is reached again");
         } else if transaction.droppable {
+            return Next::GoOn;
+        } else if !refused && transaction.is_positions_only() {
+            acknowledged::note(node, name.as_str(), &transaction.rooms);
             return Next::GoOn;
         }
     }

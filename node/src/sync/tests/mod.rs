@@ -15,20 +15,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+pub(super) use crate::http::escape::escaped as encoded;
 use crate::testing::{Client, TestNode};
-
-/// Percent-encodes a text for a path or a query.
-pub(super) fn encoded(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
 
 pub(super) fn path(room: &str, rest: &str) -> String {
     format!("/_matrix/client/v3/rooms/{}/{rest}", encoded(room))

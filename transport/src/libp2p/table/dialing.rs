@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use libp2p::Multiaddr;
+use libp2p::swarm::ConnectionId;
 
 use super::{Peer, Source, Table};
 use crate::{NetworkEvent, ServerKey};
@@ -27,11 +28,8 @@ impl Table {
         if self.closed || self.suspended || key == self.local {
             return;
         }
-        if force || !self.has_connection(key) {
-            let peer = self.peer_mut(key, now);
-            if peer.has_addresses() && peer.dialing.is_none() {
-                *self.todo.dial.entry(key).or_default() |= force;
-            }
+        if (force || !self.has_connection(key)) && !self.peer_mut(key, now).to_dial().is_empty() {
+            *self.todo.dial.entry(key).or_default() |= force;
         }
     }
 
@@ -92,7 +90,7 @@ impl Table {
         }
     }
 
-    /// Whom to dial now, with all their addresses: what was asked for, and peers to keep connected whose wait is over.
+    /// Whom to dial now, and where: what was asked for, and peers to keep connected whose wait is over.
     pub(crate) fn take_dials(&mut self, now: Instant) -> Vec<(ServerKey, Vec<Multiaddr>)> {
         let mut dials = std::mem::take(&mut self.todo.dial);
         if self.closed {
@@ -107,9 +105,8 @@ impl Table {
             .into_iter()
             .filter(|(key, force)| *force || !self.has_connection(*key))
             .filter_map(|(key, _)| {
-                let peer = self.peers.get(&key)?;
-                let addresses = peer.addresses();
-                (peer.dialing.is_none() && !addresses.is_empty()).then_some((key, addresses))
+                let addresses = self.peers.get(&key)?.to_dial();
+                (!addresses.is_empty()).then_some((key, addresses))
             })
             .collect()
     }
@@ -128,7 +125,7 @@ impl Table {
             || self.suspended
             || !kept
             || peer.connected
-            || peer.dialing.is_some()
+            || peer.is_dialing()
             || !peer.has_addresses()
             || self.has_connection(*key)
         {
@@ -150,11 +147,13 @@ impl Table {
         wait + wait.mul_f64(f64::from(spread) / 1024.0)
     }
 
-    /// An attempt failed.
-    pub(crate) fn dial_failed(&mut self, key: ServerKey, reason: &str, now: Instant) {
+    /// An attempt failed. Who waits is told when the last one has.
+    pub(crate) fn dial_failed(&mut self, key: ServerKey, id: ConnectionId, reason: &str, now: Instant) {
         let peer = self.peer_mut(key, now);
-        peer.dialing = None;
-        peer.note_failure(reason, now);
+        peer.dial_ends(id);
+        if !peer.is_dialing() && !peer.connected {
+            peer.note_failure(reason, now);
+        }
     }
 
     /// Discovery sees a peer.

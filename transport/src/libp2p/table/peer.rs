@@ -12,6 +12,8 @@ use crate::ServerKey;
 
 /// Most places where one peer may be seen nearby at once (a service for each of its network interfaces is common).
 const MAX_NEARBY: usize = 8;
+/// Most attempts to reach one peer at once.
+const MAX_DIALS: usize = 3;
 /// A peer is kept connected for this long after the last request.
 const WANTED: Duration = Duration::from_secs(600);
 
@@ -55,8 +57,8 @@ pub(crate) struct Peer {
     pub(crate) last_seen: Option<Instant>,
     known_since: Instant,
     pub(crate) rtt: Option<Duration>,
-    /// The attempt under way.
-    pub(crate) dialing: Option<ConnectionId>,
+    /// The attempts under way, with the addresses they try.
+    dials: BTreeMap<ConnectionId, Vec<Multiaddr>>,
     /// Failures since it was last reached or discovered.
     pub(crate) failures: u32,
     /// Failures in all: who waits compares.
@@ -80,7 +82,7 @@ impl Peer {
             last_seen: None,
             known_since: now,
             rtt: None,
-            dialing: None,
+            dials: BTreeMap::new(),
             failures: 0,
             failures_ever: 0,
             failed_at: None,
@@ -125,6 +127,29 @@ impl Peer {
 
     pub(crate) fn has_addresses(&self) -> bool {
         !self.addresses.is_empty()
+    }
+
+    pub(crate) fn is_dialing(&self) -> bool {
+        !self.dials.is_empty()
+    }
+
+    /// Where an attempt that starts now would dial: all addresses that no attempt tries yet. What is learned while one waits
+    /// in vain for an address of yesterday is tried at once.
+    pub(crate) fn to_dial(&self) -> Vec<Multiaddr> {
+        if self.dials.len() >= MAX_DIALS {
+            return vec![];
+        }
+        let mut addresses = self.addresses();
+        addresses.retain(|address| !self.dials.values().any(|tried| tried.contains(address)));
+        addresses
+    }
+
+    pub(crate) fn dial_begins(&mut self, id: ConnectionId, addresses: Vec<Multiaddr>) {
+        self.dials.insert(id, addresses);
+    }
+
+    pub(crate) fn dial_ends(&mut self, id: ConnectionId) {
+        self.dials.remove(&id);
     }
 
     /// Adds an address. Of too many of one source the one told longest ago goes.
@@ -230,7 +255,7 @@ impl Peer {
     /// Anybody can make up keys and announce them, so what only discovery knows of goes before what the application told
     /// or what was reached.
     fn worth(&self, contact: bool) -> Option<(bool, bool, bool, Instant)> {
-        let held = self.connected || self.dialing.is_some() || self.changed.receiver_count() > 0;
+        let held = self.connected || self.is_dialing() || self.changed.receiver_count() > 0;
         let proven = self.addresses.iter().any(|(_, source, _)| matches!(source, Source::Reached | Source::Told));
         (!held).then_some((contact, proven, self.is_nearby(), self.last_seen.unwrap_or(self.known_since)))
     }

@@ -51,6 +51,7 @@ fn of_two_connections_both_ends_choose_the_same() {
 fn only_peers_that_are_wanted_are_dialled_again_and_ever_more_seldom() {
     let (mut table, _events, start) = table();
     let peer = key(2);
+    let attempt = ConnectionId::new_unchecked(1);
     table.told(peer, address(1), start);
     assert_eq!(table.take_dials(start), [], "nobody wants it");
     table.peer_mut(peer, start).want(start);
@@ -59,7 +60,7 @@ fn only_peers_that_are_wanted_are_dialled_again_and_ever_more_seldom() {
     let mut now = start;
     let mut waits = vec![];
     while now < start + Duration::from_secs(500) {
-        table.dial_failed(peer, "refused", now);
+        table.dial_failed(peer, attempt, "refused", now);
         let next = table.next_retry(now).expect("it is wanted");
         assert_eq!(table.take_dials(next - Duration::from_millis(1)), []);
         assert_eq!(table.take_dials(next).len(), 1);
@@ -70,18 +71,46 @@ fn only_peers_that_are_wanted_are_dialled_again_and_ever_more_seldom() {
     assert!(waits.last() >= Some(&Duration::from_secs(60)));
     assert!(waits.last() < Some(&Duration::from_secs(80)));
     // Discovery ends the wait at once, and keeps it short while the peer is nearby.
-    table.dial_failed(peer, "refused", now);
+    table.dial_failed(peer, attempt, "refused", now);
     table.seen_nearby(peer, "service", vec![address(2)], now);
     let dials = table.take_dials(now);
     assert_eq!(dials, [(peer, vec![address(2), address(1)])]);
     for _ in 0..10 {
-        table.dial_failed(peer, "refused", now);
+        table.dial_failed(peer, attempt, "refused", now);
     }
     assert!(table.next_retry(now) < Some(now + Duration::from_secs(3)));
     // Ten minutes after the last request it is left alone.
     let later = start + Duration::from_secs(601);
     assert_eq!(table.next_retry(later), None);
     assert_eq!(table.take_dials(later), []);
+}
+
+/// A restarted peer has new ports. An attempt at the old ones, which QUIC gives up after seconds only, held up the new ones.
+#[test]
+fn an_address_learned_during_an_attempt_is_tried_at_once() {
+    let (mut table, _events, now) = table();
+    let peer = key(2);
+    let [first, second, third] = [1, 2, 3].map(ConnectionId::new_unchecked);
+    table.told(peer, address(1), now);
+    table.peer_mut(peer, now).want(now);
+    table.peer_mut(peer, now).dial_begins(first, vec![address(1)]);
+    table.seen_nearby(peer, "service", vec![address(1)], now);
+    assert_eq!(table.take_dials(now), [], "it is being tried");
+    table.seen_nearby(peer, "service", vec![address(2)], now);
+    assert_eq!(table.take_dials(now), [(peer, vec![address(2)])]);
+    // What is learned without end is not tried without end.
+    table.peer_mut(peer, now).dial_begins(second, vec![address(2)]);
+    table.peer_mut(peer, now).dial_begins(third, vec![address(3)]);
+    table.seen_nearby(peer, "service", vec![address(4)], now);
+    assert_eq!(table.take_dials(now), []);
+    // Who waits learns of the failure when none is left.
+    for attempt in [third, second] {
+        table.dial_failed(peer, attempt, "refused", now);
+        assert_eq!(table.peer_mut(peer, now).failures_ever, 0);
+    }
+    table.dial_failed(peer, first, "refused", now);
+    assert_eq!(table.peer_mut(peer, now).failures_ever, 1);
+    assert!(table.next_retry(now).is_some());
 }
 
 #[test]

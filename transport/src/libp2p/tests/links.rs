@@ -86,6 +86,22 @@ async fn an_unknown_or_absent_peer_is_reported_with_what_to_do() {
     assert!(!error.maybe_delivered());
 }
 
+/// The attempt at an address where nothing answers lasts five seconds; the true address came meanwhile, and was left for later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_is_reached_where_it_is_found_while_it_is_still_looked_for_where_it_was() {
+    let (a, b) = (start(1, config()).await, start(2, config()).await);
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let old = format!("/ip4/127.0.0.1/udp/{}/quic-v1", silent.local_addr().unwrap().port());
+    a.network.add_address(b.key, old).unwrap();
+    let found = async {
+        until("it is looked for", || a.network.stats().dials == 1).await;
+        a.knows(&b);
+    };
+    let (answer, ()) = futures::join!(a.ask(b.key, "/echo"), found);
+    assert_eq!(answer.unwrap(), "hello");
+    assert_eq!(a.network.stats().dial_failures, 0, "the old address is still being tried");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_in_use_is_named_with_the_way_out() {
     for kind in ["udp", "tcp"] {

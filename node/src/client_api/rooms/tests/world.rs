@@ -1,6 +1,6 @@
 //! People who use a node in memory: requests enter as calls of its router.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http::{Method, Request, StatusCode, header};
@@ -9,6 +9,9 @@ use kith_transport::memory::MemoryHub;
 use ruma::OwnedUserId;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
+
+pub(super) use crate::http::escape::escaped as encoded;
+pub(super) use crate::testing::eventually;
 
 use crate::{
     Node,
@@ -216,32 +219,7 @@ pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_owned()
 }
 
-/// Text for a query or a part of a path.
-pub(super) fn encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => {
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-        out
-    })
-}
-
 /// The bodies of the messages among these events.
 pub(super) fn bodies(events: &[Value]) -> Vec<&str> {
     events.iter().filter_map(|event| event["content"]["body"].as_str()).collect()
-}
-
-/// Waits until something holds, for 20 seconds at most.
-#[allow(clippy::disallowed_methods, reason = "what other tasks do is awaited in real time")]
-pub(super) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..2_000 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never: {what}");
 }

@@ -55,7 +55,7 @@ fn event(store: &Store, room: u64, ours: bool, body: &str) {
 }
 
 fn next(store: &Store, away: bool) -> Option<Transaction> {
-    store.read(|read| compose(read, AWAY, &mut VecDeque::new(), How { away, single: false }, || 0)).unwrap()
+    store.read(|read| compose(read, AWAY, &mut VecDeque::new(), How { away, ..How::default() }, || 0)).unwrap()
 }
 
 fn bodies(transaction: &Transaction) -> Vec<String> {
