@@ -45,11 +45,7 @@ pub const ALL: &[Mutant] = &[
         file: "node/room/src/receive.rs",
         does: "The content hash of events that come is not compared.",
     },
-    Mutant {
-        name: "skips-auth",
-        file: "node/room/src/auth.rs",
-        does: "Every state allows every event.",
-    },
+    Mutant { name: "skips-auth", file: "node/room/src/auth.rs", does: "Every state allows every event." },
     Mutant {
         name: "skips-auth-events",
         file: "node/room/src/engine.rs",

@@ -60,11 +60,13 @@ pub enum Invariant {
     Once,
     /// What another server may not ask for is refused.
     Refused,
+    /// Before anything goes wrong, nodes start, and their users make and join rooms.
+    Setup,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Quiescence,
         Self::State,
         Self::Rejection,
@@ -85,6 +87,7 @@ impl Invariant {
         Self::Pushed,
         Self::Once,
         Self::Refused,
+        Self::Setup,
     ];
 
     /// Its name in scenarios and results.
@@ -110,6 +113,7 @@ impl Invariant {
             Self::Pushed => "pushed",
             Self::Once => "once",
             Self::Refused => "refused",
+            Self::Setup => "setup",
         }
     }
 

@@ -123,7 +123,6 @@ pub fn run(plan_path: &Path, only: &[String], jobs: usize, tell: &mut dyn FnMut(
     let mut used: BTreeSet<Try> = BTreeSet::new();
     pool.run(&mut series, &mut |index, of, ended| {
         let Some(fate) = fates.get_mut(index) else { return true };
-        used.insert(of.clone());
         let by = match ended {
             Ended::Passed => {
                 fate.passed += 1;
@@ -141,6 +140,7 @@ pub fn run(plan_path: &Path, only: &[String], jobs: usize, tell: &mut dyn FnMut(
             of.1,
             fate.passed
         ));
+        used.insert(of.clone());
         fate.caught = Some((by, of.clone()));
         true
     })?;
@@ -262,7 +262,7 @@ impl Pool {
                     names => Ended::Broken(names),
                 }
             }
-            Some(2) => Ended::Failed("setup".to_owned()),
+            Some(2) => Ended::Failed("cannot be set up".to_owned()),
             _ => Ended::Failed("breaks off".to_owned()),
         }
     }
@@ -308,7 +308,7 @@ KITH_MUTANT=NAME target/mutants/release/kith-sim run simulator/scenarios/adversa
 ```
 
 [`simulator/mutants.toml`](../simulator/mutants.toml) says which scenarios and how many seeds are tried. The table below was written by that command.
-*Passed before*: runs with the mutant that no checker objected to, before the one that is named. `setup`: not even the setup of the scenario works.
+*Passed before*: runs with the mutant that no checker objected to, before the one that is named.
 
 | mutant | where | what it does | caught by | scenario, seed | passed before |
 | --- | --- | --- | --- | --- | --- |

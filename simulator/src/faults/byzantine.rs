@@ -26,11 +26,12 @@ pub(super) struct Deeds {
     pub(super) floods: u32,
 }
 
-/// A power levels event of a room that gives the node's user all power, which it may not.
+/// State of a room that the node's user may not set: power levels that give it all power, or a name, which no room has, so that only
+/// the rules speak against it.
 pub(super) async fn forged(world: &World, node: u32, room: u32, random: &Stream) -> Option<Arc<Event>> {
     let forger = Forger::new(world, node, room, random)?;
     let at = forger.message("forged").await.ok()?;
-    forger.crown(&at)
+    if random.chance(0.5) { forger.crown(&at) } else { forger.name(&at) }
 }
 
 /// Does one of its deeds.
@@ -130,6 +131,11 @@ impl Forger<'_> {
     pub(super) fn crown(&self, at: &Event) -> Option<Arc<Event>> {
         let content = json!({"users": {self.user.clone(): 100}, "state_default": 50, "ban": 0});
         self.forge(self.builder("m.room.power_levels", content)?.state_key(""), at, false)
+    }
+
+    /// Its user names the room, which it may not.
+    fn name(&self, at: &Event) -> Option<Arc<Event>> {
+        self.forge(self.builder("m.room.name", json!({"name": "of the liar"}))?.state_key(""), at, false)
     }
 
     /// A message by a user of whom its auth events do not say that it is in the room.

@@ -21,7 +21,8 @@ pub(super) async fn act(world: &World, node: u32, room: u32, random: &Stream) {
     let mut others: Vec<u32> = world.members(room).into_iter().filter(|other| *other != node).collect();
     random.shuffle(&mut others);
     let (Some(forger), [victim, ..]) = (Forger::new(world, node, room, random), &others[..]) else { return };
-    let deeds = ["impersonates", "tampers", "unsigned", "misnamed", "ghost", "heir", "orphan", "redacts", "peeks", "messages"];
+    let deeds =
+        ["impersonates", "tampers", "unsigned", "misnamed", "ghost", "heir", "orphan", "redacts", "peeks", "messages"];
     let Some(deed) = random.pick(&deeds).copied() else { return };
     world.record().count(&format!("forger_{deed}"));
     world.record().fault("forger", Some(node), true);
@@ -119,7 +120,9 @@ impl Forger<'_> {
     /// Asks for what was said in a room in which it has no part.
     async fn peeks(&self, node: u32) {
         let rooms = 0..self.world.scenario().rooms.len() as u32;
-        let closed: Vec<u32> = rooms.filter(|room| self.world.member_since(*room, node).is_none() && !self.world.ever_left(*room, node)).collect();
+        let closed: Vec<u32> = rooms
+            .filter(|room| self.world.member_since(*room, node).is_none() && !self.world.ever_left(*room, node))
+            .collect();
         let said: Vec<(String, u32)> = {
             let state = self.world.record().lock();
             let of_others = state.events.iter().filter(|event| closed.contains(&event.room));

@@ -119,7 +119,7 @@ pub enum Lie {
     Omit,
     /// Gives an older event for one of the state.
     Old,
-    /// Adds an event that gives its user all power, or the ID of one that nobody has.
+    /// Adds an event that gives its user all power or the room a name, or the ID of one that nobody has.
     Forge,
     /// Adds an event of another room.
     Foreign,
@@ -150,7 +150,7 @@ impl Lie {
 
 impl What {
     /// Counters of all kinds of faults that a sound node must stand; a disk that lies is none of them.
-    pub const OCCURS: [&str; 19] = [
+    pub const OCCURS: [&str; 20] = [
         "crash",
         "crash_in_commit",
         "partition",
@@ -165,6 +165,7 @@ impl What {
         "byzantine_withhold",
         "byzantine_lie",
         "byzantine_flood",
+        "forger",
         Lie::Omit.counter(),
         Lie::Old.counter(),
         Lie::Forge.counter(),

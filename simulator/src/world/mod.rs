@@ -170,12 +170,9 @@ impl World {
 
     /// Whether a node is one of whom everything is expected.
     pub fn is_honest(&self, node: u32) -> bool {
-        !self
-            .0
-            .scenario
-            .faults
-            .iter()
-            .any(|fault| fault.when.node == Some(node) && matches!(fault.what, What::Byzantine { .. } | What::Forger { .. }))
+        !self.0.scenario.faults.iter().any(|fault| {
+            fault.when.node == Some(node) && matches!(fault.what, What::Byzantine { .. } | What::Forger { .. })
+        })
     }
 
     /// A node is told a state of a room that may be another one than it was, and that nobody can see through.
