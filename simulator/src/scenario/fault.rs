@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// When something goes wrong: at given times, at random moments, or both; and at which node. One that is not given is drawn anew each
-/// time; node 0, which makes the rooms, is as likely as any other.
+/// time; those that make rooms are as likely as any other.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct When {
     /// When, in seconds.

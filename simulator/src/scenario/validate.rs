@@ -38,6 +38,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), LoadError> {
         if members == 0 || members > nodes || room.moderators == 0 || room.moderators > members {
             return refuse(format!("rooms[{number}]: members go from 1 to {nodes}, moderators from 1 to the members"));
         }
+        node(&format!("rooms[{number}].maker"), Some(room.maker), nodes)?;
         if ruma::RoomVersionId::try_from(room.room_version.as_str())
             .ok()
             .is_none_or(|version| kith_room::format::rules(&version).is_none())
@@ -232,6 +233,11 @@ fn moments(what: &str, at_s: &[f64], every_s: f64) -> Result<(), LoadError> {
 fn fault_fits(Fault { when, what }: &Fault, scenario: &Scenario) -> Result<(), LoadError> {
     node("faults: node", when.node, scenario.nodes.count)?;
     moments("faults", &when.at_s, when.every_s)?;
+    let touches_disk =
+        matches!(what, What::Crash { .. } | What::DiskFull { .. } | What::DiskError {} | What::DiskLies {});
+    if touches_disk && scenario.disk.durable_every.get() > 1 {
+        return refuse("faults: with disk.durable_every above 1 no power may be cut and no disk disturbed");
+    }
     match what {
         What::Crash { for_s, torn } => {
             share("faults: torn", *torn)?;
@@ -267,7 +273,9 @@ fn fault_fits(Fault { when, what }: &Fault, scenario: &Scenario) -> Result<(), L
 fn harmful(when: &When, room: u32, scenario: &Scenario) -> Result<(), LoadError> {
     match when.node {
         None => refuse("faults: a node whose owner means harm must be given"),
-        Some(0) => refuse("faults: node 0 makes the rooms, so its owner means no harm"),
+        Some(node) if scenario.rooms.iter().any(|room| room.maker == node) => {
+            refuse(format!("faults: node {node} makes a room, so its owner means no harm"))
+        }
         Some(_) if room as usize >= scenario.rooms.len() => {
             refuse(format!("faults: there is no room {room}; they are counted from 0"))
         }
