@@ -234,10 +234,8 @@ impl Node {
         let server_router = server_api::router(&node);
         let addresses: Vec<SocketAddr> = bound.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let base_url = node.config.public_base_url_at(&addresses);
-        let client_router = client_api::router(&node)
-            .merge(server_router.clone())
-            .merge(setup::page::routes(node.server_name(), &base_url));
-        let client_router = crate::http::layers::around(client_router);
+        let client_router = client_api::router(&node).merge(setup::page::routes(node.server_name(), &base_url));
+        let client_router = crate::http::layers::around(client_router, server_router.clone());
         let _ = inbound.set(Router::from_service(server_router.clone()));
         node.federation.start()?;
         node.spawner.spawn("contacts", Box::pin(contacts::watch(node.clone())));

@@ -37,7 +37,7 @@ use ruma::{ServerName, api::federation::authentication::XMatrix, serde::Base64, 
 use crate::{
     Node,
     federation::signing,
-    http::{Answer, MatrixError, Routes, endpoint::Origin},
+    http::{Answer, MatrixError, Routes, endpoint::Origin, layers},
 };
 
 /// The key ID of a server whose name is its key.
@@ -61,7 +61,8 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
     let routes = profiles::routes(routes);
     let routes = directory::routes(routes);
     let routes = devices::routes(routes);
-    routes.finish().layer(axum::middleware::from_fn_with_state(node.clone(), limits::admit))
+    let routes = layers::as_one(routes.finish().fallback(layers::unknown_path));
+    routes.layer(axum::middleware::from_fn_with_state(node.clone(), limits::admit))
 }
 
 /// Verifies who signed a request: the destination is our full name, byte for byte; the origin's name is canonical; the key is
