@@ -103,13 +103,7 @@ pub struct Room {
 
 impl Default for Room {
     fn default() -> Self {
-        Self {
-            maker: 0,
-            members: None,
-            moderators: two(),
-            moderator_level: full_power(),
-            room_version: room_version(),
-        }
+        Self { maker: 0, members: None, moderators: two(), moderator_level: full_power(), room_version: room_version() }
     }
 }
 
