@@ -130,7 +130,7 @@ pub enum StartError {
 impl Node {
     /// Starts a node.
     pub async fn start(config: Config, platform: Platform) -> Result<Handle, StartError> {
-        let Platform { clock, rng, spawner, storage, network, web, listeners, secret } = platform;
+        let Platform { clock, rng, spawner, storage, network, web, listeners, secret, citing } = platform;
         let mut identity = match secret {
             Some(secret) => Identity::new(secret, &config)?,
             None => Identity::open(&config, &rng)?,
@@ -173,6 +173,7 @@ impl Node {
         }));
         let rooms =
             Rooms::new(store.clone(), clock.clone(), rng.fork(), identity.server_name().to_owned(), key.clone());
+        rooms.cite(citing);
         let ephemeral = Ephemeral::new(&rng);
         let inbound = Arc::new(OnceLock::new());
         let network = start_network(network, &config, &identity, &store, &clock, late(inbound.clone())).await?;

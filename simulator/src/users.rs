@@ -42,6 +42,15 @@ impl Users {
     async fn work(self, workload: Workload) {
         match workload {
             Workload::Poisson { room, rate_per_s, bytes, .. } => self.talk(room, bytes, rate_per_s, |_| 1.0).await,
+            Workload::Rounds { room, every_s, writers, bytes, .. } => {
+                while self.pause(every_s).await {
+                    let mut members = self.world.members(room);
+                    self.random.shuffle(&mut members);
+                    for node in members.into_iter().take(writers as usize) {
+                        self.go(move |user| async move { drop(user.world.say(node, room, bytes).await) });
+                    }
+                }
+            }
             Workload::Diurnal { room, peak_per_s, period_s, bytes, .. } => {
                 // A cosine from midnight to midnight; moments of a Poisson process are thinned out by it.
                 let share = move |at: f64| 0.5 - 0.5 * (at / period_s * std::f64::consts::TAU).cos();

@@ -144,7 +144,7 @@ impl Room {
             let verdict = head
                 .at
                 .engine
-                .create_local(builder, timestamp(now), self.parts.rng.u64(), self.signer(), &past)
+                .create_local(builder, timestamp(now), self.parts.draw(), self.signer(), &past)
                 .map_err(refusal)?;
             let loaded = past.loaded.into_inner();
             head.recent.absorb(loaded);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use fault::{Fault, Lie, What, When};
 pub use load::{LoadError, load, parse, schema};
-pub use network::{Contacts, Disk, Latency, Mobility, Nat, NatKind, Network};
+pub use network::{Contacts, Disk, Latency, Mobility, Nat, NatKind, Network, Steps};
 pub use topology::Topology;
 pub use workload::{Hours, Workload};
 
@@ -75,6 +75,9 @@ pub struct Nodes {
     /// The most that a clock runs too fast or too slow, in millionths.
     #[serde(default)]
     pub clock_drift_ppm: u32,
+    /// How many forward extremities an event follows at most, chosen at random; 0: the node's own choice.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cites: u32,
     /// Memory for pages of each node's store, in KiB.
     #[serde(default = "cache")]
     pub cache_kib: u32,

@@ -132,6 +132,13 @@ fn network(scenario: &Scenario) -> Result<(), LoadError> {
         return refuse("network: links come and go by link_up_s, by mobility or by contacts; choose one");
     }
     if let Some(mobility) = &network.mobility {
+        if let Some(steps) = &mobility.steps {
+            span("network.mobility.steps.most_m", steps.most_m)?;
+            span("network.mobility.steps.every_s", steps.every_s)?;
+            if steps.every_s <= 0.0 {
+                return refuse("network.mobility.steps.every_s must be above 0");
+            }
+        }
         for (what, value) in [
             ("width_m", mobility.width_m),
             ("height_m", mobility.height_m),
@@ -188,7 +195,9 @@ fn workload_fits(workload: &Workload, rooms: usize) -> Result<(), LoadError> {
     let room = match workload {
         Workload::Poisson { room, rate_per_s, .. } => rate("rate_per_s", *rate_per_s).map(|()| *room),
         Workload::Topics { at_once: 0, .. } => refuse("workload: at_once is 1 or more".to_owned()),
+        Workload::Rounds { writers: 0, .. } => refuse("workload: writers is 1 or more".to_owned()),
         Workload::Bursts { room, every_s, .. }
+        | Workload::Rounds { room, every_s, .. }
         | Workload::Topics { room, every_s, .. }
         | Workload::Names { room, every_s, .. }
         | Workload::PowerDuel { room, every_s, .. }

@@ -48,6 +48,22 @@ pub enum Workload {
         #[serde(default = "bytes")]
         bytes: u32,
     },
+    /// In each round some members say something in one instant, so that none has heard of the others'.
+    Rounds {
+        /// From when until when.
+        #[serde(flatten)]
+        hours: Hours,
+        /// The room, counted from 0.
+        #[serde(default)]
+        room: u32,
+        /// Seconds between rounds.
+        every_s: f64,
+        /// How many members, drawn anew for each round.
+        writers: u32,
+        /// Length of the text.
+        #[serde(default = "bytes")]
+        bytes: u32,
+    },
     /// As Poisson, with a rate that rises and falls.
     Diurnal {
         /// From when until when.
@@ -219,6 +235,7 @@ impl Workload {
         match self {
             Self::Poisson { hours, .. }
             | Self::Bursts { hours, .. }
+            | Self::Rounds { hours, .. }
             | Self::Diurnal { hours, .. }
             | Self::JoinStorm { hours, .. }
             | Self::Topics { hours, .. }

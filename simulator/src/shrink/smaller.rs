@@ -43,6 +43,7 @@ fn room_of(workload: &mut Workload) -> Option<&mut u32> {
     match workload {
         Workload::Poisson { room, .. }
         | Workload::Bursts { room, .. }
+        | Workload::Rounds { room, .. }
         | Workload::Diurnal { room, .. }
         | Workload::JoinStorm { room, .. }
         | Workload::Topics { room, .. }
