@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::engine::{Nanos, Stream, seconds};
+use crate::errands;
 use crate::scenario::Workload;
 use crate::world::World;
 use crate::world::client::{Failure, escape};
@@ -115,6 +116,27 @@ impl Users {
                 }
             }
             Workload::Readers { share, .. } => self.readers(share),
+            Workload::Redactions { room, every_s, .. } => {
+                while self.pause(self.random.exponential(every_s)).await {
+                    let random = self.random.clone();
+                    self.go(move |user| async move { errands::redact(&user.world, room, &random).await });
+                }
+            }
+            Workload::Devices { room, every_s, .. } => {
+                while self.pause(self.random.exponential(every_s)).await {
+                    let random = self.random.clone();
+                    self.go(move |user| async move { errands::send_message(&user.world, room, &random).await });
+                    if let Some(node) = self.member(room) {
+                        self.go(move |user| async move { errands::collect(&user.world, node).await });
+                    }
+                }
+            }
+            Workload::Repeats { room, every_s, .. } => {
+                while self.pause(self.random.exponential(every_s)).await {
+                    let random = self.random.clone();
+                    self.go(move |user| async move { errands::repeat(&user.world, room, &random).await });
+                }
+            }
         }
     }
 
