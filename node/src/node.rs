@@ -40,7 +40,7 @@ use crate::{
     push::{self, Push},
     rooms::Rooms,
     server_api, setup,
-    sync::{activity::Activity, notifications::Remembered},
+    sync::{activity::Activity, notifications::Remembered, sliding::Sliding},
     web::{self, NoWeb, Web},
 };
 
@@ -79,6 +79,8 @@ pub struct Node {
     pub unread: Remembered,
     /// Which rooms changed when.
     pub activity: Arc<Activity>,
+    /// What is kept in memory for sliding sync.
+    pub sliding: Sliding,
     /// The rooms.
     pub rooms: Rooms,
     /// Sends of clients that are being carried out.
@@ -207,6 +209,7 @@ impl Node {
             ephemeral,
             unread: Remembered::default(),
             activity,
+            sliding: Sliding::default(),
             rooms,
             sending: Default::default(),
             transport,

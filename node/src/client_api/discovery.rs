@@ -30,6 +30,8 @@ const FEATURES: &[&str] = &[
     // Profiles with arbitrary fields (1.16).
     "uk.tcpip.msc4133",
     "uk.tcpip.msc4133.stable",
+    // Simplified sliding sync.
+    "org.matrix.simplified_msc3575",
 ];
 
 /// The version that rooms are made with unless their maker chooses.

@@ -10,9 +10,11 @@ mod e2ee;
 pub mod notifications;
 pub(crate) mod present;
 mod room;
+pub mod sliding;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;
+pub(crate) mod threads;
 mod timeline;
 pub mod token;
 

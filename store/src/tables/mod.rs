@@ -26,3 +26,4 @@ pub mod node;
 pub mod receipts;
 pub mod rooms;
 pub mod search;
+pub mod threads;

@@ -249,6 +249,9 @@ async fn forget_room(
             if !part.forgotten {
                 part.forgotten = true;
                 USER_ROOMS.put(tx, &(user.clone(), room), &Json(part))?;
+                // A place in the stream, so that whoever keeps the user's rooms in memory looks at this one again.
+                tx.next_position();
+                tx.touch(Touched::Room(room));
                 tx.touch(Touched::User(user));
             }
             Ok(())

@@ -5,6 +5,7 @@ mod cost;
 mod ephemeral;
 mod model;
 mod rooms;
+mod sliding;
 mod timeline;
 mod unread;
 
