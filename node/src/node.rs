@@ -29,6 +29,7 @@ use crate::{
     client_api,
     config::Config,
     contacts::{self, Contacts},
+    delayed::{self, Delayed},
     e2ee::{self, E2ee},
     ephemeral::{self, Ephemeral},
     federation::{Federation, policy::Asking},
@@ -97,6 +98,8 @@ pub struct Node {
     pub push: Push,
     /// What is to do for end-to-end encryption.
     pub e2ee: E2ee,
+    /// What is kept in memory for delayed events.
+    pub delayed: Delayed,
     stop: watch::Sender<bool>,
 }
 
@@ -217,6 +220,7 @@ impl Node {
             contacts: Contacts::default(),
             push: Push::default(),
             e2ee: E2ee::default(),
+            delayed: Delayed::default(),
             stop,
         });
 
@@ -248,6 +252,7 @@ impl Node {
         if let Err(error) = appservice::start(&node).await {
             tracing::warn!(%error, "application services could not be started");
         }
+        node.spawner.spawn("delayed events", Box::pin(delayed::run(node.clone())));
         node.spawner.spawn("push", Box::pin(push::run(node.clone())));
         let guarded = setup::host::guard(client_router.clone(), &node.config, node.server_name(), &addresses);
         for listener in bound {
@@ -264,6 +269,7 @@ impl Node {
         }
         node.spawner.spawn("presence", Box::pin(ephemeral::presence::watch(node.clone())));
         node.spawner.spawn("idle rooms", Box::pin(crate::rooms::run_idle(Arc::downgrade(&node))));
+        node.spawner.spawn("retention", Box::pin(crate::rooms::retention::run(Arc::downgrade(&node))));
         node.spawner.spawn("media sweep", Box::pin(crate::media::sweep::run(node.clone())));
         node.spawner.spawn("clock note", Box::pin(note_time(node.clone())));
         Ok(Handle { node, client_router, server_router, addresses })

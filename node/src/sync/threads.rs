@@ -27,6 +27,16 @@ pub(crate) struct Changes {
     /// Where to go on to those before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) prev_batch: Option<String>,
+    /// The same, where the changes are a page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<String>,
+}
+
+impl Changes {
+    /// As a page of `/thread_subscriptions`.
+    pub(crate) fn paged(self) -> Self {
+        Self { end: self.prev_batch, prev_batch: None, ..self }
+    }
 }
 
 /// A thread that is followed.

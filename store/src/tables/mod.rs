@@ -18,6 +18,7 @@
 pub mod account_data;
 pub mod accounts;
 pub mod appservices;
+pub mod delayed;
 pub mod directory;
 pub mod e2ee;
 pub mod federation;

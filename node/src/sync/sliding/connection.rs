@@ -258,7 +258,11 @@ fn make_room(all: &mut BTreeMap<Key, (Duration, Arc<Connection>)>, made: &Key) {
 
 /// 400 `M_UNKNOWN_POS`
 fn unknown_pos() -> MatrixError {
-    MatrixError::new(http::StatusCode::BAD_REQUEST, "M_UNKNOWN_POS", "this connection is not known any more: begin anew")
+    MatrixError::new(
+        http::StatusCode::BAD_REQUEST,
+        "M_UNKNOWN_POS",
+        "this connection is not known any more: begin anew",
+    )
 }
 
 #[cfg(test)]
@@ -324,7 +328,8 @@ mod tests {
             let (connection, _) = all.ask(key("D", &number.to_string()), None, &rng, at(number as u64)).unwrap();
             tokens.push(answer(&connection, 5));
         }
-        let ask = |number: usize, seconds| all.ask(key("D", &number.to_string()), Some(&tokens[number]), &rng, at(seconds));
+        let ask =
+            |number: usize, seconds| all.ask(key("D", &number.to_string()), Some(&tokens[number]), &rng, at(seconds));
         assert!(ask(0, 20).unwrap_err().is("M_UNKNOWN_POS"), "the one that was used longest ago");
         ask(1, 20).unwrap();
         let late = 20 + LONGEST_PAUSE.as_secs();

@@ -42,7 +42,7 @@ use self::{
 use super::{LONGEST_WAIT, e2ee, notifications::Reader, settled};
 use crate::{
     Node,
-    accounts::invites,
+    accounts::invites::Permissions,
     client_api::untyped::{Untyped, Written},
     ephemeral::presence,
     http::{Answer, Session},
@@ -77,11 +77,7 @@ struct Count {
 }
 
 /// Answers a sliding sync.
-pub(crate) async fn sync(
-    node: Arc<Node>,
-    session: Session,
-    request: Untyped<v5::Request, Written>,
-) -> Answer<Written> {
+pub(crate) async fn sync(node: Arc<Node>, session: Session, request: Untyped<v5::Request, Written>) -> Answer<Written> {
     let request = Request::read(request.body, &request.query, session.user_id.as_str())?;
     let key = (session.user_id.to_string(), session.device_id.to_string(), request.connection.clone());
     let now = node.clock.monotonic();
@@ -144,14 +140,8 @@ impl Asked<'_> {
         };
         let reached = state.reached.position;
         let look = Look { node: self.node, read, viewer: &viewer, reader: &reader, upto, reached };
-        let telling = Telling {
-            node: self.node,
-            read,
-            session: self.session,
-            wanted: &self.request.extensions,
-            upto,
-            serial,
-        };
+        let telling =
+            Telling { node: self.node, read, session: self.session, wanted: &self.request.extensions, upto, serial };
         telling.at_large(&state.reached, &mut next, &mut body.extensions)?;
         let mut new = 0;
         for (room, wanted) in scope.rooms.iter().zip(&scope.wanted) {
@@ -162,8 +152,8 @@ impl Asked<'_> {
                     continue;
                 }
             }
-            let is_same = before
-                .is_some_and(|known| room.entry.touched <= known.position && Arc::ptr_eq(&known.wanted, wanted));
+            let is_same =
+                before.is_some_and(|known| room.entry.touched <= known.position && Arc::ptr_eq(&known.wanted, wanted));
             let (mut known, events) = match before {
                 Some(known) if is_same && !telling.may_tell(room, known) => continue,
                 Some(known) if is_same => (known.clone(), None),
@@ -201,18 +191,18 @@ impl Asked<'_> {
         state: &mut State,
         body: &mut Body,
     ) -> Answer<Scope<'a>> {
-        let takes_no_invites = invites::are_blocked(read, &self.session.user_id)?;
+        let invites = Permissions::of(read, &self.session.user_id)?;
         let user = self.session.user_id.as_str();
-        let mut ignored: BTreeMap<&str, bool> = BTreeMap::new();
+        let mut hidden: BTreeSet<&str> = BTreeSet::new();
         for entry in rooms.entries.values().filter(|entry| entry.part.membership == membership::INVITE) {
             let sender = entry.part.sender.as_str();
-            ignored.insert(sender, reader.ignores(sender)?);
+            if !invites.shows(sender) || reader.ignores(sender)? {
+                hidden.insert(sender);
+            }
         }
         let known = &state.rooms;
         let is_shown = |number: u64, entry: &Entry| match entry.part.membership {
-            membership::INVITE => {
-                !takes_no_invites && !ignored.get(entry.part.sender.as_str()).copied().unwrap_or_default()
-            }
+            membership::INVITE => !hidden.contains(entry.part.sender.as_str()),
             // Who left knows it. Who was made to leave may not.
             membership::LEAVE | membership::BAN => {
                 known.contains_key(&number) || entry.part.joined_at != 0 && entry.part.sender != user
@@ -230,7 +220,8 @@ impl Asked<'_> {
                 }
                 let place = count as u64;
                 count += 1;
-                let in_range = |ranges: &Vec<(u64, u64)>| ranges.iter().any(|(first, last)| (*first..=*last).contains(&place));
+                let in_range =
+                    |ranges: &Vec<(u64, u64)>| ranges.iter().any(|(first, last)| (*first..=*last).contains(&place));
                 if list.ranges.as_ref().is_none_or(in_range) {
                     let (_, lists, _) = found.entry(number).or_insert_with(|| {
                         order.push(number);
@@ -244,7 +235,8 @@ impl Asked<'_> {
         for room_id in self.request.subscriptions.keys() {
             let Some(number) = read::room_number(read, room_id.as_str())? else { continue };
             let Some(entry) = rooms.entries.get(&number) else { continue };
-            let may_be = matches!(entry.part.membership, membership::LEAVE | membership::BAN) && entry.part.joined_at != 0;
+            let may_be =
+                matches!(entry.part.membership, membership::LEAVE | membership::BAN) && entry.part.joined_at != 0;
             if !is_shown(number, entry) && !may_be {
                 continue;
             }

@@ -226,7 +226,9 @@ impl ListBody {
         };
         let wrong = ranges.iter().flatten().any(|(first, last)| first > last);
         if wrong || ranges.as_ref().is_some_and(|ranges| ranges.len() > MOST_RANGES) {
-            return Err(MatrixError::invalid_param(format!("a list has up to {MOST_RANGES} ranges, each of [first, last]")));
+            return Err(MatrixError::invalid_param(format!(
+                "a list has up to {MOST_RANGES} ranges, each of [first, last]"
+            )));
         }
         let filters = self.filters.unwrap_or_default();
         let count = [filters.spaces.as_ref(), filters.tags.as_ref(), filters.not_tags.as_ref()]

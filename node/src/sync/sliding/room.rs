@@ -146,7 +146,13 @@ struct Room<'a> {
 
 impl Look<'_> {
     /// Looks what is new of a room. None if the user has no part in it any more.
-    pub(super) fn at(&self, number: u64, entry: &Entry, known: Option<&Known>, wanted: &Arc<Wanted>) -> Answer<Option<Found>> {
+    pub(super) fn at(
+        &self,
+        number: u64,
+        entry: &Entry,
+        known: Option<&Known>,
+        wanted: &Arc<Wanted>,
+    ) -> Answer<Option<Found>> {
         let part = read::user_room(self.read, &self.viewer.user_id, number)?.filter(|part| !part.forgotten);
         let Some(part) = part else { return Ok(None) };
         // What it has from before the user came, or came again, does not join on to what it is told now.
@@ -182,14 +188,8 @@ impl Room<'_> {
         let events = self.required(&changes, &timeline, None, &mut known)?;
         self.show(&eyes, &timeline, &events, &changes, &mut told)?;
         self.face(&changes, &mut told)?;
-        let counts = notifications::count(
-            &self.look.node.unread,
-            read,
-            self.look.reader,
-            self.number,
-            self.room_id,
-            upto,
-        )?;
+        let counts =
+            notifications::count(&self.look.node.unread, read, self.look.reader, self.number, self.room_id, upto)?;
         let unread = counts.values().fold((0, 0), |sum, count| (sum.0 + count.notify, sum.1 + count.highlight));
         if self.known.is_none() || unread != known.unread {
             (told.notification_count, told.highlight_count) = (Some(unread.0), Some(unread.1));
@@ -293,9 +293,9 @@ impl Room<'_> {
     /// The timeline: what is new, or as much as is wanted where the client has less (MSC4186, "Changes to `timeline_limit`").
     fn timeline(&self, eyes: &Eyes<'_>, upto: u64, known: &mut Known, told: &mut Told) -> Answer<Timeline> {
         let limit = self.wanted.timeline_limit;
-        let grows = self.known.is_some_and(|known| {
-            limit > known.wanted.timeline_limit && limit > known.events && !known.from_the_start
-        });
+        let grows = self
+            .known
+            .is_some_and(|known| limit > known.wanted.timeline_limit && limit > known.events && !known.from_the_start);
         let all = RoomEventFilter::default();
         let query = |since| timeline::Query {
             room: self.number,
@@ -370,11 +370,20 @@ impl Room<'_> {
                 known.members.pop_first();
             }
         }
-        Ok(numbers.into_iter().map(|number| read::event(read, number)).filter_map(Result::transpose).collect::<Result<_, _>>()?)
+        Ok(numbers
+            .into_iter()
+            .map(|number| read::event(read, number))
+            .filter_map(Result::transpose)
+            .collect::<Result<_, _>>()?)
     }
 
     /// Names all state of the room that may be required.
-    fn all_required(&self, required: &Required, past: Option<u64>, name: &mut dyn FnMut(&str, &str, u64)) -> Answer<()> {
+    fn all_required(
+        &self,
+        required: &Required,
+        past: Option<u64>,
+        name: &mut dyn FnMut(&str, &str, u64),
+    ) -> Answer<()> {
         let read = self.look.read;
         if let Some(past) = past {
             for ((kind, key), number) in states::whole(read, past)? {

@@ -6,6 +6,7 @@ mod ephemeral;
 mod model;
 mod rooms;
 mod sliding;
+mod threads;
 mod timeline;
 mod unread;
 

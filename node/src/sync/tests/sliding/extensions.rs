@@ -22,7 +22,8 @@ async fn account_data_is_told_of_the_account_and_of_the_rooms_that_are_shown() {
     let mut window = window(&alice, json!({ "account_data": { "enabled": true } }));
     window.body["lists"]["all"]["ranges"] = json!([[0, 0]]);
     let told = window.ask().await["extensions"]["account_data"].clone();
-    let kinds: Vec<&str> = told["global"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> =
+        told["global"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert!(kinds.contains(&"m.y") && kinds.contains(&"m.push_rules"));
     assert_eq!(told["rooms"].as_object().unwrap().keys().collect::<Vec<_>>(), [&two]);
     assert!(window.ask().await["extensions"].get("account_data").is_none());

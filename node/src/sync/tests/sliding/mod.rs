@@ -3,6 +3,7 @@
 mod connections;
 mod extensions;
 mod lists;
+mod model;
 mod rooms;
 
 use super::*;

@@ -178,7 +178,10 @@ async fn an_invite_shows_its_stripped_state_and_nothing_else_until_it_is_accepte
     assert!(rooms_of(&window.ask().await).is_empty());
     join(&bob, &room).await;
     let told = window.ask().await["rooms"][&room].clone();
-    assert_eq!((&told["initial"], &told["membership"], &told["name"]), (&json!(true), &json!("join"), &json!("Secret")));
+    assert_eq!(
+        (&told["initial"], &told["membership"], &told["name"]),
+        (&json!(true), &json!("join"), &json!("Secret"))
+    );
     leave(&bob, &room).await;
     say(&alice, &room, "gone").await;
     let told = window.ask().await["rooms"][&room].clone();
