@@ -227,13 +227,16 @@ fn known(node: &Node, room: u64) -> Result<BTreeSet<String>, StoreError> {
     })
 }
 
-/// Whether the node has gaps in a room, which its user would scroll into.
-pub fn has_gaps(world: &World, number: u32, room: u32) -> bool {
-    let found = world.node(number).and_then(|node| {
-        let place = world.number_in(&node, room)?;
-        node.store.read(|snapshot| Ok::<_, StoreError>(GAPS.prefix(snapshot, &place)?.next().is_some())).ok()
+/// The latest event of a room below which the node has a gap, into which its user would scroll from there.
+pub fn above_a_gap(world: &World, number: u32, room: u32) -> Option<String> {
+    let node = world.node(number)?;
+    let place = world.number_in(&node, room)?;
+    let found = node.store.read(|snapshot| {
+        let Some(row) = GAPS.prefix_rev(snapshot, &place)?.next() else { return Ok(None) };
+        let (_, citing) = row?;
+        Ok::<_, StoreError>(EVENTS.get(snapshot, &citing)?.map(|event| event.event_id))
     });
-    found.unwrap_or(false)
+    found.ok().flatten()
 }
 
 /// Checks all that is to be checked in the end. What is found is noted in the record.

@@ -24,10 +24,12 @@ use std::task::{Context, Poll};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use kith::platform::{InlineSpawner, Spawner};
-use mimalloc::MiMalloc;
+use libmimalloc_sys::{mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned};
 
 /// Owners that can be told apart at a time: more than any simulation has nodes.
 const SLOTS: usize = 1 << 14;
+/// How strictly mimalloc aligns whatever is asked for.
+const NATURAL: usize = 16;
 /// The owner of what belongs to no node.
 const NOBODY: u32 = u32::MAX;
 
@@ -179,9 +181,18 @@ fn front(layout: Layout) -> usize {
     layout.align().max(8)
 }
 
-/// The layout with what stands in front. None when that is more than there can be.
-fn whole(layout: Layout, size: usize) -> Option<Layout> {
-    Layout::from_size_align(size.checked_add(front(layout))?, front(layout)).ok()
+/// Memory of mimalloc, aligned by `align`.
+#[allow(unsafe_code)]
+fn take(size: usize, align: usize) -> *mut u8 {
+    // SAFETY: asking for memory has no conditions.
+    let begin = unsafe {
+        match align {
+            // Aligned so strictly as it is; asking for it costs as much again.
+            ..=NATURAL => mi_malloc(size),
+            _ => mi_malloc_aligned(size, align),
+        }
+    };
+    begin.cast()
 }
 
 // SAFETY: each piece is one of mimalloc, larger by `front` bytes and aligned at least as strictly, and what is given out begins
@@ -190,45 +201,48 @@ fn whole(layout: Layout, size: usize) -> Option<Layout> {
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(piece) = whole(layout, layout.size()) else { return std::ptr::null_mut() };
-        // SAFETY: its size is not zero.
+        let front = front(layout);
+        let Some(size) = layout.size().checked_add(front) else { return std::ptr::null_mut() };
+        let begin = take(size, front);
+        if begin.is_null() {
+            return begin;
+        }
+        // A thread that ends has no owner any more.
+        let owner = OWNER.try_with(Cell::get).unwrap_or(NOBODY);
+        add(&HELD, owner, layout.size() as i64);
+        // SAFETY: the piece is larger than `front`, which is 8 or more.
         unsafe {
-            let begin = MiMalloc.alloc(piece);
-            if begin.is_null() {
-                return begin;
-            }
-            let given = begin.add(front(layout));
-            // A thread that ends has no owner any more.
-            let owner = OWNER.try_with(Cell::get).unwrap_or(NOBODY);
+            let given = begin.add(front);
             given.cast::<u32>().sub(2).write(owner);
-            add(&HELD, owner, layout.size() as i64);
             given
         }
     }
 
     unsafe fn dealloc(&self, given: *mut u8, layout: Layout) {
-        let Some(piece) = whole(layout, layout.size()) else { return };
         // SAFETY: it was given by `alloc` or `realloc`, with this layout.
         unsafe {
             let owner = given.cast::<u32>().sub(2).read();
             add(&HELD, owner, -(layout.size() as i64));
-            MiMalloc.dealloc(given.sub(front(layout)), piece);
+            mi_free(given.sub(front(layout)).cast());
         }
     }
 
     unsafe fn realloc(&self, given: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let (Some(piece), Some(wanted)) = (whole(layout, layout.size()), whole(layout, size)) else {
-            return std::ptr::null_mut();
-        };
+        let front = front(layout);
+        let Some(wanted) = size.checked_add(front) else { return std::ptr::null_mut() };
         // SAFETY: as in `dealloc`; the owner moves along with the piece.
         unsafe {
             let owner = given.cast::<u32>().sub(2).read();
-            let begin = MiMalloc.realloc(given.sub(front(layout)), piece, wanted.size());
+            let begin = given.sub(front).cast();
+            let begin: *mut u8 = match front {
+                ..=NATURAL => mi_realloc(begin, wanted).cast(),
+                _ => mi_realloc_aligned(begin, wanted, front).cast(),
+            };
             if begin.is_null() {
                 return begin;
             }
             add(&HELD, owner, size as i64 - layout.size() as i64);
-            begin.add(front(layout))
+            begin.add(front)
         }
     }
 }

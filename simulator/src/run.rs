@@ -21,6 +21,8 @@ const SCROLLS: usize = 3;
 const LOOK_S: f64 = 10.0;
 /// Nodes beyond which no samples are taken of extremities.
 const SAMPLED: u32 = 200;
+/// Nodes whose users scroll through the whole room to get into its gaps; the others begin at the last one.
+const WHOLE: u32 = 20;
 /// Reasons for not having agreed that are told.
 const TOLD: usize = 5;
 
@@ -277,9 +279,10 @@ impl Course<'_> {
                 // What one finds its neighbours find there afterwards.
                 for _ in 0..SCROLLS {
                     for number in world.numbers() {
-                        if invariants::has_gaps(&world, number, room) {
+                        if let Some(above) = invariants::above_a_gap(&world, number, room) {
                             world.record().count("gaps");
-                            users::scroll_back(&world, number, room).await;
+                            let above = (number >= WHOLE).then_some(above);
+                            users::scroll_back(&world, number, room, above.as_deref()).await;
                         }
                     }
                 }

@@ -96,7 +96,7 @@ impl Users {
             Workload::Scroll { room, every_s, .. } => {
                 while self.pause(self.random.exponential(every_s)).await {
                     if let Some(node) = self.member(room) {
-                        self.go(move |user| async move { scroll_back(&user.world, node, room).await });
+                        self.go(move |user| async move { scroll_back(&user.world, node, room, None).await });
                     }
                 }
             }
@@ -301,9 +301,14 @@ impl Users {
     }
 }
 
-/// Scrolls back to the beginning of a room, as a reader does.
-pub async fn scroll_back(world: &World, node: u32, room: u32) {
+/// Scrolls back to the beginning of a room, as a reader does: from its end, or from an event that somebody has linked to.
+pub async fn scroll_back(world: &World, node: u32, room: u32, event: Option<&str>) {
     let mut from = String::new();
+    if let Some(event) = event {
+        let path = format!("{}/context/{}?limit=0", world.room_path(room), escape(event));
+        let Ok(around) = world.call(node, "GET", &path, None).await else { return };
+        from = around["start"].as_str().map(|start| format!("&from={}", escape(start))).unwrap_or_default();
+    }
     for _ in 0..MOST_PAGES {
         let path = format!("{}/messages?dir=b&limit=50{from}", world.room_path(room));
         let Ok(page) = world.call(node, "GET", &path, None).await else { return };

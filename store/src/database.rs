@@ -5,8 +5,8 @@ use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{
     BackendError, Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageBackend, StorageError,
@@ -24,7 +24,7 @@ use crate::{Key, Value};
 
 /// The database as the store has it.
 pub(crate) enum State {
-    Open(Database),
+    Open(Opened),
     Failed(Arc<str>),
     Closed,
 }
@@ -35,6 +35,35 @@ impl State {
             State::Failed(cause) => StoreError::Failed(cause.clone()),
             State::Open(_) | State::Closed => StoreError::Closed,
         }
+    }
+}
+
+/// An open database.
+pub(crate) struct Opened {
+    /// Before the database, as it has to be gone before that closes.
+    view: Mutex<Option<Snapshot>>,
+    pub(crate) database: Database,
+}
+
+impl Opened {
+    pub(crate) fn new(database: Database) -> Self {
+        Self { view: Mutex::default(), database }
+    }
+
+    /// What is committed. Whoever asks before the next commit is given the same, so that each table is opened once.
+    pub(crate) fn view(&self) -> Result<Snapshot, StoreError> {
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = &*view {
+            return Ok(view.clone());
+        }
+        let taken = Snapshot::new(self.database.begin_read()?);
+        *view = Some(taken.clone());
+        Ok(taken)
+    }
+
+    /// Lets go of it: before a commit, which frees no page that it shows; and after one, when it is out of date.
+    pub(crate) fn forget_view(&self) {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
@@ -196,7 +225,7 @@ pub(crate) fn open(
             overlay.write(META.name(), key.to_owned().to_bytes(), Some(Value::encode(&number)));
         }
         let transaction = database.begin_write().map_err(|error| store(error.into()))?;
-        apply(transaction, &overlay).map_err(store)?;
+        apply(transaction, &overlay, true).map_err(store)?;
         return Ok((database, supported));
     };
     Ok((database, found))

@@ -16,7 +16,8 @@ use crate::backend::Backend;
 const PAGE: usize = 4096;
 const SECTOR: usize = 512;
 
-type Page = Box<[u8; PAGE]>;
+/// Shared by the disk, its copies and the log: a whole page that is written is copied once.
+type Page = Arc<[u8; PAGE]>;
 
 /// The disk. Clones are the same disk.
 #[derive(Clone, Default)]
@@ -54,6 +55,8 @@ struct Write {
 }
 
 enum Data {
+    Page(Page),
+    /// Less than a page, within one.
     Bytes(Vec<u8>),
     /// So many zeros, left by cutting the file.
     Zeros(u64),
@@ -62,6 +65,7 @@ enum Data {
 impl Write {
     fn len(&self) -> u64 {
         match &self.data {
+            Data::Page(_) => PAGE as u64,
             Data::Bytes(bytes) => bytes.len() as u64,
             Data::Zeros(count) => *count,
         }
@@ -298,12 +302,24 @@ impl Disk {
                     return Err(io::ErrorKind::StorageFull.into());
                 }
             }
-            self.remember(page);
-            let page = self.pages.entry(page).or_insert_with(|| Box::new([0; PAGE]));
-            page[start..start + size].copy_from_slice(piece);
+            let place = page * PAGE as u64 + start as u64;
+            let data = match <&[u8; PAGE]>::try_from(piece) {
+                Ok(whole) => {
+                    let new = Arc::new(*whole);
+                    let old = self.pages.insert(page, new.clone());
+                    self.before.entry(page).or_insert(old);
+                    Data::Page(new)
+                }
+                Err(_) => {
+                    self.remember(page);
+                    let page = self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE]));
+                    Arc::make_mut(page)[start..start + size].copy_from_slice(piece);
+                    Data::Bytes(piece.to_vec())
+                }
+            };
+            self.log.push(Write { offset: place, data });
         }
         self.len = self.len.max(offset + data.len() as u64);
-        self.log.push(Write { offset, data: Data::Bytes(data.to_vec()) });
         Ok(())
     }
 
@@ -316,7 +332,7 @@ impl Disk {
                 if start >= len {
                     self.pages.remove(&page);
                 } else if let Some(bytes) = self.pages.get_mut(&page) {
-                    bytes[(len - start) as usize..].fill(0);
+                    Arc::make_mut(bytes)[(len - start) as usize..].fill(0);
                 }
             }
             self.log.push(Write { offset: len, data: Data::Zeros(self.len - len) });
@@ -347,7 +363,7 @@ impl Disk {
             // Only what exists is worth zeroing.
             let len = match write.data {
                 Data::Zeros(_) => write.len().min(self.synced_len.max(self.len).saturating_sub(write.offset)),
-                Data::Bytes(_) => write.len(),
+                Data::Page(_) | Data::Bytes(_) => write.len(),
             };
             for (unit, _, _) in pieces(write.offset, len, unit) {
                 touched.entry(unit).or_default().push(write);
@@ -372,8 +388,9 @@ impl Disk {
         let end = (write.offset + write.len()).min(unit_start + unit as u64);
         for (page, place, size) in pieces(start, end.saturating_sub(start), PAGE) {
             let from = (page * PAGE as u64 + place as u64 - write.offset) as usize;
-            let page = self.pages.entry(page).or_insert_with(|| Box::new([0; PAGE]));
+            let page = Arc::make_mut(self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE])));
             match &write.data {
+                Data::Page(bytes) => page[place..place + size].copy_from_slice(&bytes[from..from + size]),
                 Data::Bytes(bytes) => page[place..place + size].copy_from_slice(&bytes[from..from + size]),
                 Data::Zeros(_) => page[place..place + size].fill(0),
             }

@@ -59,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) mode: WriterMode,
     pub(crate) watch: Watch,
     pub(crate) database: RwLock<State>,
+    pub(crate) durable_every: u64,
     /// Held by whoever writes.
     pub(crate) writing: Mutex<()>,
     pub(crate) queue: Mutex<Queue>,

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{ReadOnlyTable, ReadTransaction, TableDefinition, TableError};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTableMetadata as _, TableDefinition, TableError};
 
 use crate::error::StoreError;
 use crate::meta;
 use crate::read::{Bytes, RawRows, Read, is_empty};
+use crate::{Key, Table, Value};
 
 type Opened = Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>;
 
@@ -16,7 +17,11 @@ type Opened = Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>;
 ///
 /// Keep it for 100 ms at most, and never while waiting for something: as long as it lives, the pages that later
 /// commits free cannot be used again, and the file grows. After a failed commit its reads may fail: take a new one.
-pub struct Snapshot {
+/// Clones are the same snapshot, and so are those that are taken before the next commit.
+#[derive(Clone)]
+pub struct Snapshot(Arc<View>);
+
+struct View {
     transaction: ReadTransaction,
     /// Tables opened so far; `None`: not made yet.
     tables: Mutex<BTreeMap<&'static str, Option<Opened>>>,
@@ -24,7 +29,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn new(transaction: ReadTransaction) -> Self {
-        Self { transaction, tables: Mutex::default() }
+        Self(Arc::new(View { transaction, tables: Mutex::default() }))
     }
 
     /// The stream position up to which this snapshot shows the live timeline. Unlike
@@ -36,12 +41,23 @@ impl Snapshot {
         Ok(meta::progress(self)?.position)
     }
 
+    /// How many rows a table has; cheap.
+    ///
+    /// # Errors
+    /// As any read.
+    pub fn rows<K: Key, V: Value>(&self, table: &Table<K, V>) -> Result<u64, StoreError> {
+        match self.table(table.name())? {
+            Some(table) => Ok(table.len()?),
+            None => Ok(0),
+        }
+    }
+
     fn table(&self, name: &'static str) -> Result<Option<Opened>, StoreError> {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.0.tables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(table) = tables.get(name) {
             return Ok(table.clone());
         }
-        let table = match self.transaction.open_table(definition(name)) {
+        let table = match self.0.transaction.open_table(definition(name)) {
             Ok(table) => Some(Arc::new(table)),
             Err(TableError::TableDoesNotExist(_)) => None,
             Err(error) => return Err(error.into()),

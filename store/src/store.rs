@@ -1,6 +1,7 @@
 //! [`Store`]: the face of this crate.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
 
 use crate::backend::{Backend, FileBackend};
 use crate::counters::{Counter, Counters};
-use crate::database::{self, State, Trouble, Watch};
+use crate::database::{self, Opened, State, Trouble, Watch};
 use crate::error::{OpenError, StoreError};
 use crate::folder::{self, FolderLock};
 use crate::meta::{self, SCHEMA_KEY};
@@ -65,6 +66,9 @@ pub struct Options {
     pub driver: Option<Driver>,
     /// Replaces the look at the disk.
     pub free_space: Option<FreeSpace>,
+    /// How many commits reach the disk together: 1 by default. With more, what is answered is not durable: for simulations in
+    /// which no power is cut and no disk fails. Closing writes all.
+    pub durable_every: NonZeroU64,
     /// Changes that may wait; more are refused as [`StoreError::Overloaded`].
     pub max_waiting: usize,
     /// Steps to the current schema.
@@ -82,6 +86,7 @@ impl Default for Options {
             reserve_bytes: 64 << 20,
             driver: None,
             free_space: None,
+            durable_every: NonZeroU64::MIN,
             max_waiting: 65_536,
             migrations: migrations::ALL,
             beside: Vec::new(),
@@ -181,7 +186,8 @@ impl Store {
             max_waiting: options.max_waiting.max(1),
             mode: options.writer,
             watch,
-            database: RwLock::new(State::Open(database)),
+            database: RwLock::new(State::Open(Opened::new(database))),
+            durable_every: options.durable_every.get(),
             writing: Mutex::default(),
             queue: Mutex::default(),
             wake: Condvar::new(),
@@ -234,7 +240,7 @@ impl Store {
             // A read failed, and redb refuses all since: have the writer reopen the database.
             drop(self.submit(|_| Ok::<_, StoreError>(())));
         }
-        self.shared.with_database(|database| Ok(Snapshot::new(database.begin_read()?)))
+        self.shared.with_database(Opened::view)
     }
 
     /// Reads with a snapshot that lives as long as the closure runs.
@@ -336,8 +342,8 @@ impl Store {
     /// # Errors
     /// As any read.
     pub fn table_rows(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        self.shared.with_database(|database| {
-            let transaction = database.begin_read()?;
+        self.shared.with_database(|opened| {
+            let transaction = opened.database.begin_read()?;
             let tables = transaction.list_tables()?;
             tables
                 .map(|table| {

@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
+use redb::{Durability, ReadableDatabase, WriteTransaction};
 
-use crate::database::{self, State};
+use crate::database::{self, Opened, State};
 use crate::error::StoreError;
 use crate::meta::{self, COMMIT_KEY, META, POSITION_KEY};
 use crate::overlay::Overlay;
@@ -182,9 +182,10 @@ impl Shared {
     }
 
     fn try_begin(&self) -> Result<(Snapshot, WriteTransaction), StoreError> {
-        self.with_database(|database| {
-            let transaction = database.begin_write()?;
-            Ok((Snapshot::new(database.begin_read()?), transaction))
+        self.with_database(|opened| {
+            let base = opened.view()?;
+            opened.forget_view();
+            Ok((base, opened.database.begin_write()?))
         })
     }
 
@@ -215,9 +216,14 @@ impl Shared {
         if position != self.position.load(Ordering::Acquire) {
             put(overlay, POSITION_KEY, position);
         }
+        let durable = number.is_multiple_of(self.durable_every);
         // redb panics on some damage; that is an I/O error as any.
-        catch_unwind(AssertUnwindSafe(|| apply(transaction, overlay)))
+        catch_unwind(AssertUnwindSafe(|| apply(transaction, overlay, durable)))
             .unwrap_or_else(|_| Err(StoreError::Io("the database is damaged".into())))?;
+        self.with_database(|opened| {
+            opened.forget_view();
+            Ok(())
+        })?;
         self.commit.store(number, Ordering::Release);
         Ok(())
     }
@@ -287,11 +293,11 @@ impl Shared {
             self.commit.store(progress.commit.max(number.unwrap_or(0)), Ordering::Release);
             self.position.store(progress.position, Ordering::Release);
             drop(snapshot);
-            *state = State::Open(database);
+            *state = State::Open(Opened::new(database));
         }
         self.figures.reopened();
         if confirm {
-            let transaction = self.with_database(|database| Ok(database.begin_write()?))?;
+            let transaction = self.with_database(|opened| Ok(opened.database.begin_write()?))?;
             self.commit(transaction, &mut Overlay::default(), progress.position)?;
         }
         Ok(())
@@ -303,7 +309,7 @@ impl Shared {
         let marks = self.counters.exact();
         if !marks.is_empty()
             && self.enough_space().is_ok()
-            && let Ok(transaction) = self.with_database(|database| Ok(database.begin_write()?))
+            && let Ok(transaction) = self.with_database(|opened| Ok(opened.database.begin_write()?))
         {
             let mut overlay = Overlay::default();
             for (_, key, mark) in &marks {
@@ -317,8 +323,8 @@ impl Shared {
         let mut state = self.database.write().unwrap_or_else(PoisonError::into_inner);
         if let State::Open(_) = &*state {
             // Dropping a database that had an I/O error may complain; nobody is left to hear it.
-            let database = std::mem::replace(&mut *state, State::Closed);
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+            let opened = std::mem::replace(&mut *state, State::Closed);
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(opened)));
         }
     }
 
@@ -326,13 +332,14 @@ impl Shared {
     pub(crate) fn compact(&self) -> Result<bool, StoreError> {
         let _exclusive = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        let State::Open(database) = &mut *state else {
+        let State::Open(opened) = &mut *state else {
             return Err(state.error());
         };
-        let moved = database.compact().map_err(|error| self.named(error.into()));
+        opened.forget_view();
+        let moved = opened.database.compact().map_err(|error| self.named(error.into()));
         drop(state);
         // Compaction commits without quick repair: unless another commit follows, a crash now makes opening slow.
-        let transaction = self.with_database(|database| Ok(database.begin_write()?))?;
+        let transaction = self.with_database(|opened| Ok(opened.database.begin_write()?))?;
         self.commit(transaction, &mut Overlay::default(), self.position.load(Ordering::Acquire))?;
         moved
     }
@@ -351,9 +358,9 @@ impl Shared {
         }
     }
 
-    pub(crate) fn with_database<T>(&self, f: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(crate) fn with_database<T>(&self, f: impl FnOnce(&Opened) -> Result<T, StoreError>) -> Result<T, StoreError> {
         match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Open(database) => f(database),
+            State::Open(opened) => f(opened),
             state => Err(state.error()),
         }
     }
@@ -363,11 +370,12 @@ fn put(overlay: &mut Overlay, key: &str, number: u64) {
     overlay.write(META.name(), key.to_owned().to_bytes(), Some(Value::encode(&number)));
 }
 
-/// Writes the rows, table by table and in order, and makes them durable.
-pub(crate) fn apply(mut transaction: WriteTransaction, overlay: &Overlay) -> Result<(), StoreError> {
-    transaction.set_durability(Durability::Immediate).map_err(|error| StoreError::Io(error.to_string().into()))?;
+/// Writes the rows, table by table and in order, and makes them durable if told to.
+pub(crate) fn apply(mut transaction: WriteTransaction, overlay: &Overlay, durable: bool) -> Result<(), StoreError> {
+    let durability = if durable { Durability::Immediate } else { Durability::None };
+    transaction.set_durability(durability).map_err(|error| StoreError::Io(error.to_string().into()))?;
     // On every commit, or the next opening after a crash takes seconds.
-    transaction.set_quick_repair(true);
+    transaction.set_quick_repair(durable);
     for (name, rows) in overlay.tables() {
         let mut table = transaction.open_table(definition(name))?;
         for (key, value) in rows {

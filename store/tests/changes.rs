@@ -221,3 +221,70 @@ fn with_a_driver_changes_wait_until_they_are_committed_together() {
     waiting[0].commit();
     assert_eq!(rows(&open(&disk)).len(), 3);
 }
+
+/// Readers that come between two commits share one view of the database, which must end with it.
+#[test]
+fn a_snapshot_shows_one_moment_and_the_next_one_what_came_since() {
+    let disk = MemoryBackend::new();
+    let store = open(&disk);
+    let texts = |snapshot: &kith_store::Snapshot| {
+        ROWS.range(snapshot, ..).unwrap().map(|row| row.unwrap().1).collect::<Vec<_>>()
+    };
+    let empty = store.snapshot().unwrap();
+    assert!(texts(&empty).is_empty());
+    put(&store, 1, 1, "one").unwrap();
+    let one = store.snapshot().unwrap();
+    assert_eq!(texts(&one), ["one"], "a table that was not there when the last snapshot was asked for it");
+    put(&store, 1, 2, "two").unwrap();
+    assert_eq!(texts(&store.snapshot().unwrap()), ["one", "two"]);
+    assert_eq!((texts(&one), texts(&empty).len()), (vec!["one".to_owned()], 0), "the old ones are as they were");
+    let error =
+        store.submit(|tx| ROWS.put(tx, &(1, 3), &"three".to_owned()).and(Err::<(), _>(StoreError::Closed))).wait();
+    assert!(error.is_err());
+    assert_eq!(texts(&store.snapshot().unwrap()), ["one", "two"]);
+}
+
+#[test]
+fn readers_on_other_threads_never_see_less_than_was_answered() {
+    let store = Store::open(MemoryBackend::new(), thread()).unwrap();
+    let answered = AtomicU64::new(0);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    let least = answered.load(Ordering::Acquire);
+                    let seen = store.read(|read| TOTALS.get(read, &0)).unwrap().unwrap_or_default();
+                    assert!(seen >= least, "{seen} is shown after {least} was answered");
+                }
+            });
+        }
+        for number in 1..=500 {
+            store.submit(move |tx| TOTALS.put(tx, &0, &number)).wait().unwrap();
+            answered.store(number, Ordering::Release);
+        }
+        done.store(true, Ordering::Release);
+    });
+}
+
+#[test]
+fn with_commits_that_reach_the_disk_together_closing_writes_all_and_a_crash_leaves_a_beginning() {
+    let every = |many| kith_store::Options { durable_every: many, ..inline() };
+    let ten = std::num::NonZeroU64::new(10).unwrap();
+    let (closed, crashed) = (MemoryBackend::new(), MemoryBackend::new());
+    for (disk, ends) in [(&closed, true), (&crashed, false)] {
+        let store = Store::open(disk.clone(), every(ten)).unwrap();
+        let syncs = disk.syncs();
+        (0..25).for_each(|i| put(&store, 0, i, "text").unwrap());
+        assert!(disk.syncs() - syncs < 25, "each commit is synced");
+        assert_eq!(rows(&store).len(), 25);
+        if ends {
+            store.close();
+        } else {
+            let found = open(&disk.crash(1));
+            let left: Vec<u64> = rows(&found).into_iter().map(|((_, i), _)| i).collect();
+            assert!(left.len() >= 10 && left.iter().copied().eq(0..left.len() as u64), "{left:?}");
+        }
+    }
+    assert_eq!(rows(&open(&closed)).len(), 25);
+}

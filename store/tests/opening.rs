@@ -167,6 +167,39 @@ fn an_older_schema_is_brought_forward_once() {
     assert_eq!(new.read(|snapshot| TOTALS.get(snapshot, &0)).unwrap(), None);
 }
 
+/// Version 1 had no table of a server's own events.
+#[test]
+fn the_own_events_of_an_older_database_are_found() {
+    use kith_store::tables::rooms::{EVENTS, EventRow, EventStatus, OWN_STREAM, STREAM};
+    let disk = MemoryBackend::new();
+    let old = Store::open(disk.clone(), with(&[])).unwrap();
+    let fill = old.submit(|tx| {
+        for number in 1..=6 {
+            let row = EventRow {
+                room: number % 2,
+                status: EventStatus::Accepted,
+                ours: number > 3,
+                depth: number,
+                position: number,
+                state_before: 0,
+                state_after: 0,
+                auth: vec![],
+                event_id: format!("${number}"),
+                json: "{}".to_owned(),
+            };
+            EVENTS.put(tx, &number, &row)?;
+            STREAM.put(tx, &(row.room, number), &number)?;
+        }
+        Ok::<_, StoreError>(())
+    });
+    fill.wait().unwrap();
+    old.close();
+    let own =
+        Store::open(disk, inline()).unwrap().read(|read| OWN_STREAM.range(read, ..)?.collect::<Result<Vec<_>, _>>());
+    let own: Result<_, StoreError> = own;
+    assert_eq!(own.unwrap(), [((0, 4), 4), ((0, 6), 6), ((1, 5), 5)]);
+}
+
 #[test]
 fn a_crash_between_migrations_goes_on_where_it_was() {
     for at in (0..200).step_by(7) {

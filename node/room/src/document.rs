@@ -3,6 +3,8 @@
 //! <https://spec.matrix.org/v1.19/server-server-api/#signing-events>. By ruma's implementation, except where an event holds
 //! numbers that ruma's canonical JSON cannot carry (see `numbers.rs`).
 
+use std::borrow::Cow;
+
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, ServerName,
     canonical_json::{RedactingSerializer, redact_in_place},
@@ -13,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     build::Signer,
+    canonical::is_canonical,
     json::{self, JsonError},
     numbers::{self, Odd, OddNumbers, Step},
     receive::{MAX_TEXT_BYTES, ReceiveError},
@@ -193,9 +196,12 @@ impl Document {
 /// # Errors
 ///
 /// As [`json::parse_object`], but for the numbers. The nesting may be a little deeper, as events lie within.
-pub fn text_with_any_numbers(text: &str) -> Result<String, JsonError> {
+pub fn text_with_any_numbers(text: &str) -> Result<Cow<'_, str>, JsonError> {
+    if is_canonical(text) {
+        return Ok(Cow::Borrowed(text));
+    }
     let (object, odd) = numbers::parse_nested(text, json::MAX_NESTING + AROUND_EVENTS)?;
-    Ok(Document { object, odd }.to_text())
+    Ok(Cow::Owned(Document { object, odd }.to_text()))
 }
 
 fn format_error(error: impl std::fmt::Display) -> ReceiveError {

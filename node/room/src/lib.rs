@@ -33,6 +33,7 @@
 
 pub mod auth;
 pub mod build;
+mod canonical;
 mod difference;
 pub mod document;
 pub mod engine;

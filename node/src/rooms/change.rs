@@ -7,8 +7,8 @@ use kith_store::{
     Corrupt, Json, StoreError, Touched, Tx,
     tables::rooms::{
         CURRENT_STATE, EVENT_IDS, EVENTS, EXTREMITIES, EventRow, EventStatus, GAPS, GAPS_BY_EVENT, LOCAL_MEMBERS,
-        MEMBERS, OUTGOING, REDACTED_BY, RELATIONS, ROOM_SERVERS, ROOMS, STATE_STREAM, STREAM, STRIPPED, TIMELINE,
-        USER_ROOMS, UserRoomRow, membership,
+        MEMBERS, OUTGOING, OWN_STREAM, REDACTED_BY, RELATIONS, ROOM_SERVERS, ROOMS, STATE_STREAM, STREAM, STRIPPED,
+        TIMELINE, USER_ROOMS, UserRoomRow, membership,
     },
 };
 use serde_json::{Map, Value};
@@ -132,7 +132,11 @@ pub(super) fn store(tx: &mut Tx, us: &Us, change: &Change) -> Result<Vec<u64>, C
         return Err(ChangeError::Stale);
     }
     room.changes += 1;
-    let servers_before = read::servers(tx, change.room)?;
+    // Of what others made nobody is told by us, and a room may have very many servers.
+    let servers_before = match change.events.iter().any(|event| event.ours) {
+        true => read::servers(tx, change.room)?,
+        false => Vec::new(),
+    };
     let mut positions = Vec::with_capacity(change.events.len());
     let mut shown = change.completes;
     let partial = partial::row(tx, change.room)?.filter(|_| !change.completes);
@@ -268,6 +272,9 @@ fn store_event(tx: &mut Tx, change: &Change, event: &Judged) -> Result<u64, Stor
     }
     if position != 0 {
         STREAM.put(tx, &(room, position), &event.number)?;
+        if event.ours {
+            OWN_STREAM.put(tx, &(room, position), &event.number)?;
+        }
     }
     transactions::note(tx, room, event)?;
     Ok(position)
@@ -289,6 +296,7 @@ fn judge_anew(tx: &mut Tx, change: &Change, event: &Judged) -> Result<u64, Store
         TIMELINE.delete(tx, &(change.room, row.depth, event.number))?;
         search::forget(tx, change.room, event.number)?;
         STREAM.delete(tx, &(change.room, position))?;
+        OWN_STREAM.delete(tx, &(change.room, position))?;
         position = 0;
     }
     let (state_before, state_after) = (event.state_before, event.state_after);

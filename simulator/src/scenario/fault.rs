@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// When something goes wrong: at given times, at random moments, or both; and at which node. One that is not given is drawn anew each
-/// time; node 0, which makes the rooms, is as likely as any other.
+/// time; those that make rooms are as likely as any other.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct When {
     /// When, in seconds.
@@ -94,7 +94,7 @@ pub enum Fault {
     /// A node whose owner means harm: it runs the ordinary software, and a second program with its key that does the following
     /// things now and then. Nothing is asked of it in the end.
     Byzantine {
-        /// Which node; not 0.
+        /// Which node; not one that makes a room.
         node: u32,
         /// The room, counted from 0.
         #[serde(default)]

@@ -84,7 +84,10 @@ pub struct Nodes {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Room {
-    /// How many nodes are in it from the beginning; all if not set. The first node makes it.
+    /// The node that makes it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub maker: u32,
+    /// How many nodes are in it from the beginning, its maker and those nearest to it; all if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub members: Option<u32>,
     /// How many of its members may do everything, its maker among them.
@@ -97,7 +100,7 @@ pub struct Room {
 
 impl Default for Room {
     fn default() -> Self {
-        Self { members: None, moderators: two(), room_version: room_version() }
+        Self { maker: 0, members: None, moderators: two(), room_version: room_version() }
     }
 }
 
@@ -146,6 +149,11 @@ impl Default for Bounds {
     fn default() -> Self {
         Self { memory_mib: 64.0, queued: 10_000, parked: 1_000, waiting: 1_000, tasks: 10_000, requests: 5_000 }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // The form that serde wants.
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 fn one() -> u64 {

@@ -1,5 +1,7 @@
 //! The part of a scenario that is about links and disks.
 
+use std::num::NonZeroU64;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -171,10 +173,13 @@ pub struct Disk {
     pub commit_ms: f64,
     /// The most that is added to it by chance, in milliseconds.
     pub jitter_ms: f64,
+    /// How many commits reach the disk together. Above 1 the simulation is faster, and what a node answers is not on its disk
+    /// yet, so that no fault may cut a node's power or disturb a disk.
+    pub durable_every: NonZeroU64,
 }
 
 impl Default for Disk {
     fn default() -> Self {
-        Self { commit_ms: 2.0, jitter_ms: 1.0 }
+        Self { commit_ms: 2.0, jitter_ms: 1.0, durable_every: NonZeroU64::MIN }
     }
 }

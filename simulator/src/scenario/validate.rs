@@ -34,6 +34,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), LoadError> {
         if members == 0 || members > nodes || room.moderators == 0 || room.moderators > members {
             return refuse(format!("rooms[{number}]: members go from 1 to {nodes}, moderators from 1 to the members"));
         }
+        node(&format!("rooms[{number}].maker"), Some(room.maker), nodes)?;
         if ruma::RoomVersionId::try_from(room.room_version.as_str())
             .ok()
             .is_none_or(|version| kith_room::format::rules(&version).is_none())
@@ -224,6 +225,13 @@ fn fault_fits(fault: &Fault, scenario: &Scenario) -> Result<(), LoadError> {
         node("faults: node", when.node, nodes)?;
         moments("faults", &when.at_s, when.every_s)?;
     }
+    let touches_disk = matches!(
+        fault,
+        Fault::Crash { .. } | Fault::DiskFull { .. } | Fault::DiskError { .. } | Fault::DiskLies { .. }
+    );
+    if touches_disk && scenario.disk.durable_every.get() > 1 {
+        return refuse("faults: with disk.durable_every above 1 no power may be cut and no disk disturbed");
+    }
     match fault {
         Fault::Crash { for_s, torn, .. } => {
             share("faults: torn", *torn)?;
@@ -249,8 +257,8 @@ fn fault_fits(fault: &Fault, scenario: &Scenario) -> Result<(), LoadError> {
         Fault::ClockJump { by_s, .. } => span("faults: by_s", *by_s),
         Fault::Byzantine { node: bad, room, every_s, answers_share, .. } => {
             share("faults: answers_share", *answers_share)?;
-            if *bad == 0 {
-                return refuse("faults: node 0 makes the rooms, so it cannot be the byzantine one");
+            if scenario.rooms.iter().any(|room| room.maker == *bad) {
+                return refuse(format!("faults: node {bad} makes a room, so it cannot be the byzantine one"));
             }
             if *room as usize >= scenario.rooms.len() {
                 return refuse(format!("faults: there is no room {room}; they are counted from 0"));

@@ -10,6 +10,7 @@ pub(super) fn with_nodes(scenario: &Scenario, count: u32) -> Scenario {
     for room in &mut less.rooms {
         room.members = room.members.map(|members| members.min(count));
         room.moderators = room.moderators.min(count);
+        room.maker = room.maker.min(last);
     }
     for fault in &mut less.faults {
         if let Some(when) = fault.when_mut() {

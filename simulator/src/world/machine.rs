@@ -113,6 +113,7 @@ impl Machine {
             }
         });
         let (commit, jitter) = (self.commit.clone(), scenario.disk.jitter_ms);
+        let durable_every = scenario.disk.durable_every;
         let (disk_time, disk_random) = (timeline.clone(), stream("disk"));
         let options = move || {
             let (commit, timeline, random) = (commit.clone(), disk_time.clone(), disk_random.clone());
@@ -122,6 +123,7 @@ impl Machine {
             });
             Options {
                 cache_bytes: cache,
+                durable_every,
                 writer: WriterMode::Driven,
                 driver: Some(driver),
                 // Only a disk that is told to be full has so little.

@@ -52,6 +52,8 @@ struct Inner {
     /// `(room ID, node)` of who was told a state that may be another one.
     misled: Mutex<BTreeSet<(String, u32)>>,
     edges: Edges,
+    /// The nodes that are in each room from the beginning.
+    first_members: Vec<Vec<u32>>,
     /// Set in the end: nobody begins anything any more.
     over: AtomicBool,
 }
@@ -96,6 +98,7 @@ impl World {
             members: Mutex::default(),
             left: Mutex::default(),
             misled: Mutex::default(),
+            first_members: setup::first_members(scenario, &edges),
             edges,
             over: AtomicBool::new(false),
         })))
@@ -228,7 +231,12 @@ impl World {
     /// The users that may do everything in a room.
     pub fn moderators(&self, room: u32) -> Vec<u32> {
         let count = self.0.scenario.rooms.get(room as usize).map_or(1, |room| room.moderators);
-        setup::first_members(self, room).into_iter().take(count as usize).collect()
+        self.first_members(room).iter().take(count as usize).copied().collect()
+    }
+
+    /// The nodes that are in a room from the beginning, its maker first.
+    pub fn first_members(&self, room: u32) -> &[u32] {
+        self.0.first_members.get(room as usize).map_or(&[], Vec::as_slice)
     }
 
     fn machine(&self, node: u32) -> Option<MutexGuard<'_, Machine>> {

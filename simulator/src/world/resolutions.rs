@@ -17,33 +17,25 @@ use ruma::{EventId, OwnedEventId};
 use super::World;
 use crate::record::Resolution;
 
-#[derive(serde::Deserialize)]
-struct Follows {
-    #[serde(default)]
-    prev_events: Vec<serde_json::Value>,
-}
-
 /// `(state key number, event number)` of a whole state.
 type Whole = BTreeMap<u64, u64>;
 
 impl World {
-    /// Looks at an event that a node just showed.
+    /// Looks at an event that a node just showed, and at the events it follows.
     pub(super) fn note_resolution(
         &self,
         node: u32,
         room: u32,
         event: &EventRow,
+        prev_events: &[String],
         read: &dyn Read,
     ) -> Result<(), StoreError> {
-        let Ok(Follows { prev_events }) = serde_json::from_str(&event.json) else { return Ok(()) };
         if prev_events.len() < 2 {
             return Ok(());
         }
         let mut numbers = BTreeSet::new();
-        for id in &prev_events {
-            // Versions 1 and 2 cite with a hash beside.
-            let Some(id) = id.as_str().or_else(|| id.get(0)?.as_str()) else { continue };
-            if let Some(number) = EVENT_IDS.get(read, &id.to_owned())?
+        for id in prev_events {
+            if let Some(number) = EVENT_IDS.get(read, id)?
                 && let Some(before) = EVENTS.get(read, &number)?
             {
                 numbers.insert(before.state_after);

@@ -10,38 +10,41 @@ use serde_json::{Map, Value, json};
 
 use super::{World, WorldError};
 use crate::engine::seconds;
+use crate::scenario::{Room, Scenario};
+use crate::topology::Edges;
 
 /// How often a join is tried.
 const TRIES: u32 = 5;
 
-/// The nodes that are in a room from the beginning: the nearest to node 0, so that each has a neighbour that is in before it.
-pub fn first_members(world: &World, room: u32) -> Vec<u32> {
-    let wanted = world.scenario().rooms.get(room as usize).and_then(|room| room.members).unwrap_or(world.count());
-    rings(world).into_iter().flatten().take(wanted as usize).collect()
-}
-
-/// All nodes by their distance from node 0.
-fn rings(world: &World) -> Vec<Vec<u32>> {
-    let mut neighbours = vec![Vec::new(); world.count() as usize];
-    for (a, b) in world.edges() {
+/// For each room the nodes that are in it from the beginning, in the order in which they join: its maker, and those nearest to
+/// it, so that each has a neighbour that is in before it. Of equally near ones those with the next numbers, round the circle.
+pub(super) fn first_members(scenario: &Scenario, edges: &Edges) -> Vec<Vec<u32>> {
+    let count = scenario.nodes.count;
+    let mut neighbours = vec![Vec::new(); count as usize];
+    for (a, b) in edges {
         for (from, to) in [(*a, *b), (*b, *a)] {
             if let Some(list) = neighbours.get_mut(from as usize) {
                 list.push(to);
             }
         }
     }
-    let mut seen = BTreeSet::from([0]);
-    let mut rings = vec![vec![0]];
-    while let Some(ring) = rings.last() {
-        let next: BTreeSet<u32> =
-            ring.iter().flat_map(|node| neighbours.get(*node as usize).into_iter().flatten()).copied().collect();
-        let next: Vec<u32> = next.into_iter().filter(|node| seen.insert(*node)).collect();
-        if next.is_empty() {
-            break;
+    let nearest = |room: &Room| {
+        let wanted = room.members.unwrap_or(count) as usize;
+        let mut found = vec![room.maker];
+        let mut seen = BTreeSet::from([room.maker]);
+        let mut ring = 0..1;
+        while found.len() < wanted && !ring.is_empty() {
+            let around = found.get(ring.clone()).unwrap_or_default().iter();
+            let around = around.flat_map(|node| neighbours.get(*node as usize).into_iter().flatten());
+            let mut next: Vec<u32> = around.copied().filter(|node| seen.insert(*node)).collect();
+            next.sort_unstable_by_key(|node| (*node + count - room.maker) % count);
+            ring = found.len()..found.len() + next.len();
+            found.extend(next);
         }
-        rings.push(next);
-    }
-    rings
+        found.truncate(wanted);
+        found
+    };
+    scenario.rooms.iter().map(nearest).collect()
 }
 
 impl World {
@@ -56,12 +59,9 @@ impl World {
         }
         for room in 0..self.scenario().rooms.len() as u32 {
             self.make_room(room).await?;
-            let members: BTreeSet<u32> = first_members(self, room).into_iter().collect();
-            for ring in rings(self) {
-                // One after the other: joins at one time follow the same events, and each node would have to fetch the others.
-                for node in ring.into_iter().filter(|node| *node != 0 && members.contains(node)) {
-                    self.first_join(node, room).await?;
-                }
+            // One after the other: joins at one time follow the same events, and each node would have to fetch the others.
+            for node in self.first_members(room).iter().skip(1) {
+                self.first_join(*node, room).await?;
             }
         }
         // What the joins made is told to all before anything begins.
@@ -109,10 +109,12 @@ impl World {
             .ok()
             .and_then(|version| kith_room::format::rules(&version))
             .is_some_and(|rules| rules.authorization.explicitly_privilege_room_creators);
-        let moderators = first_members(self, room).into_iter().take(wanted.moderators as usize);
-        let users: Map<String, Value> = moderators
+        let maker = wanted.maker;
+        let users: Map<String, Value> = self
+            .moderators(room)
+            .into_iter()
             // Where creators are above all levels, they stand in no list.
-            .filter(|node| *node != 0 || !creators_rule)
+            .filter(|node| *node != maker || !creators_rule)
             .map(|node| (self.user(node), Value::from(100)))
             .collect();
         let body = json!({
@@ -120,11 +122,11 @@ impl World {
             "room_version": wanted.room_version,
             "power_level_content_override": {"users": users},
         });
-        let made = self.call(0, "POST", "/_matrix/client/v3/createRoom", Some(body)).await;
+        let made = self.call(maker, "POST", "/_matrix/client/v3/createRoom", Some(body)).await;
         let made = made.map_err(|failure| WorldError(format!("room {room} cannot be made: {failure:?}")))?;
         let id = made["room_id"].as_str().unwrap_or_default().to_owned();
         super::lock(&self.0.rooms).push(id);
-        self.set_member(room, 0, true);
+        self.set_member(room, maker, true);
         Ok(())
     }
 }

@@ -18,6 +18,14 @@ struct Cites {
     prev_events: Vec<serde_json::Value>,
 }
 
+/// The IDs of the events that an event follows.
+fn prev_events(event: &EventRow) -> Vec<String> {
+    let cites: Option<Cites> = serde_json::from_str(&event.json).ok();
+    let cited = cites.into_iter().flat_map(|cites| cites.prev_events);
+    // Versions 1 and 2 cite with a hash beside.
+    cited.filter_map(|cited| Some(cited.as_str().or_else(|| cited.get(0)?.as_str())?.to_owned())).collect()
+}
+
 impl World {
     /// Watches a node that was just started: looks through what was committed meanwhile, and at each commit from now on.
     pub(super) fn watch(&self, number: u32, handle: &Handle) {
@@ -94,17 +102,15 @@ impl World {
         read: &dyn Read,
     ) -> Result<(), StoreError> {
         self.record().delivered(&event.event_id, room, number);
-        self.note_resolution(number, room, event, read)?;
+        let prev_events = prev_events(event);
+        self.note_resolution(number, room, event, &prev_events, read)?;
         if event.status != EventStatus::Accepted {
             let what = format!("{} is shown at {position} and is {:?}", event.event_id, event.status);
             self.breach(Invariant::Timeline, Some(number), what);
         }
-        let cites: Option<Cites> = serde_json::from_str(&event.json).ok();
-        for cited in cites.into_iter().flat_map(|cites| cites.prev_events) {
-            // Versions 1 and 2 cite with a hash beside.
-            let Some(id) = cited.as_str().or_else(|| cited.get(0)?.as_str()) else { continue };
-            if !EVENT_IDS.contains(read, &id.to_owned())?
-                && GAPS_BY_EVENT.prefix(read, &(event.room, id.to_owned()))?.next().is_none()
+        for id in prev_events {
+            if !EVENT_IDS.contains(read, &id)?
+                && GAPS_BY_EVENT.prefix(read, &(event.room, id.clone()))?.next().is_none()
             {
                 let what = format!("{} is shown before {id}, and no gap is declared", event.event_id);
                 self.breach(Invariant::Parents, Some(number), what);

@@ -23,6 +23,9 @@ pub const EXTREMITIES: Table<(u64, u64), ()> = Table::new("extremities");
 pub const TIMELINE: Table<(u64, u64, u64), ()> = Table::new("timeline");
 /// `(room, stream position)` to event number.
 pub const STREAM: Table<(u64, u64), u64> = Table::new("stream");
+/// `(room, stream position)` to event number of each event of [`STREAM`] that this server made: what other servers are sent.
+/// Between two of these there may be very many of others.
+pub const OWN_STREAM: Table<(u64, u64), u64> = Table::new("own_stream");
 /// `(room, depth, event ID)` of prev events that are not here: where history can be backfilled from. The value is the number of the event that cites it.
 pub const GAPS: Table<(u64, u64, String), u64> = Table::new("gaps");
 /// `(room, event ID, depth)` of each of [`GAPS`], to find the gaps that an event closes.

@@ -7,7 +7,7 @@ use kith_store::{
     Counter, Json, Read, StoreError, Touched, Tx,
     tables::{
         federation::{DESTINATIONS, DestinationRow, OUTGOING_EDUS, OUTGOING_UPDATES, OutgoingEdu, OutgoingUpdate},
-        rooms::{EVENTS, EventRow, MEMBERS, OUTGOING, ROOM_SERVERS, STREAM},
+        rooms::{EVENTS, EventRow, MEMBERS, OUTGOING, OWN_STREAM, ROOM_SERVERS},
     },
 };
 use ruma::{
@@ -133,6 +133,8 @@ pub(super) struct Transaction {
     pub(super) droppable: bool,
     /// Whether the destination still counts as away: events were left out that it has to fetch, or rooms come later.
     pub(super) still_away: bool,
+    /// Whether more may wait than it carries.
+    pub(super) more: bool,
 }
 
 impl Transaction {
@@ -164,6 +166,8 @@ pub(super) fn compose(
     let mut bytes = 0;
     let most_pdus = if single { 1 } else { MOST_PDUS };
     let (numbers, rooms, still_away) = next_events(read, destination, &acknowledged, away && !single, most_pdus)?;
+    // Below the bound all that waits has been taken.
+    let mut more = still_away || single || numbers.len() >= most_pdus;
     let mut pdus = Vec::new();
     for number in numbers {
         if let Some(row) = EVENTS.get(read, &number)? {
@@ -178,6 +182,7 @@ pub(super) fn compose(
     for row in OUTGOING_EDUS.prefix(read, &destination.to_owned())? {
         // Some places are left for updates and for what is ephemeral.
         if edus.len() >= MOST_EDUS - 20 || bytes > MOST_BYTES || (single && (!rooms.is_empty() || !edus.is_empty())) {
+            more = true;
             break;
         }
         let ((_, number), Json(edu)) = row?;
@@ -187,6 +192,7 @@ pub(super) fn compose(
     let mut updates = Vec::new();
     for row in OUTGOING_UPDATES.prefix(read, &destination.to_owned())? {
         if edus.len() >= MOST_EDUS - 5 || bytes > MOST_BYTES || (single && (!rooms.is_empty() || !edus.is_empty())) {
+            more = true;
             break;
         }
         let ((_, kind, user), Json(update)) = row?;
@@ -216,7 +222,7 @@ pub(super) fn compose(
         hash.update(nonce().to_be_bytes());
     }
     let id = URL_SAFE_NO_PAD.encode(&hash.finalize()[..18]);
-    Ok(Some(Transaction { id, pdus, edus, rooms, rows, updates, droppable, still_away }))
+    Ok(Some(Transaction { id, pdus, edus, rooms, rows, updates, droppable, still_away, more }))
 }
 
 fn push(edus: &mut Vec<Box<RawValue>>, edu: &Value) -> usize {
@@ -264,15 +270,17 @@ fn next_events(
     for &(room, sent, latest) in &waiting {
         let mut found = 0;
         looked.insert(room, latest);
-        for row in STREAM.prefix_range(
+        for row in OWN_STREAM.prefix_range(
             read,
             &room,
             (std::ops::Bound::Excluded(&(room, sent)), std::ops::Bound::Included(&(room, latest))),
         )? {
             let ((_, position), number) = row?;
-            let Some(event) = EVENTS.get(read, &number)?.filter(|event| event.ours) else { continue };
             let entitled = match left.get(&room) {
-                Some(users) => concerns(read, &event, users)?,
+                Some(users) => match EVENTS.get(read, &number)? {
+                    Some(event) => concerns(read, &event, users)?,
+                    None => false,
+                },
                 None => true,
             };
             if entitled {
@@ -348,7 +356,7 @@ fn latest_events(
     let mut events = Vec::new();
     let mut rooms = BTreeMap::new();
     for (room, _, latest) in waiting.into_iter().take(MOST_PDUS) {
-        if let Some(number) = STREAM.get(read, &(room, latest))? {
+        if let Some(number) = OWN_STREAM.get(read, &(room, latest))? {
             events.push(number);
         }
         rooms.insert(room, latest);

@@ -27,6 +27,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 enum Next {
     /// There may be more to send.
     GoOn,
+    /// There is nothing more to send.
+    Rest,
     /// The destination waits for its time.
     Wait,
 }
@@ -37,18 +39,22 @@ pub(super) async fn run(node: Arc<Node>, name: OwnedServerName) {
         let next = {
             let Ok(_slot) = node.federation.outgoing.slots.acquire().await else { return };
             match make(&node, &name) {
-                Ok(Some(transaction)) => deliver(&node, &name, transaction).await,
-                Ok(None) => {
-                    if rest(&node, &name) {
-                        return;
+                Ok(Some(transaction)) => {
+                    let more = transaction.more;
+                    match deliver(&node, &name, transaction).await {
+                        Next::GoOn if !more => Next::Rest,
+                        next => next,
                     }
-                    Next::GoOn
                 }
+                Ok(None) => Next::Rest,
                 Err(error) => failed(&node, &name, &error.to_string(), None),
             }
         };
-        if matches!(next, Next::Wait) {
-            return;
+        match next {
+            Next::GoOn => {}
+            Next::Rest if rest(&node, &name) => return,
+            Next::Rest => {}
+            Next::Wait => return,
         }
     }
 }

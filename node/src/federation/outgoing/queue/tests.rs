@@ -44,8 +44,8 @@ fn event(store: &Store, room: u64, ours: bool, body: &str) {
         };
         ROOM_SERVERS.put(tx, &(room, AWAY.to_owned()), &1)?;
         EVENTS.put(tx, &number, &row)?;
-        STREAM.put(tx, &(room, position), &number)?;
         if ours {
+            OWN_STREAM.put(tx, &(room, position), &number)?;
             let key = (AWAY.to_owned(), room);
             let sent = OUTGOING.get(tx, &key)?.map_or(position - 1, |(sent, _)| sent);
             OUTGOING.put(tx, &key, &(sent, position))?;
