@@ -55,9 +55,8 @@ fn aim(took: &Took) -> String {
 /// `rooms` rooms of `members` nodes, no node in two of them.
 fn apart(scenario: &str, rooms: u32, members: u32) -> Scenario {
     let mut scenario = self::scenario(scenario);
-    scenario.rooms = (0..rooms)
-        .map(|room| Room { maker: room * members, members: Some(members), ..Room::default() })
-        .collect();
+    scenario.rooms =
+        (0..rooms).map(|room| Room { maker: room * members, members: Some(members), ..Room::default() }).collect();
     scenario
 }
 
@@ -135,7 +134,10 @@ fn measure(name: &str, scenario: &Scenario, verdict: impl Fn(&Took) -> String) {
     println!("  {}", verdict(&took));
     let held = |node| outcome.world.owner(node).map_or(0, |owner| owner.most());
     let most: Vec<u64> = outcome.world.numbers().map(held).collect();
-    println!("  the most that a node held: {:.2} MiB in the mean\n", mebi(most.iter().sum::<u64>() / most.len() as u64));
+    println!(
+        "  the most that a node held: {:.2} MiB in the mean\n",
+        mebi(most.iter().sum::<u64>() / most.len() as u64)
+    );
 }
 
 fn mebi(bytes: u64) -> f64 {
@@ -149,13 +151,19 @@ fn idle() {
     let world = &outcome.world;
     let mut held: Vec<(u64, u64)> = world
         .numbers()
-        .filter_map(|node| Some((world.owner(node)?.held(), world.with_disk(node, kith_store::MemoryBackend::used_bytes)?)))
+        .filter_map(|node| {
+            Some((world.owner(node)?.held(), world.with_disk(node, kith_store::MemoryBackend::used_bytes)?))
+        })
         .collect();
     held.sort_unstable();
     let median = held.get(held.len() / 2).copied().unwrap_or_default();
     let most = held.last().copied().unwrap_or_default();
     println!("1,000 idle nodes, each in a room of 10");
     for (name, (all, disk)) in [("median", median), ("most", most)] {
-        println!("  {name:<7} {:.2} MiB a node, of which {:.2} MiB are pages of its disk (aim: 1 MiB)", mebi(all), mebi(disk));
+        println!(
+            "  {name:<7} {:.2} MiB a node, of which {:.2} MiB are pages of its disk (aim: 1 MiB)",
+            mebi(all),
+            mebi(disk)
+        );
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kith_store::Snapshot;
+use kith_store::{Snapshot, tables::rooms::membership};
 use ruma::{
     OneTimeKeyAlgorithm, OwnedRoomId, UInt,
     api::client::{filter::Filter, sync::sync_events::DeviceLists},
@@ -234,7 +234,9 @@ impl Telling<'_> {
         }
         let changed = typing::changed_since(self.node, reached.serial);
         let changed: BTreeSet<u64> = changed.into_iter().map(|(room, _)| room).collect();
-        for room in rooms.iter().filter(|room| room.is_wanted(&self.wanted.typing)) {
+        // Rooms that the user is not in are in lists, too.
+        let is_in = |room: &&InScope<'_>| room.entry.part.membership == membership::JOIN;
+        for room in rooms.iter().filter(is_in).filter(|room| room.is_wanted(&self.wanted.typing)) {
             let was_told = reached.typing.contains(&room.number);
             let users = match now.get(&room.number) {
                 Some(users) if !was_told || changed.contains(&room.number) => users.clone(),

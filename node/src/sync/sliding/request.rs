@@ -14,7 +14,7 @@ use crate::http::{Answer, MatrixError};
 const MOST_LISTS: usize = 100;
 /// Ranges of one list.
 const MOST_RANGES: usize = 20;
-/// Names and IDs in one filter or extension.
+/// Names and IDs in all filters, and in all extensions.
 const MOST_NAMES: usize = 1_000;
 /// The longest name of a connection, of a list and of a request, in bytes.
 const LONGEST_NAME: usize = 255;
@@ -65,6 +65,15 @@ pub(super) struct Filters {
     pub(super) not_room_types: Option<Vec<Option<String>>>,
     pub(super) tags: Option<Vec<String>>,
     pub(super) not_tags: Option<Vec<String>>,
+}
+
+impl Filters {
+    /// How many things it names.
+    fn names(&self) -> usize {
+        let texts = [&self.spaces, &self.tags, &self.not_tags].into_iter().flatten().map(Vec::len);
+        let kinds = [&self.room_types, &self.not_room_types].into_iter().flatten().map(Vec::len);
+        texts.chain(kinds).sum()
+    }
 }
 
 /// The extensions that are asked for.
@@ -199,6 +208,9 @@ impl Request {
         for (name, list) in body.lists {
             lists.insert(name, list.read(me)?);
         }
+        if lists.values().map(|list: &List| list.filters.names()).sum::<usize>() > MOST_NAMES {
+            return Err(MatrixError::invalid_param(format!("all filters together name at most {MOST_NAMES} things")));
+        }
         let mut subscriptions = BTreeMap::new();
         for (room, config) in body.room_subscriptions {
             let wrong = |_| MatrixError::invalid_param(format!("{room:?} is no room ID"));
@@ -231,15 +243,6 @@ impl ListBody {
             )));
         }
         let filters = self.filters.unwrap_or_default();
-        let count = [filters.spaces.as_ref(), filters.tags.as_ref(), filters.not_tags.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(Vec::len)
-            .chain([filters.room_types.as_ref(), filters.not_room_types.as_ref()].into_iter().flatten().map(Vec::len))
-            .sum::<usize>();
-        if count > MOST_NAMES {
-            return Err(MatrixError::invalid_param(format!("a filter names at most {MOST_NAMES} things")));
-        }
         Ok(List { ranges, filters, config: self.config.read(me)? })
     }
 }
@@ -301,6 +304,7 @@ mod tests {
     #[test]
     fn what_is_wrong_or_too_much_is_refused() {
         let list = json!({ "timeline_limit": 1, "required_state": [] });
+        let spaces: Vec<String> = (0..=MOST_NAMES).map(|number| format!("!s{number}:x")).collect();
         let many: Map<String, Value> = (0..101).map(|number| (format!("l{number}"), list.clone())).collect();
         for (body, query, code) in [
             (json!({ "lists": many }), "", "M_INVALID_PARAM"),
@@ -308,6 +312,12 @@ mod tests {
             (json!({ "lists": { "a": { "ranges": [[0, 1]] } } }), "", "M_BAD_JSON"),
             (json!({ "lists": { "a": { "ranges": [[0, -1]], "timeline_limit": 1 } } }), "", "M_BAD_JSON"),
             (json!({ "lists": 3 }), "", "M_BAD_JSON"),
+            (
+                json!({ "lists": { "a": { "timeline_limit": 1, "filters": { "spaces": spaces } } } }),
+                "",
+                "M_INVALID_PARAM",
+            ),
+            (json!({ "extensions": { "typing": { "rooms": spaces } } }), "", "M_INVALID_PARAM"),
             (json!({ "room_subscriptions": { "nonsense": list } }), "", "M_INVALID_PARAM"),
             (json!({ "conn_id": "x".repeat(256) }), "", "M_INVALID_PARAM"),
             (json!({}), "timeout=soon", "M_INVALID_PARAM"),

@@ -241,7 +241,10 @@ fn direct(read: &dyn Read, user: &str) -> Result<(u64, BTreeSet<String>), StoreE
 
 /// The rooms of the users who asked lately.
 #[derive(Debug, Default)]
-pub(super) struct AllRooms(Mutex<BTreeMap<String, (Duration, Arc<Mutex<Rooms>>)>>);
+pub(super) struct AllRooms(Mutex<BTreeMap<String, Used>>);
+
+/// When a user's rooms were asked for last, and the rooms.
+type Used = (Duration, Arc<Mutex<Rooms>>);
 
 impl AllRooms {
     /// The rooms of a user; empty until they are refreshed.

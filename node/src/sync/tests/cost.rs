@@ -104,12 +104,12 @@ async fn sliding_sync_of_1000_rooms() {
         }
         println!("nothing new in a window up to {last}: {:?}", began.elapsed() / 100);
         let mut times = Vec::new();
-        for number in 0..50 {
+        for room in rooms.iter().take(50) {
             let waiting = window.wait();
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
-            say(&alice, &rooms[number], "x").await;
+            say(&alice, room, "x").await;
             let began = Instant::now();
             let answer = waiting.await.unwrap();
             times.push(began.elapsed());

@@ -103,6 +103,17 @@ async fn typing_is_told_when_it_begins_and_when_it_ends() {
     window.body["extensions"]["typing"] = json!({ "enabled": true, "lists": [], "rooms": [other] });
     typing(&room, &bob, true).await;
     assert_eq!(told(&window.ask().await), Value::Null, "not wanted of this room");
+    // Who was put out of a room has it in the list still, and hears nothing of it.
+    let mut his = self::window(&bob, json!({ "typing": { "enabled": true }, "receipts": { "enabled": true } }));
+    act(&alice, &room, "kick", &bob).await;
+    typing(&room, &alice, true).await;
+    let event = say(&alice, &room, "without him").await;
+    alice.post(&path(&room, &format!("receipt/m.read/{}", encoded(&event))), json!({})).await.ok();
+    for _ in 0..2 {
+        let answer = his.ask().await;
+        assert_eq!(answer["lists"]["all"]["count"], 1);
+        assert_eq!(answer["extensions"], json!({}));
+    }
 }
 
 #[tokio::test]
