@@ -135,7 +135,7 @@ pub enum StartError {
 impl Node {
     /// Starts a node.
     pub async fn start(config: Config, platform: Platform) -> Result<Handle, StartError> {
-        let Platform { clock, rng, spawner, storage, network, web, listeners, secret } = platform;
+        let Platform { clock, rng, spawner, storage, network, web, listeners, secret, citing } = platform;
         let mut identity = match secret {
             Some(secret) => Identity::new(secret, &config)?,
             None => Identity::open(&config, &rng)?,
@@ -178,6 +178,7 @@ impl Node {
         }));
         let rooms =
             Rooms::new(store.clone(), clock.clone(), rng.fork(), identity.server_name().to_owned(), key.clone());
+        rooms.cite(citing);
         let ephemeral = Ephemeral::new(&rng);
         let inbound = Arc::new(OnceLock::new());
         let network = start_network(network, &config, &identity, &store, &clock, late(inbound.clone())).await?;
@@ -241,10 +242,8 @@ impl Node {
         let server_router = server_api::router(&node);
         let addresses: Vec<SocketAddr> = bound.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let base_url = node.config.public_base_url_at(&addresses);
-        let client_router = client_api::router(&node)
-            .merge(server_router.clone())
-            .merge(setup::page::routes(node.server_name(), &base_url));
-        let client_router = crate::http::layers::around(client_router);
+        let client_router = client_api::router(&node).merge(setup::page::routes(node.server_name(), &base_url));
+        let client_router = crate::http::layers::around(client_router, server_router.clone());
         let _ = inbound.set(Router::from_service(server_router.clone()));
         node.federation.start()?;
         node.spawner.spawn("contacts", Box::pin(contacts::watch(node.clone())));

@@ -16,6 +16,8 @@ use kith_transport::{Network, Router, SecretKey};
 
 use crate::web::Web;
 
+pub use kith_room::local::Citing;
+
 pub use clock::{Clock, Elapsed, SystemClock, Told, timeout};
 pub use inline::{Executor, InlineSpawner};
 use kith_store::{MemoryBackend, Options, blobs::BlobStore};
@@ -42,6 +44,8 @@ pub struct Platform {
     pub listeners: bool,
     /// The server key, where the platform keeps it itself; else it is a file in the data folder.
     pub secret: Option<SecretKey>,
+    /// Which forward extremities the node's events follow: for experiments.
+    pub citing: Citing,
 }
 
 /// Where a node keeps its tables and media.
@@ -136,6 +140,7 @@ impl Platform {
             web: WebChoice::Real,
             listeners: true,
             secret: None,
+            citing: Citing::default(),
         })
     }
 }

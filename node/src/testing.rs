@@ -18,7 +18,9 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::config::{Config, RegistrationMode};
-use crate::platform::{ManualClock, NetworkChoice, NetworkFactory, Platform, Rng, Storage, TokioSpawner, WebChoice};
+use crate::platform::{
+    Citing, ManualClock, NetworkChoice, NetworkFactory, Platform, Rng, Storage, TokioSpawner, WebChoice,
+};
 use crate::{Handle, Node};
 
 /// 2025-01-01
@@ -94,6 +96,7 @@ impl TestNode {
             web,
             listeners: false,
             secret: Some(SecretKey::from_seed(key)),
+            citing: Citing::default(),
         };
         let handle = Node::start(config, platform).await.expect("the node starts");
         Self { handle, clock, backend }

@@ -59,7 +59,7 @@ mod tests {
     use kith_room::explain::Branch;
 
     use super::*;
-    use crate::scenario::Fault;
+    use crate::scenario::What;
 
     #[test]
     fn what_never_occurred_is_named() {
@@ -74,7 +74,7 @@ mod tests {
     fn the_set_of_ci_names_each_kind_of_fault_and_each_branch_of_resolution() {
         let cover = Cover::parse(include_str!("../sets/ci.toml")).unwrap();
         let branches = Branch::ALL.map(|branch| format!("branch_{}", branch.name()));
-        let faults = Fault::OCCURS.map(str::to_owned);
+        let faults = What::OCCURS.map(str::to_owned);
         for name in branches.iter().chain(&faults) {
             assert!(cover.occurs().contains(name), "{name} is missing in simulator/sets/ci.toml");
         }

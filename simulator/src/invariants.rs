@@ -42,11 +42,31 @@ pub enum Invariant {
     Panic,
     /// What the scenario is about occurred.
     Occurs,
+    /// What is rejected, and each state, is so by the rules.
+    Judgement,
+    /// Nothing is shown that the room's state did not allow at that moment.
+    SoftFailure,
+    /// Each event is what its sender's server signed.
+    Authentic,
+    /// Events have their content, unless somebody with the right to it redacted them.
+    Content,
+    /// The forward extremities are the accepted events that no accepted event follows.
+    Extremities,
+    /// Tables that follow from others agree with them.
+    Tables,
+    /// What a server's user said is sent to each neighbour in the room.
+    Pushed,
+    /// A request that is repeated counts once, and a device message arrives once, if it was sent.
+    Once,
+    /// What another server may not ask for is refused.
+    Refused,
+    /// Before anything goes wrong, nodes start, and their users make and join rooms.
+    Setup,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 21] = [
         Self::Quiescence,
         Self::State,
         Self::Rejection,
@@ -58,6 +78,16 @@ impl Invariant {
         Self::Bounds,
         Self::Panic,
         Self::Occurs,
+        Self::Judgement,
+        Self::SoftFailure,
+        Self::Authentic,
+        Self::Content,
+        Self::Extremities,
+        Self::Tables,
+        Self::Pushed,
+        Self::Once,
+        Self::Refused,
+        Self::Setup,
     ];
 
     /// Its name in scenarios and results.
@@ -74,6 +104,16 @@ impl Invariant {
             Self::Bounds => "bounds",
             Self::Panic => "panic",
             Self::Occurs => "occurs",
+            Self::Judgement => "judgement",
+            Self::SoftFailure => "soft_failure",
+            Self::Authentic => "authentic",
+            Self::Content => "content",
+            Self::Extremities => "extremities",
+            Self::Tables => "tables",
+            Self::Pushed => "pushed",
+            Self::Once => "once",
+            Self::Refused => "refused",
+            Self::Setup => "setup",
         }
     }
 
@@ -84,7 +124,7 @@ impl Invariant {
 }
 
 /// The honest nodes that are in a room by their own tables, with the room's number there.
-fn inside(world: &World, room: u32) -> Vec<(u32, std::sync::Arc<Node>, u64)> {
+pub(crate) fn inside(world: &World, room: u32) -> Vec<(u32, std::sync::Arc<Node>, u64)> {
     let honest = world.numbers().filter(|number| world.is_honest(*number));
     honest
         .filter_map(|number| {

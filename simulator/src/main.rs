@@ -13,7 +13,7 @@ use kith_simulator::bounds;
 use kith_simulator::cover::Cover;
 use kith_simulator::run::{Outcome, run};
 use kith_simulator::scenario::{self, Scenario};
-use kith_simulator::{output, plot, world};
+use kith_simulator::{mutants, output, plot, world};
 
 use progress::Line;
 
@@ -96,6 +96,21 @@ enum Command {
         #[command(subcommand)]
         command: many::Sweep,
     },
+    /// Lets deliberate bugs of the node be at work, one after the other, until an invariant is broken. Only of use in a build with
+    /// KITH_MUTANTS=1. Exit code 1: one survives, or something is broken without any.
+    Mutants {
+        /// Names of mutants; all if there are none.
+        names: Vec<String>,
+        /// Which scenarios and seeds are tried, a TOML file.
+        #[arg(long, default_value = "simulator/mutants.toml")]
+        plan: PathBuf,
+        /// Runs at a time.
+        #[arg(long, default_value_t = 1)]
+        jobs: usize,
+        /// A file for the table.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
     /// Says whether a scenario can be run, and what it will be like.
     Check {
         /// The scenarios, TOML files.
@@ -114,7 +129,8 @@ fn main() -> ExitCode {
     if !cli.verify_all {
         kith_room::signature::remember(SIGNATURES);
     }
-    match act(cli.command) {
+    let chosen = kith_mutants::chosen().map(drop).map_err(Into::into);
+    match chosen.and_then(|()| act(cli.command)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -158,6 +174,14 @@ fn act(command: Command) -> Answer<bool> {
             Ok(true)
         }
         Command::Sweep { command } => many::sweep(command),
+        Command::Mutants { names, plan, jobs, out } => {
+            let report = mutants::run(&plan, &names, jobs, &mut |line| println!("{line}"))?;
+            if let Some(out) = &out {
+                std::fs::write(out, mutants::document(&report))?;
+            }
+            println!("{}", if report.is_good() { "passed: all are caught" } else { "FAILED" });
+            Ok(report.is_good())
+        }
         Command::Check { scenarios } => check(&scenarios),
         Command::Schema => {
             print!("{}", scenario::schema());

@@ -1,6 +1,6 @@
 //! The commands that are about many runs: `sweep` and `shrink`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use kith_simulator::invariants::Invariant;
@@ -8,7 +8,8 @@ use kith_simulator::output;
 use kith_simulator::run::run_within;
 use kith_simulator::scenario::{self, Scenario};
 use kith_simulator::shrink::{self, Shrunk};
-use kith_simulator::sweep::{self, Done};
+use kith_simulator::sweep::figure::Known;
+use kith_simulator::sweep::{self, Done, Figure};
 
 use super::{Answer, once};
 
@@ -33,6 +34,40 @@ pub enum Sweep {
         #[arg(long)]
         csv: bool,
     },
+    /// Does all jobs that are not done, one after the other.
+    Run {
+        /// The folder of the plan.
+        folder: PathBuf,
+        /// The tables as CSV, too.
+        #[arg(long)]
+        csv: bool,
+    },
+    /// Draws a number of the summaries against a key of the sweep, as SVG and PNG.
+    Figure {
+        /// The folder of the plan.
+        folder: PathBuf,
+        /// The key along the axis below.
+        #[arg(long)]
+        x: String,
+        /// The number of the summary, such as delivery_ms.p50.
+        #[arg(long)]
+        y: String,
+        /// The key whose values have a curve each.
+        #[arg(long)]
+        by: Option<String>,
+        /// Curves by a formula, beside those that were measured.
+        #[arg(long)]
+        known: Option<Known>,
+        /// The axis below is divided by powers of ten.
+        #[arg(long)]
+        log_x: bool,
+        /// The axis on the left is divided by powers of ten.
+        #[arg(long)]
+        log_y: bool,
+        /// The files, without their endings.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Gathers the summaries in `results.parquet`. Exit code 1: jobs are missing or failed, or runs are not as they should be.
     Collect {
         /// The folder of the plan.
@@ -50,12 +85,17 @@ pub fn sweep(command: Sweep) -> Answer<bool> {
             println!("{} jobs, 0 to {}, in {}", plan.jobs.len(), plan.jobs.len().saturating_sub(1), out.display());
             Ok(true)
         }
-        Sweep::Job { folder, number, csv } => {
-            let done = sweep::job(&folder, number, &mut |scenario, seed, place| {
-                let outcome = once(scenario, seed, None, true).map_err(|error| error.to_string())?;
-                output::write_all(&outcome, place, csv).map_err(|error| error.to_string())
-            })?;
-            println!("job {number}: {}", if done == Done::Before { "was done before" } else { "done" });
+        Sweep::Job { folder, number, csv } => job(&folder, number, csv).map(|()| true),
+        Sweep::Run { folder, csv } => {
+            for number in 0..sweep::plan::read(&folder)?.jobs.len() as u32 {
+                job(&folder, number, csv)?;
+            }
+            Ok(true)
+        }
+        Sweep::Figure { folder, x, y, by, known, log_x, log_y, out } => {
+            for path in sweep::figure(&folder, &Figure { x, y, by, known, log: (log_x, log_y) }, &out)? {
+                println!("{}", path.display());
+            }
             Ok(true)
         }
         Sweep::Collect { folder, csv } => {
@@ -73,6 +113,15 @@ pub fn sweep(command: Sweep) -> Answer<bool> {
             Ok(collected.is_whole())
         }
     }
+}
+
+fn job(folder: &Path, number: u32, csv: bool) -> Answer<()> {
+    let done = sweep::job(folder, number, &mut |scenario, seed, place| {
+        let outcome = once(scenario, seed, None, true).map_err(|error| error.to_string())?;
+        output::write_all(&outcome, place, csv).map_err(|error| error.to_string())
+    })?;
+    println!("job {number}: {}", if done == Done::Before { "was done before" } else { "done" });
+    Ok(())
 }
 
 /// Rising numbers as schedulers take them: `0-3,7`.

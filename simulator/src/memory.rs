@@ -100,6 +100,11 @@ impl Owner {
         value
     }
 
+    /// Whether something is being done in its name.
+    pub fn is_acting(self) -> bool {
+        OWNER.get() == self.0
+    }
+
     /// A task of its.
     pub fn task(self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
         add(&TASKS, self.0, 1);

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::engine::Nanos;
+use crate::record::Sample;
 use crate::run::Outcome;
 use crate::tables;
 
@@ -101,6 +102,7 @@ pub fn summary(outcome: &Outcome) -> Value {
         },
         "network": { "requests": requests, "bytes": bytes },
         "most_extremities": most,
+        "mean_extremities": mean_extremities(&state.samples, begin + (end - begin) / 2, end),
         "most_held": {
             "queued": state.most.queued,
             "parked": state.most.parked,
@@ -112,6 +114,13 @@ pub fn summary(outcome: &Outcome) -> Value {
         "federation": federation(outcome),
         "broken": state.breaches.len(),
     })
+}
+
+/// The mean number of forward extremities in the second half of the work, when it has settled.
+fn mean_extremities(samples: &[Sample], from: Nanos, until: Nanos) -> Option<f64> {
+    let late = || samples.iter().filter(|sample| (from..=until).contains(&sample.at));
+    let (count, sum) = (late().count(), late().map(|sample| sample.extremities).sum::<u64>());
+    (count > 0).then(|| sum as f64 / count as f64)
 }
 
 /// The nodes' own counters of federation, added up.

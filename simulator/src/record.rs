@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sha2::{Digest as _, Sha256};
 
 use crate::engine::{Nanos, Timeline};
+use crate::errands::Errands;
 use crate::network::Passed;
 
 /// Broken invariants kept with their words; of more, the number.
@@ -46,6 +47,8 @@ pub struct State {
     pub samples: Vec<Sample>,
     /// Before which event, by its number, which node had to resolve states.
     pub resolutions: Vec<(u32, Resolution)>,
+    /// What users did beside talking.
+    pub errands: Errands,
     /// Events before which it was looked which branches their resolution took.
     explained: BTreeSet<String>,
     /// Hashes of the events that came to each node in transactions.
@@ -313,9 +316,7 @@ impl State {
         let known = self.pushed.entry(node).or_default();
         let mut repeated = 0;
         for pdu in &pdus {
-            let mut hasher = DefaultHasher::new();
-            hasher.write(pdu.get().as_bytes());
-            repeated += u64::from(!known.insert(hasher.finish()));
+            repeated += u64::from(!known.insert(hash(pdu.get())));
         }
         (pdus.len() as u64, repeated)
     }
@@ -328,6 +329,11 @@ impl State {
         most.waiting = most.waiting.max(held.waiting);
         most.tasks = most.tasks.max(held.tasks);
         most.requests = most.requests.max(held.requests);
+    }
+
+    /// Whether an event came to a node in a transaction, with this text.
+    pub fn was_pushed(&self, node: u32, text: &str) -> bool {
+        self.pushed.get(&node).is_some_and(|known| known.contains(&hash(text)))
     }
 
     /// Counts something.
@@ -352,6 +358,12 @@ impl State {
     pub fn number_of(&self, id: &str) -> Option<u32> {
         self.numbers.get(id).copied()
     }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text.as_bytes());
+    hasher.finish()
 }
 
 impl std::fmt::Debug for Record {

@@ -9,7 +9,7 @@ use crate::invariants::{self, Invariant};
 use crate::record::{Record, Sample};
 use crate::scenario::Scenario;
 use crate::world::{World, WorldError};
-use crate::{bounds, faults, links, users};
+use crate::{bounds, checks, errands, faults, links, users};
 
 /// The longest that setting up may take, in virtual seconds.
 const SETUP_S: f64 = 7_200.0;
@@ -102,11 +102,11 @@ fn keep_panics() {
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            // redb panics over damage, which the store takes for an I/O error.
+            // redb panics over damage, which the store takes for an I/O error: nothing that anybody should read about.
             if !info.location().is_some_and(|place| place.file().contains("/redb-")) {
                 PANICS.with_borrow_mut(|panics| panics.push(info.to_string().replace('\n', " ")));
+                before(info);
             }
-            before(info);
         }));
     });
     PANICS.with_borrow_mut(Vec::clear);
@@ -115,7 +115,7 @@ fn keep_panics() {
 /// Runs a scenario with a seed. With a trace, all that is digested is written there.
 ///
 /// # Errors
-/// When the world cannot be made or set up: the scenario is impossible, or a node fails before anything goes wrong.
+/// When the world cannot be made, or setting up takes too long: the scenario is impossible.
 pub fn run(
     scenario: &Scenario,
     seed: u64,
@@ -144,7 +144,16 @@ pub fn run_within(
 
     let setting = world.clone();
     let set_up = course.finish(Phase::Setup, SETUP_S, async move { setting.set_up().await });
-    set_up.unwrap_or_else(|| Err(WorldError("setting up takes too long".to_owned())))?;
+    match set_up {
+        Some(Ok(())) => {}
+        // The scenario is possible, and nothing has gone wrong yet: it is the nodes that fail.
+        Some(Err(WorldError(what))) => {
+            world.breach(Invariant::Setup, None, what);
+            let now = engine.timeline().now();
+            return Ok(ended(&engine, record, world, [now; 3]));
+        }
+        None => return Err(WorldError("setting up takes too long".to_owned())),
+    }
 
     let begin = engine.timeline().now();
     let end = begin + seconds(scenario.duration_s);
@@ -163,7 +172,9 @@ pub fn run_within(
     let agreed = course.settle(scenario.settle_s);
     course.say_last_words(scenario.settle_s);
     course.scroll_into_gaps();
+    course.collect_messages();
     invariants::check(&world);
+    checks::check(&world);
     world.numbers().for_each(|node| bounds::check(&world, node));
     for panic in PANICS.with_borrow_mut(std::mem::take) {
         world.breach(Invariant::Panic, None, panic);
@@ -172,8 +183,12 @@ pub fn run_within(
         let state = world.with_disk(number, |disk| (disk.operations(), disk.syncs(), disk.used_bytes()));
         record.note(&format!("disk of {number}: {state:?}"));
     }
+    Ok(ended(&engine, record, world, [begin, end, agreed]))
+}
+
+fn ended(engine: &Engine, record: Record, world: World, phases: [Nanos; 3]) -> Outcome {
     let (digest, happened) = (record.digest(), engine.timeline().happened());
-    Ok(Outcome { record, world, digest, happened, phases: [begin, end, agreed] })
+    Outcome { record, world, digest, happened, phases }
 }
 
 struct Course<'a> {
@@ -268,6 +283,15 @@ impl Course<'_> {
                 }
             });
             self.settle(settle_s);
+        }
+    }
+
+    /// Devices take what waits for them.
+    fn collect_messages(&mut self) {
+        let world = self.world.clone();
+        let collected = self.finish(Phase::Settle, LAST_S, async move { errands::collect_all(&world).await });
+        if collected.is_none() {
+            self.world.breach(Invariant::Quiescence, None, "taking device messages does not end".to_owned());
         }
     }
 

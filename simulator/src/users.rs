@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::engine::{Nanos, Stream, seconds};
+use crate::errands;
 use crate::scenario::Workload;
 use crate::world::World;
 use crate::world::client::{Failure, escape};
@@ -41,6 +42,15 @@ impl Users {
     async fn work(self, workload: Workload) {
         match workload {
             Workload::Poisson { room, rate_per_s, bytes, .. } => self.talk(room, bytes, rate_per_s, |_| 1.0).await,
+            Workload::Rounds { room, every_s, writers, bytes, .. } => {
+                while self.pause(every_s).await {
+                    let mut members = self.world.members(room);
+                    self.random.shuffle(&mut members);
+                    for node in members.into_iter().take(writers as usize) {
+                        self.go(move |user| async move { drop(user.world.say(node, room, bytes).await) });
+                    }
+                }
+            }
             Workload::Diurnal { room, peak_per_s, period_s, bytes, .. } => {
                 // A cosine from midnight to midnight; moments of a Poisson process are thinned out by it.
                 let share = move |at: f64| 0.5 - 0.5 * (at / period_s * std::f64::consts::TAU).cos();
@@ -106,6 +116,27 @@ impl Users {
                 }
             }
             Workload::Readers { share, .. } => self.readers(share),
+            Workload::Redactions { room, every_s, .. } => {
+                while self.pause(self.random.exponential(every_s)).await {
+                    let random = self.random.clone();
+                    self.go(move |user| async move { errands::redact(&user.world, room, &random).await });
+                }
+            }
+            Workload::Devices { room, every_s, .. } => {
+                while self.pause(self.random.exponential(every_s)).await {
+                    let random = self.random.clone();
+                    self.go(move |user| async move { errands::send_message(&user.world, room, &random).await });
+                    if let Some(node) = self.member(room) {
+                        self.go(move |user| async move { errands::collect(&user.world, node).await });
+                    }
+                }
+            }
+            Workload::Repeats { room, every_s, .. } => {
+                while self.pause(self.random.exponential(every_s)).await {
+                    let random = self.random.clone();
+                    self.go(move |user| async move { errands::repeat(&user.world, room, &random).await });
+                }
+            }
         }
     }
 

@@ -40,7 +40,7 @@ fn a_partition_that_never_heals_is_caught() {
 fn a_node_that_skips_authorization_is_caught() {
     let outcome = outcome(include_str!("../scenarios/control-skips-auth.toml"), 1);
     assert!(outcome.passed(), "{:?}", outcome.broken());
-    assert_eq!(outcome.broken(), ["rejection"]);
+    assert_eq!(outcome.broken(), ["extremities", "judgement", "rejection"]);
 }
 
 /// The controls without what is wrong in them.

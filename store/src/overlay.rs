@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use kith_mutants::mutant;
+
 use crate::error::StoreError;
 use crate::read::{Bytes, RawRow, RawRows, is_empty};
 
@@ -35,7 +37,11 @@ impl Overlay {
     pub(crate) fn absorb(&mut self, newer: &mut Overlay) {
         self.bytes += std::mem::take(&mut newer.bytes);
         for (table, mut rows) in std::mem::take(&mut newer.tables) {
-            self.tables.entry(table).or_default().append(&mut rows);
+            let older = self.tables.entry(table).or_default();
+            if mutant!("older-write-wins") {
+                std::mem::swap(older, &mut rows);
+            }
+            older.append(&mut rows);
         }
     }
 

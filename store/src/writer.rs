@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use kith_mutants::mutant;
 use redb::{Durability, ReadableDatabase, WriteTransaction};
 
 use crate::database::{self, Opened, State};
@@ -126,6 +127,12 @@ impl Shared {
             batch.into_iter().for_each(Job::answer);
             return;
         }
+        if mutant!("publishes-before-commit") {
+            self.publish(&committed);
+        }
+        if mutant!("answers-before-commit") {
+            std::mem::take(&mut batch).into_iter().for_each(Job::answer);
+        }
         match self.commit(transaction, &mut overlay, new_position) {
             Ok(()) => {
                 self.figures.batch(batch.len());
@@ -140,12 +147,12 @@ impl Shared {
                 let number = self.commit.load(Ordering::Acquire) + 1;
                 match self.recover(Some(number)) {
                     // It had reached the disk before the error, and by now is durable.
-                    Ok(true) => {
+                    Ok(landed) if landed || mutant!("takes-failure-for-success") => {
                         self.tell(&committed);
                         batch.into_iter().for_each(Job::answer);
                         self.fail_all(waiting.drain(..), &error);
                     }
-                    Ok(false) => self.fail_all(batch.into_iter().chain(waiting.drain(..)), &error),
+                    Ok(_) => self.fail_all(batch.into_iter().chain(waiting.drain(..)), &error),
                     Err(error) => self.fail_all(batch.into_iter().chain(waiting.drain(..)), &error),
                 }
             }
@@ -196,7 +203,7 @@ impl Shared {
         overlay: &mut Overlay,
         position: u64,
     ) -> Result<(), StoreError> {
-        let marks = self.counters.due();
+        let marks = if mutant!("counters-start-again") { Vec::new() } else { self.counters.due() };
         for (_, key, mark) in &marks {
             put(overlay, key, *mark);
         }
@@ -372,6 +379,7 @@ fn put(overlay: &mut Overlay, key: &str, number: u64) {
 
 /// Writes the rows, table by table and in order, and makes them durable if told to.
 pub(crate) fn apply(mut transaction: WriteTransaction, overlay: &Overlay, durable: bool) -> Result<(), StoreError> {
+    let durable = durable && !mutant!("commits-without-sync");
     let durability = if durable { Durability::Immediate } else { Durability::None };
     transaction.set_durability(durability).map_err(|error| StoreError::Io(error.to_string().into()))?;
     // On every commit, or the next opening after a crash takes seconds.

@@ -11,7 +11,7 @@ use kith::{
     Handle, Node,
     config::{Config, RegistrationMode},
     platform::{
-        Clock as _, NetworkChoice, NetworkFactory, Platform, Rng, Storage, SystemClock, TokioSpawner, WebChoice,
+        Citing, Clock as _, NetworkChoice, NetworkFactory, Platform, Rng, Storage, SystemClock, TokioSpawner, WebChoice,
     },
 };
 use kith_store::{MemoryBackend, Options, blobs::MemoryBlobs};
@@ -91,6 +91,7 @@ impl Cluster {
             web: WebChoice::None,
             listeners: false,
             secret: Some(SecretKey::from_seed(member.key)),
+            citing: Citing::default(),
         };
         member.handle = Some(Node::start(config, platform).await.expect("a node starts"));
     }

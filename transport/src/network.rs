@@ -16,6 +16,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use kith_mutants::mutant;
 use tokio::sync::broadcast;
 
 use crate::record::{RecordError, SignedRecord};
@@ -59,7 +60,7 @@ pub async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, BodyError>
             return Err(BodyError::TooLarge { limit });
         }
         // Most bodies come in one piece, which needs no copy.
-        if first.is_empty() {
+        if first.is_empty() || mutant!("keeps-last-part") {
             first = data;
         } else {
             rest.extend_from_slice(&data);

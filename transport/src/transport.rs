@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, Either, select};
 
+use kith_mutants::mutant;
+
 use crate::{Body, Class, KithName, Network, TransportError};
 
 /// Waits for a time. The node implements it over its clock, so that timeouts pass in simulated time too.
@@ -76,7 +78,8 @@ impl Transport {
             _ => return Err(TransportError::NoRoute { name: name() }),
         };
         // The answer is polled first, so that it wins when both are there.
-        match select(answer, self.timer.sleep(timeout)).await {
+        let limit = if mutant!("hasty-timeout") { timeout / 1000 } else { timeout };
+        match select(answer, self.timer.sleep(limit)).await {
             Either::Left((answer, _)) => Ok(answer?),
             Either::Right(_) => Err(TransportError::Timeout { name: name(), after: timeout }),
         }

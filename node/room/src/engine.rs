@@ -16,6 +16,7 @@ use std::{
     sync::Arc,
 };
 
+use kith_mutants::mutant;
 use ruma::{
     EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, room_version_rules::RoomVersionRules,
 };
@@ -152,7 +153,8 @@ impl Verdict {
 
     /// Whether the event changes the room's head.
     pub fn is_live(&self) -> bool {
-        self.decision == Decision::Accepted && self.placement == Placement::Live
+        (self.decision == Decision::Accepted || mutant!("soft-failed-is-live") && self.status() == Status::SoftFailed)
+            && self.placement == Placement::Live
     }
 }
 
@@ -320,6 +322,7 @@ impl Room {
         for id in unique(event.prev_events()) {
             match self.state_after(id, source)? {
                 Some(state) => states.push(state),
+                None if mutant!("missing-prev-is-known") => {}
                 None => prev.push(id.clone()),
             }
         }
@@ -418,7 +421,7 @@ impl Room {
         memo.finish()?;
 
         let state_after = match (event.state_map_key(), &decision) {
-            (Some(key), Decision::Accepted | Decision::SoftFailed { .. }) => {
+            (Some(key), decision) if decision.status() != Status::Rejected || mutant!("rejected-state-counts") => {
                 state_before.update(key.clone(), event.event_id().to_owned())
             }
             _ => state_before.clone(),
@@ -461,16 +464,20 @@ impl Room {
             .filter_map(|id| memo.event(&id))
             .filter_map(|cited| Some((cited.state_map_key()?.clone(), cited)))
             .collect();
-        if let Err(error) = check_auth(event, &self.rules, |key| cited.get(key).cloned()) {
+        if let Err(error) = check_auth(event, &self.rules, |key| cited.get(key).cloned())
+            && !mutant!("skips-auth-events")
+        {
             return rejected(format!("by its auth events: {error}"));
         }
         let in_state = |state: &StateMap| check_auth(event, &self.rules, |key| memo.event(state.get(key)?));
-        if let Err(error) = in_state(state_before) {
+        if let Err(error) = in_state(state_before)
+            && !mutant!("skips-state-before")
+        {
             return rejected(format!("by the state before it: {error}"));
         }
         // A room's first event, and a join that brings the room to this node, meet no current state.
         let has_current = !self.heads.is_empty() && !self.current.ptr_eq(state_before);
-        if placement == Placement::Historical || !has_current {
+        if placement == Placement::Historical || !has_current || mutant!("skips-soft-failure") {
             return Decision::Accepted;
         }
         let current = match self.partial {
@@ -492,6 +499,9 @@ impl Room {
         while let Some(id) = followed.pop() {
             // Soft-failed and rejected events are no extremities and left those they follow in place. The new event
             // follows these through them.
+            if mutant!("keeps-followed-extremity") && self.heads.len() > verdict.heads.len() {
+                break;
+            }
             if verdict.heads.remove(&id).is_some()
                 || verdict.heads.is_empty()
                 || seen.len() >= MAX_HIDDEN_ANCESTORS
@@ -499,13 +509,17 @@ impl Room {
             {
                 continue;
             }
-            if matches!(memo.source().status(&id)?, Some(Status::SoftFailed | Status::Rejected))
+            if !mutant!("stops-at-hidden-events")
+                && matches!(memo.source().status(&id)?, Some(Status::SoftFailed | Status::Rejected))
                 && let Some(hidden) = memo.event(&id)
             {
                 followed.extend_from_slice(hidden.prev_events());
             }
         }
         memo.finish()?;
+        if mutant!("loses-an-extremity") {
+            verdict.heads.clear();
+        }
         let head = Head { state_after: verdict.state_after.clone(), depth: event.depth() };
         verdict.heads.insert(event.event_id().to_owned(), head);
         verdict.current = match verdict.heads.len() {

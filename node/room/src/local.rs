@@ -20,6 +20,32 @@ use crate::{
 /// How many extremities one event of ours follows at most.
 pub const MAX_CITED_EXTREMITIES: usize = 10;
 
+/// Which forward extremities an event of ours follows where there are many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Citing {
+    /// At most ten; if there are more, the deepest five and a random choice of the others. (Were the choice fixed, servers with
+    /// many extremities would all leave the same ones behind.)
+    #[default]
+    Spread,
+    /// At most so many, all of them chosen at random: for experiments.
+    Random(usize),
+}
+
+/// What chance has a say in, when an event is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Draw {
+    /// A random number that was not used before.
+    pub random: u64,
+    /// How extremities are chosen with it.
+    pub citing: Citing,
+}
+
+impl From<u64> for Draw {
+    fn from(random: u64) -> Self {
+        Self { random, citing: Citing::default() }
+    }
+}
+
 /// Why an event of ours is not made.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CreateError {
@@ -81,8 +107,7 @@ impl Room {
 
     /// Builds, signs and judges an event at the end of the room.
     ///
-    /// It follows the extremities, at most ten; if there are more, the deepest and a random choice of the others, all
-    /// drawn by `random`. (Were the choice fixed, servers with many extremities would all leave the same ones behind.)
+    /// It follows the extremities, or those that are drawn.
     ///
     /// # Errors
     ///
@@ -91,13 +116,13 @@ impl Room {
         &self,
         builder: Builder,
         origin_server_ts: MilliSecondsSinceUnixEpoch,
-        random: u64,
+        draw: impl Into<Draw>,
         signer: Signer<'_>,
         source: &dyn Source,
     ) -> Result<Verdict, CreateError> {
         let memo = Memo::new(source);
         let mut builder = builder.room_id(self.room_id.clone());
-        let place = self.place(&mut builder, random, &memo)?;
+        let place = self.place(&mut builder, draw.into(), &memo)?;
         let event = build_with_rules(
             builder,
             &self.rules,
@@ -120,12 +145,12 @@ impl Room {
         &self,
         builder: Builder,
         origin_server_ts: MilliSecondsSinceUnixEpoch,
-        random: u64,
+        draw: impl Into<Draw>,
         source: &dyn Source,
     ) -> Result<CanonicalJsonObject, CreateError> {
         let memo = Memo::new(source);
         let mut builder = builder.room_id(self.room_id.clone());
-        let place = self.place(&mut builder, random, &memo)?;
+        let place = self.place(&mut builder, draw.into(), &memo)?;
         let object =
             builder.unsigned_object(&self.rules, &place.prev_events, &place.auth_events, place.depth, origin_server_ts);
         let event = unsigned_event(object.clone(), &self.rules)?;
@@ -138,8 +163,8 @@ impl Room {
         }
     }
 
-    fn place(&self, builder: &mut Builder, random: u64, memo: &Memo<'_>) -> Result<Place, CreateError> {
-        let prev_events = self.cited_extremities(random);
+    fn place(&self, builder: &mut Builder, draw: Draw, memo: &Memo<'_>) -> Result<Place, CreateError> {
+        let prev_events = self.cited_extremities(draw);
         let state_before = if prev_events.len() == self.heads.len() {
             self.current.clone()
         } else {
@@ -173,15 +198,20 @@ impl Room {
         Ok(Place { prev_events, auth_events, state_before, depth })
     }
 
-    fn cited_extremities(&self, mut random: u64) -> Vec<OwnedEventId> {
+    fn cited_extremities(&self, Draw { mut random, citing }: Draw) -> Vec<OwnedEventId> {
         let mut heads: Vec<(u64, u64, &OwnedEventId)> =
             self.heads.iter().map(|(id, head)| (head.depth, splitmix(&mut random), id)).collect();
-        if heads.len() > MAX_CITED_EXTREMITIES {
+        let (most, deepest) = match citing {
+            Citing::Spread => (MAX_CITED_EXTREMITIES, MAX_CITED_EXTREMITIES / 2),
+            // An event follows something.
+            Citing::Random(most) => (most.max(1), 0),
+        };
+        if heads.len() > most {
             heads.sort_unstable_by(|one, other| other.cmp(one));
-            if let Some(others) = heads.get_mut(MAX_CITED_EXTREMITIES / 2..) {
+            if let Some(others) = heads.get_mut(deepest..) {
                 others.sort_unstable_by_key(|(_, drawn, _)| *drawn);
             }
-            heads.truncate(MAX_CITED_EXTREMITIES);
+            heads.truncate(most);
         }
         let mut ids: Vec<OwnedEventId> = heads.into_iter().map(|(_, _, id)| id.clone()).collect();
         ids.sort_unstable();

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kith_mutants::mutant;
 use ruma::{
     EventId, OwnedEventId,
     events::StateEventType,
@@ -96,7 +97,10 @@ pub(crate) fn resolve_with(
     };
 
     let conflict = Conflict::between(&distinct);
-    let difference = auth_difference(&conflict, base, distinct.len(), memo)?;
+    let mut difference = auth_difference(&conflict, base, distinct.len(), memo)?;
+    if mutant!("forgets-auth-difference") {
+        difference.clear();
+    }
     let subgraph = match v2.consider_conflicted_state_subgraph {
         true => conflicted_subgraph(&conflict, memo)?,
         false => BTreeSet::new(),
@@ -140,7 +144,9 @@ pub(crate) fn resolve_with(
 
     let mut result = base.clone();
     for key in &conflict.keys {
-        result.remove(key);
+        if !mutant!("first-fork-wins") {
+            result.remove(key);
+        }
     }
     // In a fixed order, so that the map's inner form, too, is the same on every run.
     let resolved: BTreeMap<StateKey, OwnedEventId> =

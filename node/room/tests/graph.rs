@@ -6,6 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
+use kith_room::local::{Citing, Draw};
 use kith_room::{
     Decision, Event, Outcome, Placement, Room, Status, join::handle_send_join, local::NoEvents, partial::Members,
 };
@@ -104,7 +105,7 @@ fn at_most_ten_of_many_extremities_are_cited_and_the_choice_is_drawn() {
         assert_eq!(t.at_a.decide(&event), Decision::Accepted);
     }
     assert_eq!(t.at_a.room.extremities().count(), 41);
-    let cite = |random| {
+    let cite = |random: u64| {
         let hello = message(&t.alice, "merge");
         t.at_a.room.create_local(hello, ts(9_000), random, t.a.signer(), &t.at_a.store).unwrap()
     };
@@ -112,6 +113,16 @@ fn at_most_ten_of_many_extremities_are_cited_and_the_choice_is_drawn() {
     assert_eq!(one.event.prev_events().len(), 10);
     assert_eq!(one.event.event_id(), same.event.event_id());
     assert_ne!(one.event.prev_events(), other.event.prev_events());
+    // Drawn without regard to depth, for experiments: no extremity is left out or preferred.
+    let mut drawn = std::collections::BTreeMap::<_, u32>::new();
+    for random in 0..400 {
+        let draw = Draw { random, citing: Citing::Random(3) };
+        let hello = message(&t.alice, "merge");
+        let made = t.at_a.room.create_local(hello, ts(9_000), draw, t.a.signer(), &t.at_a.store).unwrap();
+        assert_eq!(made.event.prev_events().len(), 3);
+        made.event.prev_events().iter().for_each(|id| *drawn.entry(id.clone()).or_default() += 1);
+    }
+    assert!(drawn.len() == 41 && drawn.values().all(|times| (10..55).contains(times)), "{drawn:?}");
     let mut clock = 0;
     while t.at_a.room.extremities().count() > 1 {
         clock += 1;

@@ -15,6 +15,7 @@ use std::{
 
 use futures::FutureExt as _;
 use http::StatusCode;
+use kith_mutants::mutant;
 use kith_room::format;
 use kith_store::{
     Read,
@@ -247,7 +248,7 @@ pub async fn take(node: &Arc<Node>, server: &ServerName, heads: RoomHeads) -> An
         let Ok(room_id) = RoomId::parse(room_id) else { continue };
         let Some(room) = node.rooms.get(&room_id)? else { continue };
         let ids: Vec<OwnedEventId> = ids.into_iter().take(MOST_HEADS).collect();
-        let mut unknown = room.unknown(&ids)?;
+        let mut unknown = if mutant!("compares-no-heads") { Vec::new() } else { room.unknown(&ids)? };
         node.store.read(|read| {
             let mut waiting = BTreeSet::new();
             for row in PARKED.prefix(read, &room.number())? {

@@ -58,7 +58,15 @@ pub async fn matrix_errors(request: Request, next: Next) -> Response {
     response.map(Body::new)
 }
 
-/// Puts all of the above around a router.
-pub fn around(router: axum::Router) -> axum::Router {
-    router.fallback(unknown_path).layer(axum::middleware::from_fn(matrix_errors)).layer(axum::middleware::from_fn(cors))
+/// A router with no route but all paths of this one: for layers. A layer is put around each route of a router by itself, and a node
+/// has hundreds, which would take memory and time at its start.
+pub fn as_one(router: axum::Router) -> axum::Router {
+    axum::Router::new().fallback_service(router)
+}
+
+/// Puts all of the above around a router. What it does not serve goes to `others`.
+pub fn around(router: axum::Router, others: axum::Router) -> axum::Router {
+    as_one(router.fallback_service(others))
+        .layer(axum::middleware::from_fn(matrix_errors))
+        .layer(axum::middleware::from_fn(cors))
 }

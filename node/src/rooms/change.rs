@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kith_mutants::mutant;
 use kith_room::{Placement, json};
 use kith_store::{
     Corrupt, Json, StoreError, Touched, Tx,
@@ -254,7 +255,7 @@ fn store_event(tx: &mut Tx, change: &Change, event: &Judged) -> Result<u64, Stor
         parking::unpark(tx, room, &event.event_id)?;
     }
     // Whatever became of it, it is not missing any more.
-    if event.status != EventStatus::Outlier {
+    if event.status != EventStatus::Outlier && !mutant!("leaves-gap-open") {
         close_gaps(tx, room, &event.event_id)?;
     }
     for gap in &event.gaps {
@@ -406,7 +407,8 @@ fn change_membership(
         if comes_back {
             tx.touch(Touched::Other(ROOM_SERVERS_CHANGED));
         }
-        match if is_joined { count + 1 } else { count.saturating_sub(1) } {
+        let leaving = u64::from(!mutant!("keeps-departed-server"));
+        match if is_joined { count + 1 } else { count.saturating_sub(leaving) } {
             0 => {
                 ROOM_SERVERS.delete(tx, &server)?;
                 tx.touch(Touched::Other(ROOM_SERVERS_CHANGED));
@@ -490,6 +492,8 @@ fn address(
             Some((sent, latest)) if sent < latest => sent,
             _ => first - 1,
         };
+        let waits = OUTGOING.get(tx, &key)?.map(|row| row.1).filter(|latest| *latest > sent);
+        let last = waits.filter(|_| mutant!("queue-keeps-its-end")).unwrap_or(last);
         OUTGOING.put(tx, &key, &(sent, last))?;
         tx.touch(Touched::Destination(server));
     }

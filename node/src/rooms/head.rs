@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use kith_mutants::mutant;
 use kith_room::{Event, Placement, StateKey, StateMap, Status, Verdict, power::PowerLevels, state};
 use kith_store::{
     Snapshot, Store,
@@ -190,6 +191,7 @@ impl<'a> Draft<'a> {
         for prev in event.prev_events() {
             match past.numbered_state_after(prev).map_err(MatrixError::internal)? {
                 Some(state) => known_states.push(state),
+                None if mutant!("declares-no-gap") => {}
                 None => gaps.push(prev.to_string()),
             }
         }
@@ -213,7 +215,9 @@ impl<'a> Draft<'a> {
         let (status, place) = match (verdict.status(), verdict.placement) {
             (Status::Accepted, Placement::Live | Placement::Late) => (EventStatus::Accepted, Place::Live),
             (Status::Accepted, Placement::Historical) => (EventStatus::Accepted, Place::History),
+            (Status::SoftFailed, _) if mutant!("shows-soft-failed") => (EventStatus::SoftFailed, Place::Live),
             (Status::SoftFailed, _) => (EventStatus::SoftFailed, Place::Hidden),
+            (Status::Rejected, _) if mutant!("forgets-rejection") => (EventStatus::Accepted, Place::Hidden),
             (Status::Rejected, _) => (EventStatus::Rejected, Place::Hidden),
             (Status::Outlier, _) => (EventStatus::Outlier, Place::Hidden),
         };
@@ -349,8 +353,12 @@ fn redaction(past: &Past<'_>, before: &StateMap, target: &EventId, redaction: &E
     let powerful = match of_state("m.room.create")? {
         Some(create) => {
             let levels = of_state("m.room.power_levels")?;
-            PowerLevels::new(&create, levels.as_ref(), &past.rules.authorization)
-                .is_ok_and(|levels| levels.user(redaction.sender()) >= levels.redact())
+            PowerLevels::new(&create, levels.as_ref(), &past.rules.authorization).is_ok_and(|levels| {
+                match mutant!("needs-more-power") {
+                    true => levels.user(redaction.sender()) > levels.redact(),
+                    false => levels.user(redaction.sender()) >= levels.redact(),
+                }
+            })
         }
         None => false,
     };

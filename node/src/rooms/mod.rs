@@ -46,6 +46,7 @@ use std::{
     time::Duration,
 };
 
+use kith_room::local::{Citing, Draw};
 use kith_room::{Signer, format};
 use kith_store::{
     Store,
@@ -80,6 +81,7 @@ pub(crate) struct Parts {
     store: Store,
     clock: Arc<dyn Clock>,
     rng: Rng,
+    citing: OnceLock<Citing>,
     server_name: OwnedServerName,
     key: Arc<Ed25519KeyPair>,
     us: Us,
@@ -97,6 +99,10 @@ pub struct Counts {
 }
 
 impl Parts {
+    fn draw(&self) -> Draw {
+        Draw { random: self.rng.u64(), citing: self.citing.get().copied().unwrap_or_default() }
+    }
+
     fn signer(&self) -> Signer<'_> {
         Signer { server_name: &self.server_name, key: &self.key }
     }
@@ -141,6 +147,7 @@ impl Rooms {
                 key,
                 us,
                 policy_servers: OnceLock::new(),
+                citing: OnceLock::new(),
                 counts: Counts::default(),
             }),
             known: Mutex::default(),
@@ -151,6 +158,11 @@ impl Rooms {
     pub fn ask_policy_servers(&self, by: Arc<dyn PolicyServers>) {
         // Whoever was first stays: there is one node.
         let _ = self.parts.policy_servers.set(by);
+    }
+
+    /// Says which extremities the events made here follow; the engine's own choice if nobody does.
+    pub fn cite(&self, citing: Citing) {
+        let _ = self.parts.citing.set(citing);
     }
 
     /// What was stored and is shown to nobody.

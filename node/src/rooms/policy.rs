@@ -38,8 +38,8 @@ impl Room {
             let now = draft.timestamp.unwrap_or_else(|| self.parts.clock.now_ms());
             let builder = draft.builder(Some(self.id().to_owned()))?;
             let past = Past::new(self.number(), self.rules(), &head.recent, &snapshot);
-            let random = self.parts.rng.u64();
-            match head.at.engine.create_local(builder, timestamp(now), random, self.signer(), &past) {
+            let draw = self.parts.draw();
+            match head.at.engine.create_local(builder, timestamp(now), draw, self.signer(), &past) {
                 Ok(verdict) => return Ok(verdict.event),
                 Err(CreateError::Unsigned { event, server }) => (event, server),
                 Err(error) => return Err(refusal(error)),

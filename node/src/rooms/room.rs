@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use kith_mutants::mutant;
 use kith_room::{BuildError, CreateError, Event, Outcome, Signer, StateMap};
 use kith_store::{
     Json, Snapshot,
@@ -143,7 +144,7 @@ impl Room {
             let verdict = head
                 .at
                 .engine
-                .create_local(builder, timestamp(now), self.parts.rng.u64(), self.signer(), &past)
+                .create_local(builder, timestamp(now), self.parts.draw(), self.signer(), &past)
                 .map_err(refusal)?;
             let loaded = past.loaded.into_inner();
             head.recent.absorb(loaded);
@@ -251,7 +252,9 @@ impl Room {
                     match outcome {
                         Outcome::Duplicate => {
                             match head.recent.is_stripped(&id, &snapshot) {
-                                Ok(stripped) if stripped && !event.redacted() => copies.push(event),
+                                Ok(stripped) if stripped && !event.redacted() && !mutant!("ignores-right-copy") => {
+                                    copies.push(event);
+                                }
                                 Ok(_) => {}
                                 Err(error) => {
                                     head.recent.forget(&change.ids);
@@ -446,6 +449,9 @@ impl Room {
             change::store(tx, &us, &change)
         });
         drop(guard);
+        if mutant!("acknowledges-before-commit") {
+            return Ok(());
+        }
         let result: Result<Vec<u64>, ChangeError> = pending.await;
         let mut guard = self.shared.head.lock().await;
         match result {
@@ -459,7 +465,9 @@ impl Room {
             }
             Err(error) => {
                 // Everything submitted after this change was built on it and fails as well.
-                *guard = None;
+                if !mutant!("keeps-head-of-failed-commit") {
+                    *guard = None;
+                }
                 drop(guard);
                 Err(match error {
                     ChangeError::Store(error) => error.into(),

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kith_mutants::mutant;
 use kith_store::{
     Corrupt, Read, StoreError, Tx,
     tables::rooms::{STATE_KEY_NAMES, STATE_KEYS, STATES, StateRow},
@@ -34,6 +35,9 @@ pub fn append(tx: &mut Tx, number: u64, parent: u64, changes: &[((String, String
     let height = parent_height + 1;
     let base_height = height & (height - 1);
     let (base, mut composed) = descend(tx, parent, base_height)?;
+    if mutant!("forgets-skipped-states") {
+        composed.clear();
+    }
     composed.extend(own);
     STATES.put(tx, &number, &StateRow { base, parent, height, changes: composed.into_iter().collect() })
 }

@@ -1,6 +1,7 @@
 //! Transaction IDs of clients' requests (client-server specification, "Transaction identifiers"): a request that comes again
 //! adds no second event.
 
+use kith_mutants::mutant;
 use kith_store::{
     Read, StoreError, Tx,
     tables::rooms::{EVENT_TRANSACTIONS, EVENTS, TRANSACTIONS},
@@ -31,7 +32,7 @@ pub(crate) fn key(
 /// # Errors
 /// The store's.
 pub(crate) fn made(read: &dyn Read, key: &Key) -> Result<Option<String>, StoreError> {
-    TRANSACTIONS.get(read, key)
+    if mutant!("repeats-transactions") { Ok(None) } else { TRANSACTIONS.get(read, key) }
 }
 
 /// Notes which request made an event, if one did.

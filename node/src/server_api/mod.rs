@@ -30,13 +30,14 @@ use std::sync::Arc;
 pub(crate) use self::template::signer;
 use axum::body::Bytes;
 use http::{Request, StatusCode};
+use kith_mutants::mutant;
 use kith_transport::{KithName, RemotePeer, ServerKey};
 use ruma::{ServerName, api::federation::authentication::XMatrix, serde::Base64, signatures::PublicKeyMap};
 
 use crate::{
     Node,
     federation::signing,
-    http::{Answer, MatrixError, Routes, endpoint::Origin},
+    http::{Answer, MatrixError, Routes, endpoint::Origin, layers},
 };
 
 /// The key ID of a server whose name is its key.
@@ -60,7 +61,8 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
     let routes = profiles::routes(routes);
     let routes = directory::routes(routes);
     let routes = devices::routes(routes);
-    routes.finish().layer(axum::middleware::from_fn_with_state(node.clone(), limits::admit))
+    let routes = layers::as_one(routes.finish().fallback(layers::unknown_path));
+    routes.layer(axum::middleware::from_fn_with_state(node.clone(), limits::admit))
 }
 
 /// Verifies who signed a request: the destination is our full name, byte for byte; the origin's name is canonical; the key is
@@ -71,6 +73,9 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
 /// 401 `M_UNAUTHORIZED` with what is wrong; 403 `M_FORBIDDEN` when another server's peer brought it.
 pub async fn verify(node: &Arc<Node>, header: XMatrix, request: &Request<Bytes>) -> Answer<Origin> {
     match check(node, &header, request) {
+        Err(error) if mutant!("skips-request-signature") && error.status == StatusCode::UNAUTHORIZED => {
+            Ok(Origin { server: header.origin })
+        }
         Ok(()) => Ok(Origin { server: header.origin }),
         Err(error) => {
             if error.status == StatusCode::FORBIDDEN {

@@ -8,7 +8,7 @@ use std::{
 use kith::{
     Handle, Node, accounts,
     config::Config,
-    platform::{Clock, NetworkChoice, Platform, Rng, Storage, SystemClock, TokioSpawner, WebChoice},
+    platform::{Citing, Clock, NetworkChoice, Platform, Rng, Storage, SystemClock, TokioSpawner, WebChoice},
     rooms::{Draft, Room, read},
 };
 use kith_store::{MemoryBackend, Options, blobs::MemoryBlobs, tables::rooms::STREAM};
@@ -63,6 +63,7 @@ async fn start(hub: &MemoryHub, seed: u8, disk: MemoryBackend, config: Config, w
         web: WebChoice::None,
         listeners: false,
         secret: Some(secret(seed)),
+        citing: Citing::default(),
     };
     Node::start(config, platform).await.expect("a node starts")
 }

@@ -18,6 +18,9 @@ use kith::platform::{Executor, InlineSpawner};
 /// Polls within one instant of virtual time after which it is taken to be an endless loop.
 const MOST_POLLS: u64 = 20_000_000;
 
+/// Entries of the timeline in one instant before it counts as standing still.
+const MOST_ENTRIES: u32 = 1_000_000;
+
 /// Why a run of the engine ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -56,8 +59,16 @@ impl Engine {
 
     /// Goes on until `done`, asked between any two entries, or until `limit`, at which the time stands then.
     pub fn run_until(&self, limit: Nanos, mut done: impl FnMut() -> bool) -> Ended {
+        let (mut instant, mut entries) = (self.timeline.now(), 0);
         loop {
             if !self.settle() {
+                return Ended::Spinning;
+            }
+            // Who waits for the same instant, again and again, is woken by the timeline and not by another task.
+            let now = self.timeline.now();
+            entries = if now == instant { entries + 1 } else { 0 };
+            instant = now;
+            if entries > MOST_ENTRIES {
                 return Ended::Spinning;
             }
             if done() {
@@ -130,5 +141,20 @@ mod tests {
         let until = count.clone();
         assert_eq!(engine.run_until(seconds(100.0), || *until.lock().unwrap() == 4), Ended::Done);
         assert_eq!(engine.timeline().now(), seconds(4.0));
+    }
+
+    #[test]
+    fn a_task_that_waits_for_the_same_instant_again_and_again_is_found() {
+        let engine = Engine::new();
+        let timeline = engine.timeline().clone();
+        let task = async move {
+            loop {
+                let (give, take) = futures::channel::oneshot::channel();
+                timeline.after(0, move || give.send(()).unwrap_or_default());
+                let _ = take.await;
+            }
+        };
+        engine.spawner().spawn("idler", task.boxed());
+        assert_eq!(engine.run_until(10, || false), Ended::Spinning);
     }
 }

@@ -26,11 +26,12 @@ pub(super) struct Deeds {
     pub(super) floods: u32,
 }
 
-/// A power levels event of a room that gives the node's user all power, which it may not.
+/// State of a room that the node's user may not set: power levels that give it all power, or a name, which no room has, so that only
+/// the rules speak against it.
 pub(super) async fn forged(world: &World, node: u32, room: u32, random: &Stream) -> Option<Arc<Event>> {
     let forger = Forger::new(world, node, room, random)?;
     let at = forger.message("forged").await.ok()?;
-    forger.crown(&at)
+    if random.chance(0.5) { forger.crown(&at) } else { forger.name(&at) }
 }
 
 /// Does one of its deeds.
@@ -86,33 +87,37 @@ pub(super) async fn act(world: &World, node: u32, room: u32, deeds: Deeds, rando
     }
 }
 
-struct Forger<'a> {
-    world: &'a World,
-    node: Arc<Node>,
-    room: Room,
-    user: String,
-    random: &'a Stream,
+/// A node's key and its view of a room, in the wrong hands.
+pub(super) struct Forger<'a> {
+    pub(super) world: &'a World,
+    pub(super) node: Arc<Node>,
+    pub(super) room: Room,
+    pub(super) user: String,
+    pub(super) random: &'a Stream,
 }
 
 impl<'a> Forger<'a> {
     /// None while the node is off, or not in the room.
-    fn new(world: &'a World, node: u32, room: u32, random: &'a Stream) -> Option<Self> {
-        let (inside, id) = (world.node(node)?, world.room_id(room)?);
-        let place = inside.rooms.get(&RoomId::parse(&id).ok()?).ok()??;
-        Some(Self { world, node: inside, room: place, user: world.user(node), random })
+    pub(super) fn new(world: &'a World, node: u32, room: u32, random: &'a Stream) -> Option<Self> {
+        let inside = world.node(node)?;
+        let id = RoomId::parse(world.room_id(room)?).ok()?;
+        let room = inside.rooms.get(&id).ok().flatten()?;
+        Some(Self { world, node: inside, room, user: world.user(node), random })
     }
+}
 
-    fn now(&self) -> MilliSecondsSinceUnixEpoch {
+impl Forger<'_> {
+    pub(super) fn now(&self) -> MilliSecondsSinceUnixEpoch {
         MilliSecondsSinceUnixEpoch(UInt::try_from(self.node.clock.now_ms()).unwrap_or(UInt::MAX))
     }
 
-    fn builder(&self, kind: &str, content: Value) -> Option<Builder> {
+    pub(super) fn builder(&self, kind: &str, content: Value) -> Option<Builder> {
         let sender = UserId::parse(&self.user).ok()?;
         Builder::with_content(&sender, kind, content).ok()
     }
 
     /// A good message at the end of the room, which its own server knows nothing of.
-    async fn message(&self, text: &str) -> Result<Arc<Event>, MatrixError> {
+    pub(super) async fn message(&self, text: &str) -> Result<Arc<Event>, MatrixError> {
         let body = json!({"msgtype": "m.text", "body": format!("{text} {}", self.random.u64())});
         let builder = self.builder("m.room.message", body).ok_or_else(|| MatrixError::bad_request("no message"))?;
         let (now, random, signer) = (self.now(), self.random.u64(), self.room.signer());
@@ -123,9 +128,14 @@ impl<'a> Forger<'a> {
     }
 
     /// Its user makes itself the mightiest, which it may not.
-    fn crown(&self, at: &Event) -> Option<Arc<Event>> {
+    pub(super) fn crown(&self, at: &Event) -> Option<Arc<Event>> {
         let content = json!({"users": {self.user.clone(): 100}, "state_default": 50, "ban": 0});
         self.forge(self.builder("m.room.power_levels", content)?.state_key(""), at, false)
+    }
+
+    /// Its user names the room, which it may not.
+    fn name(&self, at: &Event) -> Option<Arc<Event>> {
+        self.forge(self.builder("m.room.name", json!({"name": "of the liar"}))?.state_key(""), at, false)
     }
 
     /// A message by a user of whom its auth events do not say that it is in the room.
@@ -149,10 +159,15 @@ impl<'a> Forger<'a> {
     }
 
     /// Sends events to one server only.
-    async fn send(&self, to: u32, events: &[Arc<Event>]) {
+    pub(super) async fn send(&self, to: u32, events: &[Arc<Event>]) {
+        let pdus: Vec<Value> = events.iter().filter_map(|event| serde_json::from_str(event.text()).ok()).collect();
+        self.send_as_it_is(to, pdus).await;
+    }
+
+    /// Sends anything as events, to one server only.
+    pub(super) async fn send_as_it_is(&self, to: u32, pdus: Vec<Value>) {
         let name = self.world.server_name(to);
         let Ok(server) = <&ServerName>::try_from(name.as_str()) else { return };
-        let pdus: Vec<Value> = events.iter().filter_map(|event| serde_json::from_str(event.text()).ok()).collect();
         let body = json!({
             "origin": self.node.server_name(),
             "origin_server_ts": self.node.clock.now_ms(),

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::byzantine;
 use crate::engine::Stream;
-use crate::scenario::{Fault, Lie};
+use crate::scenario::{Fault, Lie, What};
 use crate::world::World;
 
 /// The largest answer that is bent.
@@ -52,13 +52,13 @@ impl Asked {
 /// The router of a node as others see it.
 pub fn around(world: &World, number: u32, router: Router) -> Router {
     let faults = &world.scenario().faults;
-    let manner = faults.iter().find_map(|fault| match fault {
-        Fault::Byzantine { node, withholds, answers, answers_share, .. } if *node == number => {
+    let manner = faults.iter().find_map(|fault| match &fault.what {
+        What::Byzantine { withholds, answers, answers_share, .. } if fault.when.node == Some(number) => {
             Some(Manner { withholds: *withholds, lies: answers.clone(), share: *answers_share })
         }
         _ => None,
     });
-    let misleading = |fault: &Fault| matches!(fault, Fault::Byzantine { answers, .. } if !answers.is_empty());
+    let misleading = |fault: &Fault| matches!(&fault.what, What::Byzantine { answers, .. } if !answers.is_empty());
     if manner.is_none() && !faults.iter().any(misleading) {
         return router;
     }

@@ -1,10 +1,11 @@
 //! What goes wrong: each fault of a scenario is a task of the world, with random numbers of its own.
 
 mod byzantine;
+mod forger;
 mod lies;
 
 use crate::engine::{Nanos, Stream, seconds};
-use crate::scenario::Fault;
+use crate::scenario::{Fault, What};
 use crate::world::World;
 
 pub use lies::around;
@@ -21,8 +22,7 @@ pub fn begin(world: &World, end: Nanos) {
     for (fault, number) in world.scenario().faults.clone().into_iter().zip(0..) {
         let faults = Faults { world: world.clone(), random: world.stream("faults", number), end };
         let once = faults.clone();
-        let (at_s, every_s) = moments(&fault);
-        for at in at_s {
+        for at in fault.when.at_s.clone() {
             let (faults, fault) = (once.clone(), fault.clone());
             world.spawn("fault", async move {
                 faults.world.timeline().sleep(seconds(at)).await;
@@ -31,17 +31,9 @@ pub fn begin(world: &World, end: Nanos) {
                 }
             });
         }
-        if every_s > 0.0 {
-            world.spawn("faults", async move { faults.now_and_then(fault, every_s).await });
+        if fault.when.every_s > 0.0 {
+            world.spawn("faults", async move { faults.now_and_then(fault).await });
         }
-    }
-}
-
-fn moments(fault: &Fault) -> (Vec<f64>, f64) {
-    match (fault, fault.when()) {
-        (_, Some(when)) => (when.at_s.clone(), when.every_s),
-        (Fault::Byzantine { every_s, .. }, None) => (Vec::new(), *every_s),
-        (_, None) => (Vec::new(), 0.0),
     }
 }
 
@@ -53,9 +45,9 @@ struct Faults {
 }
 
 impl Faults {
-    async fn now_and_then(self, fault: Fault, every_s: f64) {
+    async fn now_and_then(self, fault: Fault) {
         loop {
-            self.world.timeline().sleep(seconds(self.random.exponential(every_s)).max(1_000_000)).await;
+            self.world.timeline().sleep(seconds(self.random.exponential(fault.when.every_s)).max(1_000_000)).await;
             if self.world.timeline().now() >= self.end {
                 return;
             }
@@ -76,11 +68,11 @@ impl Faults {
         self.world.timeline().sleep_until(until).await;
     }
 
-    async fn happen(&self, fault: &Fault) {
+    async fn happen(&self, Fault { when, what }: &Fault) {
         let world = &self.world;
-        match fault {
-            Fault::Crash { when, for_s, torn } => self.crash(self.target(when.node), *for_s, *torn).await,
-            Fault::Partition { for_s, groups, .. } => {
+        match what {
+            What::Crash { for_s, torn } => self.crash(self.target(when.node), *for_s, *torn).await,
+            What::Partition { for_s, groups } => {
                 let drawn: Vec<u32> = world
                     .numbers()
                     .map(|_| u32::try_from(self.random.below(u64::from(*groups))).unwrap_or(0))
@@ -94,7 +86,7 @@ impl Faults {
                 world.air().partition(&vec![0; drawn.len()]);
                 world.record().fault("partition", None, false);
             }
-            Fault::Isolate { when, for_s } => {
+            What::Isolate { for_s } => {
                 let node = self.target(when.node);
                 world.record().fault("isolate", Some(node), true);
                 world.air().isolate(node, true);
@@ -105,7 +97,7 @@ impl Faults {
                 world.air().isolate(node, false);
                 world.record().fault("isolate", Some(node), false);
             }
-            Fault::DiskFull { when, for_s } => {
+            What::DiskFull { for_s } => {
                 let node = self.target(when.node);
                 world.record().fault("disk_full", Some(node), true);
                 let room = self.random.below(256 << 10);
@@ -114,7 +106,7 @@ impl Faults {
                 world.with_disk(node, kith_store::MemoryBackend::heal);
                 world.record().fault("disk_full", Some(node), false);
             }
-            Fault::DiskSlow { when, for_s, commit_ms } => {
+            What::DiskSlow { for_s, commit_ms } => {
                 let node = self.target(when.node);
                 world.record().fault("disk_slow", Some(node), true);
                 world.set_commit_ms(node, *commit_ms);
@@ -122,25 +114,32 @@ impl Faults {
                 world.set_commit_ms(node, world.scenario().disk.commit_ms);
                 world.record().fault("disk_slow", Some(node), false);
             }
-            Fault::DiskError { when } => {
+            What::DiskError {} => {
                 let node = self.target(when.node);
                 world.record().fault("disk_error", Some(node), true);
                 let after = self.random.below(OPERATIONS);
                 world.with_disk(node, |disk| disk.fail_once_after(after));
             }
-            Fault::DiskLies { when } => {
+            What::DiskLies {} => {
                 let node = self.target(when.node);
                 world.record().fault("disk_lies", Some(node), true);
                 world.with_disk(node, kith_store::MemoryBackend::lie_about_syncs);
             }
-            Fault::ClockJump { when, by_s } => {
+            What::ClockJump { by_s } => {
                 let node = self.target(when.node);
                 world.record().fault("clock_jump", Some(node), true);
                 world.set_clock(node, (self.random.between(-by_s, *by_s) * 1e3) as i64);
             }
-            Fault::Byzantine { node, room, forks, withholds, lies, floods, .. } => {
+            What::Byzantine { room, forks, withholds, lies, floods, .. } => {
                 let deeds = byzantine::Deeds { forks: *forks, withholds: *withholds, lies: *lies, floods: *floods };
-                byzantine::act(world, *node, *room, deeds, &self.random).await;
+                if let Some(node) = when.node {
+                    byzantine::act(world, node, *room, deeds, &self.random).await;
+                }
+            }
+            What::Forger { room } => {
+                if let Some(node) = when.node {
+                    forger::act(world, node, *room, &self.random).await;
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Nodes that walk (random waypoint), and who of them is in range.
+//! Nodes that walk (random waypoint, or random steps), and who of them is in range.
 
 use crate::engine::{Nanos, Stream, seconds};
-use crate::scenario::Mobility;
+use crate::scenario::{Mobility, Steps};
 
 /// Where all nodes are, as time goes on.
 #[derive(Debug)]
@@ -55,10 +55,24 @@ fn place(mobility: &Mobility, random: &Stream) -> (f64, f64) {
     (random.between(0.0, mobility.width_m), random.between(0.0, mobility.height_m))
 }
 
+fn step(mobility: &Mobility, steps: &Steps, from: (f64, f64), random: &Stream) -> (f64, f64) {
+    let (sin, cos) = random.between(0.0, std::f64::consts::TAU).sin_cos();
+    let length = random.between(0.0, steps.most_m);
+    ((from.0 + length * cos).clamp(0.0, mobility.width_m), (from.1 + length * sin).clamp(0.0, mobility.height_m))
+}
+
 impl Walker {
     fn place(&mut self, mobility: &Mobility, now: Nanos) -> (f64, f64) {
         while now >= self.leave {
             self.from = self.to;
+            if let Some(steps) = &mobility.steps {
+                // A step is done in no time, and a rest follows.
+                self.to = step(mobility, steps, self.from, &self.random);
+                self.begin = self.leave;
+                self.arrive = self.begin;
+                self.leave = self.begin + seconds(steps.every_s).max(1);
+                continue;
+            }
             self.to = place(mobility, &self.random);
             let speed = self.random.between(mobility.min_speed, mobility.max_speed);
             let distance = (self.to.0 - self.from.0).hypot(self.to.1 - self.from.1);
@@ -87,7 +101,34 @@ mod tests {
             max_speed: 2.0,
             pause_s: 10.0,
             step_s: 1.0,
+            steps: None,
         }
+    }
+
+    #[test]
+    fn steps_come_on_time_are_short_enough_and_stay_on_the_plane() {
+        let mobility = Mobility { steps: Some(Steps { most_m: 20.0, every_s: 10.0 }), ..mobility() };
+        let mut walk = Walk::new(&mobility, 30, 4, 0);
+        let mut last = walk.places(0);
+        let (mut lengths, mut count) = (0.0, 0.0);
+        for second in 1..3_600 {
+            let places = walk.places(seconds(f64::from(second)));
+            for (before, now) in last.iter().zip(&places) {
+                let distance = (before.0 - now.0).hypot(before.1 - now.1);
+                assert!(distance <= 20.0 + 1e-6 && (second % 10 == 0 || distance == 0.0), "{distance} m at {second} s");
+                assert!((0.0..=1_000.0).contains(&now.0) && (0.0..=500.0).contains(&now.1));
+                if second % 10 == 0 {
+                    lengths += distance;
+                    count += 1.0;
+                }
+            }
+            last = places;
+        }
+        assert!(
+            (9.0..10.5).contains(&(lengths / count)),
+            "10 m in the mean, and less at the edge: {}",
+            lengths / count
+        );
     }
 
     #[test]

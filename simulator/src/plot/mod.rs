@@ -56,17 +56,30 @@ pub fn plot(runs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, PlotError> {
     if runs.is_empty() {
         return Err(PlotError::Nothing);
     }
-    let failed = |path: &Path, cause: String| PlotError::Write { path: path.to_owned(), cause };
     std::fs::create_dir_all(out).map_err(|error| failed(out, error.to_string()))?;
     let mut written = Vec::new();
     for (name, chart) in charts(&runs) {
-        let marks = chart.marks();
-        let image = draw::png(&marks).map_err(|error| failed(out, error))?;
-        for (ending, bytes) in [("svg", draw::svg(&marks, &chart.title).into_bytes()), ("png", image)] {
-            let path = out.join(format!("{name}.{ending}"));
-            std::fs::write(&path, bytes).map_err(|error| failed(&path, error.to_string()))?;
-            written.push(path);
-        }
+        written.extend(write_chart(&chart, &out.join(name))?);
+    }
+    Ok(written)
+}
+
+fn failed(path: &Path, cause: String) -> PlotError {
+    PlotError::Write { path: path.to_owned(), cause }
+}
+
+/// Writes a chart as `<out>.svg` and `<out>.png`. Gives the files.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_chart(chart: &Chart, out: &Path) -> Result<Vec<PathBuf>, PlotError> {
+    let marks = chart.marks();
+    let image = draw::png(&marks).map_err(|error| failed(out, error))?;
+    let mut written = Vec::new();
+    for (ending, bytes) in [("svg", draw::svg(&marks, &chart.title).into_bytes()), ("png", image)] {
+        let path = PathBuf::from(format!("{}.{ending}", out.display()));
+        std::fs::write(&path, bytes).map_err(|error| failed(&path, error.to_string()))?;
+        written.push(path);
     }
     Ok(written)
 }

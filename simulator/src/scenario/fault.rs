@@ -18,15 +18,23 @@ pub struct When {
     pub node: Option<u32>,
 }
 
+/// What goes wrong, when and where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Fault {
+    /// When, and at which node. A partition has none, a disk that lies and nodes whose owners mean harm need theirs.
+    #[serde(flatten)]
+    pub when: When,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
 /// What goes wrong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Fault {
+pub enum What {
     /// Power is lost, and comes back. Of what was not synced, any part is lost.
     Crash {
-        /// When, and which node.
-        #[serde(flatten)]
-        when: When,
         /// Seconds until it is started again.
         #[serde(default = "ten")]
         for_s: f64,
@@ -36,9 +44,6 @@ pub enum Fault {
     },
     /// The nodes fall into groups that do not hear each other.
     Partition {
-        /// When; it is about no node.
-        #[serde(flatten)]
-        when: When,
         /// Seconds until it heals.
         for_s: f64,
         /// How many groups.
@@ -47,60 +52,36 @@ pub enum Fault {
     },
     /// One node is cut off from all others.
     Isolate {
-        /// When, and which node.
-        #[serde(flatten)]
-        when: When,
         /// Seconds until it is back.
         for_s: f64,
     },
     /// A disk has no space left.
     DiskFull {
-        /// When, and which node.
-        #[serde(flatten)]
-        when: When,
         /// Seconds until there is space again.
         for_s: f64,
     },
     /// Commits take very long.
     DiskSlow {
-        /// When, and which node.
-        #[serde(flatten)]
-        when: When,
         /// Seconds until it is as before.
         for_s: f64,
         /// How long a commit takes meanwhile, in milliseconds.
         commit_ms: f64,
     },
     /// One operation of a disk fails.
-    DiskError {
-        /// When, and which node.
-        #[serde(flatten)]
-        when: When,
-    },
+    DiskError {},
     /// From then on a disk calls synced what is not. For controls: no node survives it and a crash.
-    DiskLies {
-        /// When, and which node, which must be given.
-        #[serde(flatten)]
-        when: When,
-    },
+    DiskLies {},
     /// A wall clock is set.
     ClockJump {
-        /// When, and which node.
-        #[serde(flatten)]
-        when: When,
         /// By how many seconds at most, forward or back.
         by_s: f64,
     },
     /// A node whose owner means harm: it runs the ordinary software, and a second program with its key that does the following
     /// things now and then. Nothing is asked of it in the end.
     Byzantine {
-        /// Which node; not one that makes a room.
-        node: u32,
         /// The room, counted from 0.
         #[serde(default)]
         room: u32,
-        /// Mean seconds between two deeds.
-        every_s: f64,
         /// Sends different events to different servers, all following the same ones.
         #[serde(default)]
         forks: bool,
@@ -120,6 +101,14 @@ pub enum Fault {
         #[serde(default = "half")]
         answers_share: f64,
     },
+    /// A node whose owner means harm in other ways: requests and events in the name of others, contents that nobody signed, events
+    /// that rest on rejected ones or on what held before, redactions without the right to them. Nothing is asked
+    /// of it in the end.
+    Forger {
+        /// The room, counted from 0.
+        #[serde(default)]
+        room: u32,
+    },
 }
 
 /// A lie in an answer.
@@ -130,7 +119,7 @@ pub enum Lie {
     Omit,
     /// Gives an older event for one of the state.
     Old,
-    /// Adds an event that gives its user all power, or the ID of one that nobody has.
+    /// Adds an event that gives its user all power or the room a name, or the ID of one that nobody has.
     Forge,
     /// Adds an event of another room.
     Foreign,
@@ -159,39 +148,9 @@ impl Lie {
     }
 }
 
-impl Fault {
-    /// When it is, and where. None of a byzantine node, which has a node and a pace of its own.
-    pub fn when(&self) -> Option<&When> {
-        match self {
-            Self::Crash { when, .. }
-            | Self::Partition { when, .. }
-            | Self::Isolate { when, .. }
-            | Self::DiskFull { when, .. }
-            | Self::DiskSlow { when, .. }
-            | Self::DiskError { when }
-            | Self::DiskLies { when }
-            | Self::ClockJump { when, .. } => Some(when),
-            Self::Byzantine { .. } => None,
-        }
-    }
-
-    /// As [`Fault::when`], to be changed.
-    pub fn when_mut(&mut self) -> Option<&mut When> {
-        match self {
-            Self::Crash { when, .. }
-            | Self::Partition { when, .. }
-            | Self::Isolate { when, .. }
-            | Self::DiskFull { when, .. }
-            | Self::DiskSlow { when, .. }
-            | Self::DiskError { when }
-            | Self::DiskLies { when }
-            | Self::ClockJump { when, .. } => Some(when),
-            Self::Byzantine { .. } => None,
-        }
-    }
-
+impl What {
     /// Counters of all kinds of faults that a sound node must stand; a disk that lies is none of them.
-    pub const OCCURS: [&str; 19] = [
+    pub const OCCURS: [&str; 20] = [
         "crash",
         "crash_in_commit",
         "partition",
@@ -206,6 +165,7 @@ impl Fault {
         "byzantine_withhold",
         "byzantine_lie",
         "byzantine_flood",
+        "forger",
         Lie::Omit.counter(),
         Lie::Old.counter(),
         Lie::Forge.counter(),

@@ -10,9 +10,9 @@ mod workload;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use fault::{Fault, Lie, When};
+pub use fault::{Fault, Lie, What, When};
 pub use load::{LoadError, load, parse, schema};
-pub use network::{Contacts, Disk, Latency, Mobility, Nat, NatKind, Network};
+pub use network::{Contacts, Disk, Latency, Mobility, Nat, NatKind, Network, Steps};
 pub use topology::Topology;
 pub use workload::{Hours, Workload};
 
@@ -75,6 +75,9 @@ pub struct Nodes {
     /// The most that a clock runs too fast or too slow, in millionths.
     #[serde(default)]
     pub clock_drift_ppm: u32,
+    /// How many forward extremities an event follows at most, chosen at random; 0: the node's own choice.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cites: u32,
     /// Memory for pages of each node's store, in KiB.
     #[serde(default = "cache")]
     pub cache_kib: u32,
@@ -93,6 +96,9 @@ pub struct Room {
     /// How many of its members may do everything, its maker among them.
     #[serde(default = "two")]
     pub moderators: u32,
+    /// The power level of these.
+    #[serde(default = "full_power")]
+    pub moderator_level: i64,
     /// The room version.
     #[serde(default = "room_version")]
     pub room_version: String,
@@ -100,7 +106,7 @@ pub struct Room {
 
 impl Default for Room {
     fn default() -> Self {
-        Self { maker: 0, members: None, moderators: two(), room_version: room_version() }
+        Self { maker: 0, members: None, moderators: two(), moderator_level: full_power(), room_version: room_version() }
     }
 }
 
@@ -121,7 +127,8 @@ pub struct Checks {
     /// What each node may hold.
     #[serde(default)]
     pub bounds: Bounds,
-    /// The node that takes rejected events for good ones. For controls.
+    /// The node that does not check authorization. For controls. In a build without mutants what it rejected is made accepted on its
+    /// disk, as no code of such a build could do it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skips_auth: Option<u32>,
 }
@@ -170,6 +177,10 @@ fn settle() -> f64 {
 
 fn cache() -> u32 {
     256
+}
+
+fn full_power() -> i64 {
+    100
 }
 
 fn room_version() -> String {

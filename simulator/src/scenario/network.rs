@@ -117,7 +117,7 @@ pub enum NatKind {
     Closed,
 }
 
-/// Nodes that walk: to a random place at a random speed, a rest there, and on (random waypoint).
+/// Nodes that walk: to a random place at a random speed, a rest there, and on (random waypoint); or in steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mobility {
@@ -139,6 +139,19 @@ pub struct Mobility {
     /// How often it is looked who is in range, in seconds.
     #[serde(default = "step")]
     pub step_s: f64,
+    /// If set, nodes take steps instead, and speeds and rests do not matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Steps>,
+}
+
+/// Steps in random directions; those that lead beyond the plane end at its edge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Steps {
+    /// How long a step is at most, in metres; each is drawn from 0 to that.
+    pub most_m: f64,
+    /// Seconds between steps.
+    pub every_s: f64,
 }
 
 fn slowest() -> f64 {

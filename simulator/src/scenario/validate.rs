@@ -1,6 +1,6 @@
 //! What the form of a scenario does not say: bounds, and values that must fit together.
 
-use super::{Contacts, Fault, Latency, LoadError, Scenario, Topology, VERSION, Workload};
+use super::{Contacts, Fault, Latency, LoadError, Scenario, Topology, VERSION, What, When, Workload};
 use crate::invariants::Invariant;
 
 /// Nodes of one simulation.
@@ -31,6 +31,10 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), LoadError> {
     }
     for (number, room) in scenario.rooms.iter().enumerate() {
         let members = room.members.unwrap_or(nodes);
+        let level = (0..=100).contains(&room.moderator_level);
+        if !level {
+            return refuse(format!("rooms[{number}]: moderator_level goes from 0 to 100"));
+        }
         if members == 0 || members > nodes || room.moderators == 0 || room.moderators > members {
             return refuse(format!("rooms[{number}]: members go from 1 to {nodes}, moderators from 1 to the members"));
         }
@@ -43,6 +47,10 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), LoadError> {
         }
     }
     scenario.workload.iter().try_for_each(|workload| workload_fits(workload, scenario.rooms.len()))?;
+    let has = |kind: fn(&Workload) -> bool| scenario.workload.iter().any(kind);
+    if has(|kind| matches!(kind, Workload::Devices { .. })) && has(|kind| matches!(kind, Workload::Readers { .. })) {
+        return refuse("workload: readers take the messages that devices wait for; choose one of them");
+    }
     scenario.faults.iter().try_for_each(|fault| fault_fits(fault, scenario))?;
     for name in &scenario.checks.must_fail {
         if Invariant::parse(name).is_none() {
@@ -124,6 +132,13 @@ fn network(scenario: &Scenario) -> Result<(), LoadError> {
         return refuse("network: links come and go by link_up_s, by mobility or by contacts; choose one");
     }
     if let Some(mobility) = &network.mobility {
+        if let Some(steps) = &mobility.steps {
+            span("network.mobility.steps.most_m", steps.most_m)?;
+            span("network.mobility.steps.every_s", steps.every_s)?;
+            if steps.every_s <= 0.0 {
+                return refuse("network.mobility.steps.every_s must be above 0");
+            }
+        }
         for (what, value) in [
             ("width_m", mobility.width_m),
             ("height_m", mobility.height_m),
@@ -180,12 +195,17 @@ fn workload_fits(workload: &Workload, rooms: usize) -> Result<(), LoadError> {
     let room = match workload {
         Workload::Poisson { room, rate_per_s, .. } => rate("rate_per_s", *rate_per_s).map(|()| *room),
         Workload::Topics { at_once: 0, .. } => refuse("workload: at_once is 1 or more".to_owned()),
+        Workload::Rounds { writers: 0, .. } => refuse("workload: writers is 1 or more".to_owned()),
         Workload::Bursts { room, every_s, .. }
+        | Workload::Rounds { room, every_s, .. }
         | Workload::Topics { room, every_s, .. }
         | Workload::Names { room, every_s, .. }
         | Workload::PowerDuel { room, every_s, .. }
         | Workload::Scroll { room, every_s, .. }
-        | Workload::Media { room, every_s, .. } => rate("every_s", *every_s).map(|()| *room),
+        | Workload::Media { room, every_s, .. }
+        | Workload::Redactions { room, every_s, .. }
+        | Workload::Devices { room, every_s, .. }
+        | Workload::Repeats { room, every_s, .. } => rate("every_s", *every_s).map(|()| *room),
         Workload::Churn { room, every_s, away_s, .. } => {
             span("workload: away_s", *away_s)?;
             rate("every_s", *every_s).map(|()| *room)
@@ -219,25 +239,20 @@ fn moments(what: &str, at_s: &[f64], every_s: f64) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn fault_fits(fault: &Fault, scenario: &Scenario) -> Result<(), LoadError> {
-    let nodes = scenario.nodes.count;
-    if let Some(when) = fault.when() {
-        node("faults: node", when.node, nodes)?;
-        moments("faults", &when.at_s, when.every_s)?;
-    }
-    let touches_disk = matches!(
-        fault,
-        Fault::Crash { .. } | Fault::DiskFull { .. } | Fault::DiskError { .. } | Fault::DiskLies { .. }
-    );
+fn fault_fits(Fault { when, what }: &Fault, scenario: &Scenario) -> Result<(), LoadError> {
+    node("faults: node", when.node, scenario.nodes.count)?;
+    moments("faults", &when.at_s, when.every_s)?;
+    let touches_disk =
+        matches!(what, What::Crash { .. } | What::DiskFull { .. } | What::DiskError {} | What::DiskLies {});
     if touches_disk && scenario.disk.durable_every.get() > 1 {
         return refuse("faults: with disk.durable_every above 1 no power may be cut and no disk disturbed");
     }
-    match fault {
-        Fault::Crash { for_s, torn, .. } => {
+    match what {
+        What::Crash { for_s, torn } => {
             share("faults: torn", *torn)?;
             span("faults: for_s", *for_s)
         }
-        Fault::Partition { when, for_s, groups } => {
+        What::Partition { for_s, groups } => {
             if *groups < 2 {
                 return refuse("faults: a partition has 2 groups or more");
             }
@@ -246,25 +261,33 @@ fn fault_fits(fault: &Fault, scenario: &Scenario) -> Result<(), LoadError> {
             }
             span("faults: for_s", *for_s)
         }
-        Fault::Isolate { for_s, .. } | Fault::DiskFull { for_s, .. } => span("faults: for_s", *for_s),
-        Fault::DiskSlow { for_s, commit_ms, .. } => {
+        What::Isolate { for_s } | What::DiskFull { for_s } => span("faults: for_s", *for_s),
+        What::DiskSlow { for_s, commit_ms } => {
             span("faults: for_s", *for_s)?;
             span("faults: commit_ms", *commit_ms)
         }
-        Fault::DiskError { .. } => Ok(()),
-        Fault::DiskLies { when } if when.node.is_none() => refuse("faults: a disk that lies needs its node"),
-        Fault::DiskLies { .. } => Ok(()),
-        Fault::ClockJump { by_s, .. } => span("faults: by_s", *by_s),
-        Fault::Byzantine { node: bad, room, every_s, answers_share, .. } => {
+        What::DiskError {} => Ok(()),
+        What::DiskLies {} if when.node.is_none() => refuse("faults: a disk that lies needs its node"),
+        What::DiskLies {} => Ok(()),
+        What::ClockJump { by_s } => span("faults: by_s", *by_s),
+        What::Byzantine { room, answers_share, .. } => {
             share("faults: answers_share", *answers_share)?;
-            if scenario.rooms.iter().any(|room| room.maker == *bad) {
-                return refuse(format!("faults: node {bad} makes a room, so it cannot be the byzantine one"));
-            }
-            if *room as usize >= scenario.rooms.len() {
-                return refuse(format!("faults: there is no room {room}; they are counted from 0"));
-            }
-            node("faults: node", Some(*bad), nodes)?;
-            moments("faults", &[], *every_s)
+            harmful(when, *room, scenario)
         }
+        What::Forger { room } => harmful(when, *room, scenario),
+    }
+}
+
+/// A node whose owner means harm is always the same one.
+fn harmful(when: &When, room: u32, scenario: &Scenario) -> Result<(), LoadError> {
+    match when.node {
+        None => refuse("faults: a node whose owner means harm must be given"),
+        Some(node) if scenario.rooms.iter().any(|room| room.maker == node) => {
+            refuse(format!("faults: node {node} makes a room, so its owner means no harm"))
+        }
+        Some(_) if room as usize >= scenario.rooms.len() => {
+            refuse(format!("faults: there is no room {room}; they are counted from 0"))
+        }
+        Some(_) => Ok(()),
     }
 }

@@ -48,6 +48,22 @@ pub enum Workload {
         #[serde(default = "bytes")]
         bytes: u32,
     },
+    /// In each round some members say something in one instant, so that none has heard of the others'.
+    Rounds {
+        /// From when until when.
+        #[serde(flatten)]
+        hours: Hours,
+        /// The room, counted from 0.
+        #[serde(default)]
+        room: u32,
+        /// Seconds between rounds.
+        every_s: f64,
+        /// How many members, drawn anew for each round.
+        writers: u32,
+        /// Length of the text.
+        #[serde(default = "bytes")]
+        bytes: u32,
+    },
     /// As Poisson, with a rate that rises and falls.
     Diurnal {
         /// From when until when.
@@ -177,6 +193,40 @@ pub enum Workload {
         /// Size of the file.
         bytes: u32,
     },
+    /// Now and then somebody redacts what was said lately: its own words, or as a moderator those of others.
+    Redactions {
+        /// From when until when.
+        #[serde(flatten)]
+        hours: Hours,
+        /// The room, counted from 0.
+        #[serde(default)]
+        room: u32,
+        /// Seconds between times, on average.
+        every_s: f64,
+    },
+    /// Members send each other device messages, again and again until they are told that these are sent, and take what came. Not
+    /// together with `readers`, who would take it first.
+    Devices {
+        /// From when until when.
+        #[serde(flatten)]
+        hours: Hours,
+        /// The room whose members do, counted from 0.
+        #[serde(default)]
+        room: u32,
+        /// Seconds between messages, on average.
+        every_s: f64,
+    },
+    /// Members say something, and send the same request once more.
+    Repeats {
+        /// From when until when.
+        #[serde(flatten)]
+        hours: Hours,
+        /// The room, counted from 0.
+        #[serde(default)]
+        room: u32,
+        /// Seconds between times, on average.
+        every_s: f64,
+    },
 }
 
 impl Workload {
@@ -185,6 +235,7 @@ impl Workload {
         match self {
             Self::Poisson { hours, .. }
             | Self::Bursts { hours, .. }
+            | Self::Rounds { hours, .. }
             | Self::Diurnal { hours, .. }
             | Self::JoinStorm { hours, .. }
             | Self::Topics { hours, .. }
@@ -194,7 +245,10 @@ impl Workload {
             | Self::Churn { hours, .. }
             | Self::Readers { hours, .. }
             | Self::Scroll { hours, .. }
-            | Self::Media { hours, .. } => *hours,
+            | Self::Media { hours, .. }
+            | Self::Redactions { hours, .. }
+            | Self::Devices { hours, .. }
+            | Self::Repeats { hours, .. } => *hours,
         }
     }
 }

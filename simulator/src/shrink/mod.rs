@@ -126,7 +126,7 @@ impl Search<'_> {
         );
         for fault in 0..self.best.faults.len() {
             let moments =
-                move |scenario: &Scenario| scenario.faults.get(fault).map_or(0, |fault| smaller::moments(fault).len());
+                move |scenario: &Scenario| scenario.faults.get(fault).map_or(0, |fault| fault.when.at_s.len());
             self.thin(0, moments, move |scenario, begin, end| smaller::without_moments(scenario, fault, begin, end));
         }
     }
@@ -163,7 +163,7 @@ fn possible(scenario: &Scenario) -> bool {
 mod tests {
     use super::*;
     use crate::run::run;
-    use crate::scenario::{Fault, Workload};
+    use crate::scenario::{Fault, What, Workload};
 
     fn everything() -> Scenario {
         scenario::parse(include_str!("../../scenarios/everything.toml")).unwrap()
@@ -176,14 +176,14 @@ mod tests {
     #[test]
     fn what_a_failure_needs_is_all_that_is_left() {
         let found = shrunk(1_000, |scenario| {
-            let slow = scenario.faults.iter().any(|fault| matches!(fault, Fault::DiskSlow { .. }));
+            let slow = scenario.faults.iter().any(|fault| matches!(fault.what, What::DiskSlow { .. }));
             let media = scenario.workload.iter().any(|load| matches!(load, Workload::Media { .. }));
             scenario.nodes.count >= 5 && slow && media && scenario.duration_s >= 42.0
         });
         assert!(found.finished);
         let scenario = found.scenario;
         assert_eq!((scenario.nodes.count, scenario.rooms.len(), scenario.duration_s), (5, 1, 42.0));
-        assert!(matches!(scenario.faults[..], [Fault::DiskSlow { .. }]), "{:?}", scenario.faults);
+        assert!(matches!(scenario.faults[..], [Fault { what: What::DiskSlow { .. }, .. }]), "{:?}", scenario.faults);
         assert!(matches!(scenario.workload[..], [Workload::Media { .. }]), "{:?}", scenario.workload);
         assert_eq!(scenario.rooms[0].moderators, 1);
     }
@@ -237,9 +237,9 @@ mod tests {
         let found = shrink(&scenario, 20, &mut fails, &mut |_| ());
         assert!(found.runs <= 20);
         assert_eq!(found.scenario.nodes.count, 2);
-        assert!(found.scenario.faults.iter().any(|fault| matches!(fault, Fault::DiskLies { .. })));
+        assert!(found.scenario.faults.iter().any(|fault| matches!(fault.what, What::DiskLies {})));
         assert!(
-            !found.scenario.faults.iter().any(|fault| matches!(fault, Fault::Isolate { .. })),
+            !found.scenario.faults.iter().any(|fault| matches!(fault.what, What::Isolate { .. })),
             "it has no part in it"
         );
         assert!(broken(&found.scenario).contains(&target), "what is written fails again");

@@ -1,6 +1,6 @@
 //! Smaller scenarios, where what is left still fits together.
 
-use crate::scenario::{Fault, Scenario, Workload};
+use crate::scenario::{Fault, Scenario, What, Workload};
 
 /// With so many nodes. Rooms have no more members than that, and what is about a node that is gone is about the last one.
 pub(super) fn with_nodes(scenario: &Scenario, count: u32) -> Scenario {
@@ -13,12 +13,7 @@ pub(super) fn with_nodes(scenario: &Scenario, count: u32) -> Scenario {
         room.maker = room.maker.min(last);
     }
     for fault in &mut less.faults {
-        if let Some(when) = fault.when_mut() {
-            when.node = when.node.map(|node| node.min(last));
-        }
-        if let Fault::Byzantine { node, .. } = fault {
-            *node = (*node).min(last);
-        }
+        fault.when.node = fault.when.node.map(|node| node.min(last));
     }
     less.checks.skips_auth = less.checks.skips_auth.map(|node| node.min(last));
     less
@@ -37,8 +32,8 @@ pub(super) fn without_rooms(scenario: &Scenario, begin: usize, end: usize) -> Sc
         *room < begin
     };
     less.workload.retain_mut(|workload| room_of(workload).is_none_or(kept));
-    less.faults.retain_mut(|fault| match fault {
-        Fault::Byzantine { room, .. } => kept(room),
+    less.faults.retain_mut(|fault| match &mut fault.what {
+        What::Byzantine { room, .. } | What::Forger { room } => kept(room),
         _ => true,
     });
     less
@@ -48,6 +43,7 @@ fn room_of(workload: &mut Workload) -> Option<&mut u32> {
     match workload {
         Workload::Poisson { room, .. }
         | Workload::Bursts { room, .. }
+        | Workload::Rounds { room, .. }
         | Workload::Diurnal { room, .. }
         | Workload::JoinStorm { room, .. }
         | Workload::Topics { room, .. }
@@ -56,7 +52,10 @@ fn room_of(workload: &mut Workload) -> Option<&mut u32> {
         | Workload::Bans { room, .. }
         | Workload::Churn { room, .. }
         | Workload::Scroll { room, .. }
-        | Workload::Media { room, .. } => Some(room),
+        | Workload::Media { room, .. }
+        | Workload::Redactions { room, .. }
+        | Workload::Devices { room, .. }
+        | Workload::Repeats { room, .. } => Some(room),
         Workload::Readers { .. } => None,
     }
 }
@@ -80,15 +79,10 @@ pub(super) fn with_moderators(scenario: &Scenario, room: usize, moderators: u32)
     less
 }
 
-/// The moments that are given for a fault.
-pub(super) fn moments(fault: &Fault) -> &[f64] {
-    fault.when().map_or(&[], |when| &when.at_s)
-}
-
 /// Without some of the moments of a fault. One that has none left, and no mean time either, is impossible.
 pub(super) fn without_moments(scenario: &Scenario, fault: usize, begin: usize, end: usize) -> Scenario {
     let mut less = scenario.clone();
-    if let Some(when) = less.faults.get_mut(fault).and_then(Fault::when_mut)
+    if let Some(Fault { when, .. }) = less.faults.get_mut(fault)
         && end <= when.at_s.len()
     {
         when.at_s.drain(begin..end);

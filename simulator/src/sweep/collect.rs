@@ -78,7 +78,8 @@ fn json(path: &Path) -> Result<Value, String> {
     serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn read(place: &Path) -> Result<(bool, String, BTreeMap<String, f64>), String> {
+/// Whether the run of a job passed, its digest, and all numbers of its summary by their keys joined with dots.
+pub(super) fn read(place: &Path) -> Result<(bool, String, BTreeMap<String, f64>), String> {
     let path = place.join("manifest.json");
     let manifest = json(&path)?;
     let passed = manifest["passed"].as_bool().ok_or_else(|| format!("{}: \"passed\" is not there", path.display()))?;

@@ -9,14 +9,17 @@
 //! | [`mod@plan`] | reads a sweep file, and makes the folder with the numbered jobs |
 //! | [`mod@job`] | does one |
 //! | [`mod@collect`] | gathers the summaries, and names what is missing |
+//! | [`mod@figure`] | draws a number of the summaries against a key |
 
 pub mod collect;
+pub mod figure;
 pub mod job;
 pub mod plan;
 
 use std::path::{Path, PathBuf};
 
 pub use self::collect::{Collected, collect};
+pub use self::figure::{Figure, figure};
 pub use self::job::{Done, job};
 pub use self::plan::{Job, Plan, plan};
 

@@ -189,7 +189,7 @@ pub(super) fn point(folder: &Path, number: u32) -> PathBuf {
 }
 
 /// Reads the plan of a folder.
-pub(super) fn read(folder: &Path) -> Result<Plan, SweepError> {
+pub fn read(folder: &Path) -> Result<Plan, SweepError> {
     let path = folder.join("plan.json");
     let bytes = fs::read(&path).map_err(at(&path))?;
     let plan: Plan = serde_json::from_slice(&bytes).map_err(|error| wrong(&path, error))?;

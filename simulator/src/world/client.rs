@@ -86,9 +86,36 @@ impl World {
     /// # Errors
     /// As [`World::call`].
     pub async fn send(&self, node: u32, room: u32, kind: &str, content: Value) -> Result<String, Failure> {
+        let transaction = format!("t{}", self.timeline().now());
+        self.send_as(node, room, kind, content, &transaction).await
+    }
+
+    /// As [`World::send`], with a transaction ID of the client's, so that it can be repeated.
+    ///
+    /// # Errors
+    /// As [`World::call`].
+    pub async fn send_as(
+        &self,
+        node: u32,
+        room: u32,
+        kind: &str,
+        content: Value,
+        transaction: &str,
+    ) -> Result<String, Failure> {
         let asked = self.timeline().now();
-        let path = format!("{}/send/{kind}/t{asked}", self.room_path(room));
+        let path = format!("{}/send/{kind}/{transaction}", self.room_path(room));
         let sent = self.call(node, "PUT", &path, Some(content)).await;
+        self.sent(node, room, asked, sent)
+    }
+
+    /// Redacts an event, as [`World::send`].
+    ///
+    /// # Errors
+    /// As [`World::call`].
+    pub async fn redact(&self, node: u32, room: u32, event: &str) -> Result<String, Failure> {
+        let asked = self.timeline().now();
+        let path = format!("{}/redact/{}/t{asked}", self.room_path(room), escape(event));
+        let sent = self.call(node, "PUT", &path, Some(json!({}))).await;
         self.sent(node, room, asked, sent)
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use futures::FutureExt as _;
 use futures::channel::oneshot;
 use kith::config::{Config, RegistrationMode};
-use kith::platform::{InlineSpawner, NetworkChoice, NetworkFactory, Platform, Spawner, Storage, WebChoice};
+use kith::platform::{Citing, InlineSpawner, NetworkChoice, NetworkFactory, Platform, Spawner, Storage, WebChoice};
 use kith::{Handle, Node};
 use kith_store::blobs::MemoryBlobs;
 use kith_store::{Driver, MemoryBackend, Options, WriterMode};
@@ -144,6 +144,10 @@ impl Machine {
             web: WebChoice::None,
             listeners: false,
             secret: Some(self.secret.clone()),
+            citing: match scenario.nodes.cites {
+                0 => Citing::default(),
+                most => Citing::Random(most as usize),
+            },
         }
     }
 }

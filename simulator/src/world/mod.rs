@@ -5,11 +5,13 @@
 //! | `machine` | one machine: its disk, its clock, and the node on it while it runs |
 //! | `left` | what a crash leaves on a disk |
 //! | `watch` | sees what each node commits |
+//! | `ends` | sees whether forward extremities are such |
 //! | `resolutions` | sees where states had to be resolved |
 //! | [`client`] | calls a node as its user's client |
 //! | [`setup`] | accounts, rooms and first joins |
 
 pub mod client;
+pub(crate) mod ends;
 mod left;
 mod machine;
 mod resolutions;
@@ -28,7 +30,7 @@ use crate::engine::{Engine, Nanos, Stream, Timeline};
 use crate::memory::{Owner, outside};
 use crate::network::{Air, Observer};
 use crate::record::Record;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, What};
 use crate::topology::{self, Edges};
 
 /// All that there is. Clones are the same.
@@ -81,6 +83,11 @@ impl World {
             .zip(Owner::take(count))
             .map(|(number, owner)| Machine::new(number, owner, scenario, seed))
             .collect();
+        let careless = scenario.checks.skips_auth.and_then(|node| Some(machines.get(node as usize)?.owner));
+        kith_mutants::put_to_work(careless.map(|owner| {
+            let here: Box<dyn Fn() -> bool> = Box::new(move || owner.is_acting());
+            ("skips-auth", here)
+        }));
         let keys: Vec<_> = machines.iter().map(Machine::key).collect();
         let seeing = record.clone();
         let observer: Observer =
@@ -166,12 +173,9 @@ impl World {
 
     /// Whether a node is one of whom everything is expected.
     pub fn is_honest(&self, node: u32) -> bool {
-        !self
-            .0
-            .scenario
-            .faults
-            .iter()
-            .any(|fault| matches!(fault, crate::scenario::Fault::Byzantine { node: bad, .. } if *bad == node))
+        !self.0.scenario.faults.iter().any(|fault| {
+            fault.when.node == Some(node) && matches!(fault.what, What::Byzantine { .. } | What::Forger { .. })
+        })
     }
 
     /// A node is told a state of a room that may be another one than it was, and that nobody can see through.

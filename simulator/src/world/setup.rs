@@ -115,7 +115,7 @@ impl World {
             .into_iter()
             // Where creators are above all levels, they stand in no list.
             .filter(|node| *node != maker || !creators_rule)
-            .map(|node| (self.user(node), Value::from(100)))
+            .map(|node| (self.user(node), Value::from(wanted.moderator_level)))
             .collect();
         let body = json!({
             "preset": "public_chat",

@@ -70,7 +70,7 @@ impl World {
             }
         }
         self.saw(number, committed.position);
-        if self.scenario().checks.skips_auth == Some(number) {
+        if !kith_mutants::BUILT && self.scenario().checks.skips_auth == Some(number) {
             skip_auth(&node);
         }
     }
@@ -80,12 +80,15 @@ impl World {
         let looked = node.store.read(|snapshot| {
             let Some(Json(row)) = ROOMS.get(snapshot, &room)? else { return Ok(()) };
             let Some(place) = self.room_number(&row.room_id) else { return Ok(()) };
+            let mut all = Vec::new();
             for shown in STREAM.range(snapshot, (room, since + 1)..=(room, u64::MAX))? {
                 let ((_, position), event) = shown?;
-                if let Some(event) = EVENTS.get(snapshot, &event)? {
-                    self.shown(number, place, position, &event, snapshot)?;
+                if let Some(row) = EVENTS.get(snapshot, &event)? {
+                    self.shown(number, place, position, &row, snapshot)?;
+                    all.push((event, row));
                 }
             }
+            self.look_at_ends(number, room, &all, snapshot)?;
             Ok::<_, StoreError>(())
         });
         if let Err(error) = looked {

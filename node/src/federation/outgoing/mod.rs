@@ -16,6 +16,7 @@ use std::{
 };
 
 use futures::FutureExt as _;
+use kith_mutants::mutant;
 use kith_store::{Json, StoreError, tables::federation::DESTINATIONS};
 use kith_transport::{KithName, NetworkEvent, ServerKey};
 use ruma::{OwnedServerName, ServerName, api::federation::transactions::edu::Edu};
@@ -115,7 +116,7 @@ pub(super) fn start(node: &Arc<Node>) -> Result<(), StoreError> {
             }
         }
     }
-    for name in names {
+    for name in names.into_iter().filter(|_| !mutant!("sleeps-after-restart")) {
         wake(node, &name);
     }
     node.spawner.spawn("federation retries", run_timer(Arc::downgrade(node)).boxed());
@@ -195,6 +196,7 @@ async fn run_timer(node: std::sync::Weak<Node>) {
         let mut next: Option<Duration> = None;
         for (name, destination) in strong.federation.outgoing.lock().iter_mut() {
             match destination.retry_at {
+                Some(_) if mutant!("never-retries") => {}
                 Some(at) if at <= now => {
                     destination.retry_at = None;
                     due.push(name.clone());

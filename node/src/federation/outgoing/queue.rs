@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use kith_mutants::mutant;
 use kith_store::{
     Counter, Json, Read, StoreError, Touched, Tx,
     tables::{
@@ -92,9 +93,10 @@ pub(super) fn expire(tx: &mut Tx, destination: &String, now: u64) -> Result<u64,
         .map(|row| row.map(|(key, Json(edu))| (key, edu.since)))
         .collect::<Result<_, _>>()?;
     let too_many = rows.len().saturating_sub(MOST_WAITING);
+    let longest = if mutant!("drops-queued-messages") { 0 } else { LONGEST_WAIT };
     let mut dropped = 0;
     for (index, (key, since)) in rows.into_iter().enumerate() {
-        if index < too_many || now.saturating_sub(since) > LONGEST_WAIT {
+        if index < too_many || now.saturating_sub(since) > longest {
             OUTGOING_EDUS.delete(tx, &key)?;
             dropped += 1;
         }
@@ -391,6 +393,7 @@ pub(super) fn move_on(tx: &mut Tx, destination: &str, rooms: &BTreeMap<u64, u64>
         let key = (destination.to_owned(), *room);
         if let Some((sent, latest)) = OUTGOING.get(tx, &key)?
             && *position > sent
+            && !mutant!("forgets-queue-position")
         {
             OUTGOING.put(tx, &key, &((*position).min(latest), latest))?;
         }

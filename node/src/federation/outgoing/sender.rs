@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use kith_mutants::mutant;
 use kith_store::{Json, StoreError, tables::federation::DESTINATIONS};
 use kith_transport::Class;
 use ruma::{
@@ -143,6 +144,7 @@ async fn deliver(node: &Arc<Node>, name: &OwnedServerName, transaction: Transact
                 None => failed(node, name, &error.to_string(), error.retry_after()),
             }
         }
+        Err(_) if mutant!("queue-moves-too-early") => settle(node, name, transaction, false).await,
         Err(error) => {
             let retry_after = FederationError::retry_after(&error);
             failed(node, name, &error.to_string(), retry_after)
