@@ -10,6 +10,7 @@ pub mod cli;
 pub mod client_api;
 pub mod config;
 pub(crate) mod contacts;
+pub mod delayed;
 pub mod e2ee;
 pub mod ephemeral;
 pub mod federation;

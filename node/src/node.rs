@@ -29,6 +29,7 @@ use crate::{
     client_api,
     config::Config,
     contacts::{self, Contacts},
+    delayed::{self, Delayed},
     e2ee::{self, E2ee},
     ephemeral::{self, Ephemeral},
     federation::{Federation, policy::Asking},
@@ -40,7 +41,7 @@ use crate::{
     push::{self, Push},
     rooms::Rooms,
     server_api, setup,
-    sync::{activity::Activity, notifications::Remembered},
+    sync::{activity::Activity, notifications::Remembered, sliding::Sliding},
     web::{self, NoWeb, Web},
 };
 
@@ -79,6 +80,8 @@ pub struct Node {
     pub unread: Remembered,
     /// Which rooms changed when.
     pub activity: Arc<Activity>,
+    /// What is kept in memory for sliding sync.
+    pub sliding: Sliding,
     /// The rooms.
     pub rooms: Rooms,
     /// Sends of clients that are being carried out.
@@ -95,6 +98,8 @@ pub struct Node {
     pub push: Push,
     /// What is to do for end-to-end encryption.
     pub e2ee: E2ee,
+    /// What is kept in memory for delayed events.
+    pub delayed: Delayed,
     stop: watch::Sender<bool>,
 }
 
@@ -208,6 +213,7 @@ impl Node {
             ephemeral,
             unread: Remembered::default(),
             activity,
+            sliding: Sliding::default(),
             rooms,
             sending: Default::default(),
             transport,
@@ -215,6 +221,7 @@ impl Node {
             contacts: Contacts::default(),
             push: Push::default(),
             e2ee: E2ee::default(),
+            delayed: Delayed::default(),
             stop,
         });
 
@@ -244,6 +251,7 @@ impl Node {
         if let Err(error) = appservice::start(&node).await {
             tracing::warn!(%error, "application services could not be started");
         }
+        node.spawner.spawn("delayed events", Box::pin(delayed::run(node.clone())));
         node.spawner.spawn("push", Box::pin(push::run(node.clone())));
         let guarded = setup::host::guard(client_router.clone(), &node.config, node.server_name(), &addresses);
         for listener in bound {
@@ -260,6 +268,7 @@ impl Node {
         }
         node.spawner.spawn("presence", Box::pin(ephemeral::presence::watch(node.clone())));
         node.spawner.spawn("idle rooms", Box::pin(crate::rooms::run_idle(Arc::downgrade(&node))));
+        node.spawner.spawn("retention", Box::pin(crate::rooms::retention::run(Arc::downgrade(&node))));
         node.spawner.spawn("media sweep", Box::pin(crate::media::sweep::run(node.clone())));
         node.spawner.spawn("clock note", Box::pin(note_time(node.clone())));
         Ok(Handle { node, client_router, server_router, addresses })

@@ -63,25 +63,34 @@ impl SignIn {
         let key = (user.to_string(), self.device_id.to_string());
         match DEVICES.get(tx, &key)? {
             Some(_) => tokens::delete(tx, &key.0, &key.1, |_| true)?,
-            None => {
-                if DEVICES.prefix(tx, &key.0)?.count() >= MAX_DEVICES {
-                    return Err(MatrixError::new(
-                        http::StatusCode::TOO_MANY_REQUESTS,
-                        "M_LIMIT_EXCEEDED",
-                        "this user has too many devices: sign some out",
-                    ));
-                }
-                let row = DeviceRow {
-                    display_name: self.display_name.clone(),
-                    created: self.now_ms,
-                    last_seen: Some(self.now_ms),
-                    ..DeviceRow::default()
-                };
-                DEVICES.put(tx, &key, &Json(row))?;
-            }
+            None => add(tx, user, &self.device_id, self.display_name.clone(), self.now_ms)?,
         }
         Ok(tokens::store(tx, user, &self.device_id, &self.tokens, self.now_ms, 0)?)
     }
+}
+
+/// Adds a device that is not there yet, without tokens.
+///
+/// # Errors
+/// `M_LIMIT_EXCEEDED` when the user has too many devices.
+pub(crate) fn add(
+    tx: &mut Tx,
+    user: &UserId,
+    device: &DeviceId,
+    display_name: Option<String>,
+    now_ms: u64,
+) -> Result<(), MatrixError> {
+    let key = (user.to_string(), device.to_string());
+    if DEVICES.prefix(tx, &key.0)?.count() >= MAX_DEVICES {
+        return Err(MatrixError::new(
+            http::StatusCode::TOO_MANY_REQUESTS,
+            "M_LIMIT_EXCEEDED",
+            "this user has too many devices: sign some out",
+        ));
+    }
+    let row = DeviceRow { display_name, created: now_ms, last_seen: Some(now_ms), ..DeviceRow::default() };
+    DEVICES.put(tx, &key, &Json(row))?;
+    Ok(())
 }
 
 /// A device ID as Matrix servers make them: ten capital letters.

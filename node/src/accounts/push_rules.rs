@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use kith_store::tables::account_data as table;
+use kith_store::tables::{account_data as table, threads};
 use kith_store::{Read, StoreError, Tx};
 use ruma::UserId;
 use ruma::push::{Action, NewPushRule, PushCondition, RemovePushRuleError, RuleKind, Ruleset};
@@ -25,8 +25,28 @@ const MAX_RULES: usize = 256 << 10;
 /// # Errors
 /// As all writes.
 pub(crate) fn reset(tx: &mut Tx, user: &UserId) -> Result<(), StoreError> {
-    let rules = Ruleset::server_default(user);
+    let rules = default(tx, user)?;
     table::set(tx, user.as_str(), None, TYPE, content(&rules).to_string()).map(drop)
+}
+
+/// Tells the user's clients of default rules that came since.
+///
+/// # Errors
+/// As all writes.
+pub(crate) fn refresh(tx: &mut Tx, user: &UserId) -> Answer<()> {
+    let rules = get(tx, user)?;
+    table::set(tx, user.as_str(), None, TYPE, content(&rules).to_string())?;
+    Ok(())
+}
+
+/// The default rules. Those for threads (MSC4306) come with the user's first subscription to one: they silence threads that are not
+/// followed, and clients that know nothing of subscriptions never follow any.
+fn default(read: &dyn Read, user: &UserId) -> Result<Ruleset, StoreError> {
+    let mut rules = Ruleset::server_default(user);
+    if !threads::any(read, user.as_str())? {
+        rules.postcontent.clear();
+    }
+    Ok(rules)
 }
 
 /// The user's rules: the specification's defaults with the user's changes, and the user's own.
@@ -38,11 +58,20 @@ pub fn get(read: &dyn Read, user: &UserId) -> Answer<Ruleset> {
     struct Content {
         global: Ruleset,
     }
-    let default = Ruleset::server_default(user);
+    let default = default(read, user)?;
     match table::get(read, user.as_str(), None, TYPE)? {
         Some(stored) => {
             let mut rules = serde_json::from_str::<Content>(&stored).map_err(MatrixError::internal)?.global;
+            // ruma merges all kinds but this one.
+            let mut for_threads = default.postcontent.clone();
+            for old in rules.postcontent.drain(..) {
+                if let Some(mut new) = for_threads.get(old.rule_id.as_str()).cloned() {
+                    (new.enabled, new.actions) = (old.enabled, old.actions);
+                    for_threads.replace(new);
+                }
+            }
             rules.update_with_server_default(default);
+            rules.postcontent = for_threads;
             Ok(rules)
         }
         None => Ok(default),
@@ -98,6 +127,9 @@ pub async fn put(
 ) -> Answer<()> {
     if rule.rule_id().is_empty() || rule.rule_id().len() > MAX_RULE_ID {
         return Err(MatrixError::invalid_param(format!("a rule ID has 1 to {MAX_RULE_ID} bytes")));
+    }
+    if rule.kind() == RuleKind::PostContent {
+        return Err(MatrixError::invalid_param("of this kind there are only the server's rules"));
     }
     check_conditions(&rule)?;
     change(node, user, move |rules| insert(rules, rule, after.as_deref(), before.as_deref())).await

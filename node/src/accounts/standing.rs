@@ -48,13 +48,26 @@ pub(crate) fn check(row: &UserRow, method: &Method, path: &str) -> Answer<()> {
     Ok(())
 }
 
+/// Whether something may be sent in the name of a user with this account.
+///
+/// # Errors
+/// `M_USER_LOCKED`, `M_USER_SUSPENDED`.
+pub(crate) fn check_sending(row: &UserRow) -> Answer<()> {
+    match (row.locked, row.suspended) {
+        (true, _) => Err(is_locked()),
+        (_, true) => Err(is_suspended()),
+        _ => Ok(()),
+    }
+}
+
 /// Whether others would notice a request. `segments` are those of its path after the version. Leaving rooms, declining invites,
 /// redacting, signing in and out, verification and deactivation are left to a suspended user.
 fn is_noticed(method: &Method, segments: &[&str]) -> bool {
     let changes = *method != Method::GET;
     match segments {
         ["rooms", _, what, ..] => {
-            let acts = ["send", "state", "join", "invite", "kick", "ban", "unban", "upgrade", "typing"];
+            let acts =
+                ["send", "state", "join", "invite", "kick", "ban", "unban", "upgrade", "typing", "delayed_event"];
             changes && acts.contains(what)
         }
         ["join" | "knock", _] | ["createRoom"] => true,

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use kith_store::tables::account_data;
 use kith_store::tables::accounts::{FILTERS, PROFILES, USERS, UserRow};
+use kith_store::tables::threads;
 use kith_store::{Json, Read, StoreError, Tx};
 use ruma::{OwnedUserId, UserId};
 
 use super::{devices, localpart, password, push_rules, registration, room_updates};
 use crate::Node;
+use crate::delayed;
 use crate::e2ee;
 use crate::http::{Answer, MatrixError};
 
@@ -190,11 +192,13 @@ pub async fn deactivate(node: &Arc<Node>, user_id: &UserId, erase: bool) -> Answ
             USERS.put(tx, &id.to_string(), &Json(row))?;
             devices::delete_all(tx, &id, None)?;
             delete_rows(tx, &PROFILES, &id)?;
+            delayed::forget_user(tx, id.as_str())?;
             room_updates::note(tx, &id, true)?;
             if erase {
                 delete_rows(tx, &FILTERS, &id)?;
                 account_data::delete_all(tx, id.as_str())?;
                 e2ee::account_erased(tx, id.as_str())?;
+                threads::delete_all(tx, id.as_str())?;
             }
             Ok::<_, MatrixError>(())
         })

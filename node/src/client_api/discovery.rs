@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::untyped::{Reply, Untyped};
 use crate::Node;
 use crate::config::Contact;
+use crate::delayed;
 use crate::http::{Anonymous, Answer, MatrixError, Routes, Session};
 
 /// The versions of the specification that clients may rely on: all of the present major one. Clients ask for one that
@@ -30,6 +31,18 @@ const FEATURES: &[&str] = &[
     // Profiles with arbitrary fields (1.16).
     "uk.tcpip.msc4133",
     "uk.tcpip.msc4133.stable",
+    // Simplified sliding sync.
+    "org.matrix.simplified_msc3575",
+    // Delayed events.
+    "org.matrix.msc4140",
+    // Which invites a user takes, of whom.
+    "org.matrix.msc4155",
+    // Dehydrated devices.
+    "org.matrix.msc3814",
+    "org.matrix.msc3814.v1",
+    // Thread subscriptions, and what sliding sync tells of them.
+    "org.matrix.msc4306",
+    "org.matrix.msc4308",
 ];
 
 /// The version that rooms are made with unless their maker chooses.
@@ -104,6 +117,9 @@ async fn capabilities(_: Arc<Node>, session: Session, _: Untyped<capabilities::R
             "m.3pid_changes": { "enabled": false },
             "m.get_login_token": { "enabled": true },
             "m.forget_forced_upon_leave": { "enabled": false },
+            "org.matrix.msc4140.delayed_events": {
+                "max_delay_ms": delayed::LONGEST_DELAY, "max_scheduled": delayed::MOST_SCHEDULED,
+            },
         }
     });
     if session.admin {

@@ -38,7 +38,7 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
     let routes = third_party_networks::routes(routes);
     let routes = appservices::routes(routes);
     let routes = rooms::routes(routes);
-    let routes = routes.add(crate::sync::sync);
+    let routes = routes.add(crate::sync::sync).add(crate::sync::sliding::sync);
     let routes = media::routes(routes);
     let routes = ephemeral::routes(routes);
     let routes = notifications::routes(routes);

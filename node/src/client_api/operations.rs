@@ -1,4 +1,5 @@
-//! The list of operations (`operations.tsv`), held to what the router answers, and `docs/client-api.md` held to the list.
+//! The lists of operations (`operations.tsv`; `unstable.tsv`, of proposals), held to what the router answers, and
+//! `docs/client-api.md` held to the lists.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use crate::{
 };
 
 const LIST: &str = include_str!("operations.tsv");
+const UNSTABLE: &str = include_str!("unstable.tsv");
 const PAGE: &str = include_str!("../../../docs/client-api.md");
 
 /// One operation.
@@ -24,8 +26,8 @@ struct Operation {
     remark: &'static str,
 }
 
-fn all() -> Vec<Operation> {
-    LIST.lines()
+fn all(list: &'static str) -> Vec<Operation> {
+    list.lines()
         .filter(|line| !line.starts_with('#'))
         .map(|line| {
             let fields: Vec<&str> = line.split('\t').collect();
@@ -35,10 +37,10 @@ fn all() -> Vec<Operation> {
         .collect()
 }
 
-/// The table as it stands in the documentation.
-fn table() -> String {
+/// The table of a list as it stands in the documentation.
+fn table(list: &'static str) -> String {
     let mut table = "| operation | method and path | what becomes of it |\n| --- | --- | --- |\n".to_owned();
-    for Operation { method, path, name, status, remark } in all() {
+    for Operation { method, path, name, status, remark } in all(list) {
         let becomes = match (status, remark) {
             ("done", "") => "done".to_owned(),
             ("done", remark) => format!("done ({remark})"),
@@ -101,7 +103,7 @@ fn body(name: &str) -> Value {
 async fn each_operation_of_the_list_answers_as_the_list_says() {
     let node = TestNode::start().await;
     let (mut done, mut refused) = (0, 0);
-    for (number, operation) in all().into_iter().enumerate() {
+    for (number, operation) in all(LIST).into_iter().chain(all(UNSTABLE)).enumerate() {
         let client = newcomer(&node, number).await;
         let room = client.post("/_matrix/client/v3/createRoom", json!({})).await.ok();
         let mut path = filled(operation.path, &client, room["room_id"].as_str().unwrap());
@@ -136,7 +138,9 @@ async fn what_is_no_operation_is_not_recognized() {
 }
 
 #[test]
-fn the_documentation_holds_the_table_of_operations() {
-    let table = table();
-    assert!(PAGE.contains(&table), "put this into docs/client-api.md:\n{table}");
+fn the_documentation_holds_the_tables_of_operations() {
+    for list in [LIST, UNSTABLE] {
+        let table = table(list);
+        assert!(PAGE.contains(&table), "put this into docs/client-api.md:\n{table}");
+    }
 }

@@ -6,7 +6,7 @@ use ruma::api::client::push::{
     PushRule, delete_pushrule, get_pushrule, get_pushrule_actions, get_pushrule_enabled, get_pushrules_all,
     get_pushrules_global_scope, set_pushrule, set_pushrule_actions, set_pushrule_enabled,
 };
-use ruma::push::RuleKind;
+use ruma::push::{AnyPushRuleRef, RuleKind};
 use serde_json::json;
 
 use super::untyped::{Reply, Untyped};
@@ -43,13 +43,24 @@ async fn global(
 
 fn rule(node: &Node, session: &Session, kind: &RuleKind, id: &str) -> Answer<PushRule> {
     let rules = node.store.read(|read| push_rules::get(read, &session.user_id))?;
-    known(kind)?;
-    rules.get(kind.clone(), id).map(PushRule::from).ok_or_else(push_rules::no_such_rule)
+    let rule = rules.get(known(kind)?, id).ok_or_else(push_rules::no_such_rule)?;
+    Ok(match rule {
+        // ruma's conversion panics at this kind.
+        AnyPushRuleRef::PostContent(rule) => rule.clone().into(),
+        rule => rule.into(),
+    })
 }
 
-fn known(kind: &RuleKind) -> Answer<()> {
+fn known(kind: &RuleKind) -> Answer<RuleKind> {
     match kind {
-        RuleKind::Override | RuleKind::Underride | RuleKind::Sender | RuleKind::Room | RuleKind::Content => Ok(()),
+        RuleKind::Override
+        | RuleKind::Underride
+        | RuleKind::Sender
+        | RuleKind::Room
+        | RuleKind::Content
+        | RuleKind::PostContent => Ok(kind.clone()),
+        // As MSC4306 and the rule set itself call it.
+        kind if kind.as_str() == "postcontent" => Ok(RuleKind::PostContent),
         _ => Err(MatrixError::invalid_param("there is no such kind of push rule")),
     }
 }
@@ -76,8 +87,8 @@ async fn delete(
     session: Session,
     request: delete_pushrule::v3::Request,
 ) -> Answer<delete_pushrule::v3::Response> {
-    known(&request.kind)?;
-    push_rules::delete(&node, &session.user_id, request.kind, request.rule_id).await?;
+    let kind = known(&request.kind)?;
+    push_rules::delete(&node, &session.user_id, kind, request.rule_id).await?;
     Ok(delete_pushrule::v3::Response::new())
 }
 
@@ -95,8 +106,8 @@ async fn set_enabled(
     session: Session,
     request: set_pushrule_enabled::v3::Request,
 ) -> Answer<set_pushrule_enabled::v3::Response> {
-    known(&request.kind)?;
-    push_rules::set_enabled(&node, &session.user_id, request.kind, request.rule_id, request.enabled).await?;
+    let kind = known(&request.kind)?;
+    push_rules::set_enabled(&node, &session.user_id, kind, request.rule_id, request.enabled).await?;
     Ok(set_pushrule_enabled::v3::Response::new())
 }
 
@@ -114,7 +125,7 @@ async fn set_actions(
     session: Session,
     request: set_pushrule_actions::v3::Request,
 ) -> Answer<set_pushrule_actions::v3::Response> {
-    known(&request.kind)?;
-    push_rules::set_actions(&node, &session.user_id, request.kind, request.rule_id, request.actions).await?;
+    let kind = known(&request.kind)?;
+    push_rules::set_actions(&node, &session.user_id, kind, request.rule_id, request.actions).await?;
     Ok(set_pushrule_actions::v3::Response::new())
 }

@@ -10,6 +10,8 @@ use ruma::api::{IncomingRequest, Metadata, OutgoingBody, OutgoingResponse};
 use ruma::exports::bytes::BufMut;
 use serde_json::{Map, Value};
 
+use crate::http::{Answer, MatrixError};
+
 /// The paths, method and authentication of `R`, with its parameters and JSON body as they came. Answers with `A`.
 #[derive(Debug)]
 pub(crate) struct Untyped<R, A> {
@@ -133,6 +135,46 @@ impl Reply {
     /// 201.
     pub(crate) fn created(body: Value) -> Self {
         Self(body, StatusCode::CREATED)
+    }
+}
+
+/// A JSON answer that was written once and is not looked into any more: for large ones.
+#[derive(Debug)]
+pub(crate) struct Written(Vec<u8>);
+
+impl Written {
+    /// Writes an answer.
+    ///
+    /// # Errors
+    /// When it cannot be JSON.
+    pub(crate) fn of(answer: &impl serde::Serialize) -> Answer<Self> {
+        serde_json::to_vec(answer).map(Self).map_err(MatrixError::internal)
+    }
+}
+
+impl OutgoingResponse for Written {
+    type Body = WrittenBody;
+
+    fn try_into_http_response_inner(self) -> Result<Response<WrittenBody>, IntoHttpError> {
+        Ok(Response::new(WrittenBody(self.0)))
+    }
+}
+
+/// The body of a [`Written`].
+#[derive(Debug)]
+pub(crate) struct WrittenBody(Vec<u8>);
+
+impl OutgoingBody for WrittenBody {
+    type Error = IntoHttpError;
+
+    fn content_type(&self) -> Option<HeaderValue> {
+        Some(HeaderValue::from_static("application/json"))
+    }
+
+    fn try_into_buf<T: Default + BufMut + AsRef<[u8]>>(self) -> Result<T, IntoHttpError> {
+        let mut buffer = T::default();
+        buffer.put_slice(&self.0);
+        Ok(buffer)
     }
 }
 

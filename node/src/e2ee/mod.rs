@@ -8,6 +8,7 @@
 //! | [`signed`] | signatures of JSON objects |
 //! | [`device_keys`] | identity keys of devices |
 //! | [`one_time_keys`] | one-time and fallback keys: stored, counted, handed out exactly once |
+//! | [`dehydrated`] | devices that nobody holds, kept for the day when all others are lost |
 //! | [`cross_signing`] | cross-signing keys of users, and signatures added later |
 //! | [`view`] | a user's keys as another one may see them |
 //! | [`lists`] | whose device list changed for whom |
@@ -23,6 +24,7 @@
 pub mod announce;
 pub mod backup;
 pub mod cross_signing;
+pub mod dehydrated;
 pub mod device_keys;
 pub mod lists;
 pub mod one_time_keys;
@@ -117,6 +119,7 @@ async fn expire(node: &Arc<Node>) -> Result<(), StoreError> {
 pub fn device_deleted(tx: &mut Tx, user: &str, device: &str) -> Result<(), StoreError> {
     one_time_keys::forget(tx, user, device)?;
     to_device::forget(tx, user, device)?;
+    dehydrated::forget(tx, user, device)?;
     device_keys::forget(tx, user, device)
 }
 

@@ -151,6 +151,15 @@ pub fn to_device_since(
     Ok((events, upto.max(since)))
 }
 
+/// The position of the latest message that waits for a device.
+///
+/// # Errors
+/// As all reads.
+pub fn last_position(read: &dyn Read, user: &str, device: &str) -> Result<Option<u64>, StoreError> {
+    let last = TO_DEVICE.prefix_rev(read, &(user.to_owned(), device.to_owned()))?.next().transpose()?;
+    Ok(last.map(|((_, _, position), _)| position))
+}
+
 /// Whether a device has messages up to this position.
 ///
 /// # Errors

@@ -1,11 +1,14 @@
 //! Read receipts (client-server specification, "Receipts"; EDU `m.receipt`).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kith_store::{
     Json, Read, StoreError, Touched,
     tables::{
-        receipts::{RECEIPTS, changes, put},
+        receipts::{RECEIPT_CHANGES, RECEIPTS, ReceiptKey, ReceiptRow, changes, put},
         rooms::{EVENT_IDS, EVENTS},
     },
 };
@@ -33,6 +36,8 @@ const MOST_IN_AN_EDU: usize = 1_000;
 /// How many threads of a room a user's receipts are kept of, and the longest name of one. No more are taken then.
 const MOST_THREADS: usize = 500;
 const LONGEST_THREAD: usize = 255;
+/// How many of the latest receipts are looked through for those at some events.
+const MOST_LOOKED_AT: usize = 500;
 
 /// A local user has read up to an event.
 ///
@@ -186,9 +191,42 @@ pub(crate) struct Shown {
 
 /// The receipts that one reader may see and that changed after `since` and up to `upto`.
 pub(crate) fn contents(read: &dyn Read, room: u64, reader: &str, since: u64, upto: u64) -> Answer<Shown> {
+    Ok(show(reader, changes(read, room, since, upto)?))
+}
+
+/// Of the latest receipts up to `upto` those at some events, and all of the reader's own: for a client that is given these events
+/// and nothing before them.
+pub(crate) fn contents_at(
+    read: &dyn Read,
+    room: u64,
+    reader: &str,
+    events: &BTreeSet<String>,
+    upto: u64,
+) -> Answer<Shown> {
+    let mut rows = Vec::new();
+    for row in RECEIPTS.prefix(read, &(room, reader.to_owned()))? {
+        let ((_, user, kind, thread), Json(row)) = row?;
+        if row.position <= upto {
+            rows.push(((user, kind, thread), row));
+        }
+    }
+    for row in RECEIPT_CHANGES.range(read, (room, 0)..=(room, upto))?.rev().take(MOST_LOOKED_AT) {
+        let (_, Json(key)) = row?;
+        if key.0 != reader
+            && let Some(Json(row)) = RECEIPTS.get(read, &(room, key.0.clone(), key.1.clone(), key.2.clone()))?
+            && events.contains(&row.event)
+        {
+            rows.push((key, row));
+        }
+    }
+    Ok(show(reader, rows))
+}
+
+/// Puts receipts into the contents of events.
+fn show(reader: &str, receipts: Vec<(ReceiptKey, ReceiptRow)>) -> Shown {
     let mut contents: Vec<Map<String, Value>> = Vec::new();
     let mut own = false;
-    for ((user, kind, thread), row) in changes(read, room, since, upto)? {
+    for ((user, kind, thread), row) in receipts {
         own |= user == reader;
         if kind == READ_PRIVATE && user != reader {
             continue;
@@ -210,7 +248,7 @@ pub(crate) fn contents(read: &dyn Read, room: u64, reader: &str, since: u64, upt
             content.entry(row.event).or_insert_with(|| json!({}))[kind][user] = receipt;
         }
     }
-    Ok(Shown { events: contents.into_iter().map(Value::Object).collect(), own })
+    Shown { events: contents.into_iter().map(Value::Object).collect(), own }
 }
 
 /// How far a user has read: stream positions of the events of its receipts, by thread (empty: all threads).

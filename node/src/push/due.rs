@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Node,
-    accounts::invites,
+    accounts::invites::Permissions,
     ephemeral::receipts,
     http::Answer,
     rooms::{
@@ -49,7 +49,7 @@ pub(super) struct Due {
 /// What is due to a user, in the order of the stream, of what came after position `from` and up to `upto`.
 pub(super) fn collect(node: &Node, read: &dyn Read, user: &UserId, from: u64, upto: u64) -> Answer<Vec<Due>> {
     let reader = Reader::new(&node.unread, read, user)?;
-    let takes_no_invites = invites::are_blocked(read, user)?;
+    let invites = Permissions::of(read, user)?;
     let mut rows = Vec::new();
     let mut dues = Vec::new();
     for (room, part) in changed_rooms(node, read, user, from)? {
@@ -64,7 +64,7 @@ pub(super) fn collect(node: &Node, read: &dyn Read, user: &UserId, from: u64, up
                     rows.push((position, number, room));
                 }
             }
-            membership::INVITE if part.position > from && part.position <= upto && !takes_no_invites => {
+            membership::INVITE if part.position > from && part.position <= upto && invites.shows(&part.sender) => {
                 dues.extend(invite(read, &reader, user, room, &part)?);
             }
             _ => {}

@@ -119,6 +119,10 @@ async fn what_the_rules_silence_or_was_read_already_is_not_pushed_and_reading_lo
     let rule = format!("/_matrix/client/v3/pushrules/global/room/{}", scene.room);
     scene.bob.put(&rule, json!({ "actions": [] })).await.ok();
     scene.say(&scene.alice, "quiet").await;
+    // It is judged by the rules as they are when it is looked at.
+    let upto = scene.node.node().activity.position();
+    let key = (scene.bob.user.clone(), "org.example.app".to_owned(), "key of bob".to_owned());
+    eventually("it was looked at", async || scene.node.node().push.queue.looked(&key) >= upto).await;
     scene.bob.delete(&rule).await.ok();
     let last = scene.say(&scene.alice, "loud").await;
     assert_eq!(scene.told(2).await[1]["event_id"], last.as_str());

@@ -19,6 +19,7 @@ use super::{
     relations,
     visibility::Eyes,
 };
+use crate::delayed;
 
 /// Who reads, and when.
 #[derive(Debug, Clone)]
@@ -180,14 +181,17 @@ impl<'a> Showing<'a> {
     fn unsigned(&self, event: &StoredEvent) -> Result<Map<String, Value>, StoreError> {
         let mut unsigned = Map::new();
         self.age(event, &mut unsigned);
-        // State is set without transactions.
         if event.sender() == self.viewer.user_id
-            && event.state_key().is_none()
-            && let Some(device) = &self.viewer.device_id
             && let Some((sender_device, transaction)) = EVENT_TRANSACTIONS.get(self.read, &event.number)?
-            && sender_device == *device
         {
-            unsigned.insert("transaction_id".to_owned(), json!(transaction));
+            match delayed::id_of(&transaction) {
+                Some(id) => drop(unsigned.insert("org.matrix.msc4140.delay_id".to_owned(), json!(id))),
+                // State is set without transactions.
+                None if event.state_key().is_none() && self.viewer.device_id.as_ref() == Some(&sender_device) => {
+                    unsigned.insert("transaction_id".to_owned(), json!(transaction));
+                }
+                None => {}
+            }
         }
         if let Some(membership) = self.eyes.membership_at(event)? {
             unsigned.insert("membership".to_owned(), json!(membership));

@@ -45,7 +45,7 @@ pub async fn create(node: &Arc<Node>, creator: &UserId, request: Request) -> Ans
         None => None,
     };
     let (local, remote): (Vec<_>, Vec<_>) = plan.invited.iter().cloned().partition(|user| node.is_local(user));
-    check_invited(node, &plan, &local, &remote)?;
+    check_invited(node, creator, &plan, &local, &remote)?;
     let mut drafts = plan.drafts(creator, &request, alias.as_ref())?;
     for user in local {
         let mut content = plan.invite()?;
@@ -151,8 +151,14 @@ async fn publish(
 }
 
 /// That those invited exist, and that servers of both kinds do not meet in the room.
-fn check_invited(node: &Node, plan: &Plan, local: &[OwnedUserId], remote: &[OwnedUserId]) -> Answer<()> {
-    node.store.read(|read| local.iter().try_for_each(|user| membership::check_invitable(read, user)))?;
+fn check_invited(
+    node: &Node,
+    creator: &UserId,
+    plan: &Plan,
+    local: &[OwnedUserId],
+    remote: &[OwnedUserId],
+) -> Answer<()> {
+    node.store.read(|read| local.iter().try_for_each(|user| membership::check_invitable(read, user, creator)))?;
     if !remote.is_empty() && plan.create.get("m.federate") == Some(&Value::Bool(false)) {
         return Err(MatrixError::new(
             http::StatusCode::BAD_REQUEST,

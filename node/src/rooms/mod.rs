@@ -24,6 +24,7 @@ pub mod power;
 pub mod read;
 mod redaction;
 pub mod relations;
+pub(crate) mod retention;
 mod room;
 pub mod search;
 mod source;

@@ -17,7 +17,10 @@ use kith_store::{
 };
 use serde_json::Value;
 
-use super::read::{self, StoredEvent};
+use super::{
+    read::{self, StoredEvent},
+    retention,
+};
 
 /// The type of events that only join the ends of a room's graph. They are nothing to anybody, and shown to nobody.
 pub const DUMMY_EVENT: &str = "org.matrix.dummy_event";
@@ -173,7 +176,7 @@ impl<'a> Eyes<'a> {
         if event.row.room != self.room || !event.visible() || event.kind() == DUMMY_EVENT {
             return Ok(false);
         }
-        if event.state_key().is_none() && self.ignores(event.sender())? {
+        if event.state_key().is_none() && (self.ignores(event.sender())? || retention::is_removed(self.read, event)?) {
             return Ok(false);
         }
         if event.row.status == EventStatus::Outlier {

@@ -66,7 +66,7 @@ async fn accept(node: &Arc<Node>, origin: &Origin, request: invite::Request) -> 
     if !node.store.read(|read| accounts::users::is_active(read, &invited))? {
         return Err(MatrixError::not_found(format!("{invited} has no account here")));
     }
-    node.store.read(|read| accounts::invites::check(read, &invited))?;
+    node.store.read(|read| accounts::invites::check(read, &invited, event.sender()))?;
     for server in [&*origin.server, event.sender().server_name()] {
         rules::check_pair(server, node.server_name())?;
     }

@@ -129,6 +129,6 @@ async fn bound(node: Arc<Node>, _: Anonymous, request: onbind::Request) -> Answe
 }
 
 async fn take(node: &Arc<Node>, exchange: &Exchange) -> Answer<()> {
-    node.store.read(|read| check_invitable(read, exchange.invited()))?;
+    node.store.read(|read| check_invitable(read, exchange.invited(), exchange.sender()))?;
     node.federation.claim_third_party_invite(exchange, &[], MOST_ASKED).await.map(drop)
 }

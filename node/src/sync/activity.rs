@@ -59,8 +59,13 @@ impl Activity {
 
     /// Rooms in which something happened after `since`; none if that is further back than is remembered.
     pub fn since(&self, since: u64) -> Option<Vec<u64>> {
+        Some(self.changes_since(since)?.into_iter().map(|(_, room)| room).collect())
+    }
+
+    /// As [`Activity::since`], each room with the position of its latest change before it.
+    pub fn changes_since(&self, since: u64) -> Option<Vec<(u64, u64)>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (since >= state.complete_since).then(|| state.rooms.range((since + 1, 0)..).map(|(_, room)| *room).collect())
+        (since >= state.complete_since).then(|| state.rooms.range((since.saturating_add(1), 0)..).copied().collect())
     }
 }
 

@@ -10,9 +10,11 @@ mod e2ee;
 pub mod notifications;
 pub(crate) mod present;
 mod room;
+pub mod sliding;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;
+pub(crate) mod threads;
 mod timeline;
 pub mod token;
 
@@ -34,7 +36,7 @@ use ruma::{
 use self::{notifications::Reader, room::Glance, token::Token};
 use crate::{
     Node,
-    accounts::invites,
+    accounts::invites::Permissions,
     client_api::filters,
     ephemeral::{presence, typing},
     http::{Answer, Session},
@@ -141,7 +143,7 @@ fn glance(
     let mut account_data = account_data::changed(snapshot, user, since, upto)?;
     response.account_data.events = account_data.global(&wish.filter.account_data);
     let reader = Reader::new(&node.unread, snapshot, &session.user_id)?;
-    let takes_no_invites = invites::are_blocked(snapshot, &session.user_id)?;
+    let invites = Permissions::of(snapshot, &session.user_id)?;
     let mut present = presence::changed_since(node, snapshot, &session.user_id, passed)?;
     if restarted {
         presence::add_unseen(node, snapshot, &session.user_id, &mut present)?;
@@ -180,8 +182,8 @@ fn glance(
                     response.rooms.join.insert(room_id.clone(), joined);
                 }
             }
-            // Invites of ignored users are not told (specification, "Ignoring Users"), nor are any that are blocked.
-            membership::INVITE if is_new && !takes_no_invites && !reader.ignores(&part.sender)? => {
+            // Invites of ignored users are not told (specification, "Ignoring Users"), nor are those that the user does not take.
+            membership::INVITE if is_new && invites.shows(&part.sender) && !reader.ignores(&part.sender)? => {
                 response.rooms.invite.insert(room_id.clone(), glance.invited()?);
             }
             membership::KNOCK if is_new => {

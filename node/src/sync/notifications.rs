@@ -12,10 +12,11 @@ use std::{
 
 use futures::FutureExt as _;
 use kith_store::{
-    Read, StoreError,
+    Json, Read, StoreError,
     tables::{
         account_data::ACCOUNT_DATA,
         rooms::{REDACTED_BY, STREAM},
+        threads::{self, THREAD_SUBSCRIPTIONS},
     },
     without_mark,
 };
@@ -66,7 +67,7 @@ struct Counted {
     /// The receipts they were counted from.
     read: BTreeMap<String, u64>,
     /// When what they were counted by was set.
-    rules: (u64, u64),
+    rules: (u64, u64, u64),
     /// When the user's stay began.
     joined_at: u64,
     /// The position they were counted up to.
@@ -86,7 +87,7 @@ pub struct Reader<'a> {
     remembered: &'a Remembered,
     read: &'a dyn Read,
     user: &'a UserId,
-    version: (u64, u64),
+    version: (u64, u64, u64),
     rules: OnceCell<Arc<Ruleset>>,
     ignored: OnceCell<BTreeSet<String>>,
 }
@@ -101,7 +102,7 @@ impl<'a> Reader<'a> {
             let key = (user.to_string(), String::new(), kind.to_owned());
             Ok(ACCOUNT_DATA.get(read, &key)?.map_or(0, |row| row.position))
         };
-        let version = (set_at(push_rules::TYPE)?, set_at(IGNORED)?);
+        let version = (set_at(push_rules::TYPE)?, set_at(IGNORED)?, threads::changed_at(read, user.as_str())?);
         Ok(Self { remembered, read, user, version, rules: OnceCell::new(), ignored: OnceCell::new() })
     }
 
@@ -315,7 +316,23 @@ pub fn room_context(read: &dyn Read, user: &UserId, room: u64, room_id: &RoomId)
     let mut context =
         PushConditionRoomCtx::new(room_id.to_owned(), UInt::new_saturating(members), user.to_owned(), name);
     context.power_levels = power_levels(read, room)?;
-    Ok(context)
+    let followed = followed(read, user, room)?;
+    Ok(context.with_has_thread_subscription_fn(move |root| {
+        let is_followed = followed.contains(root.as_str());
+        Box::pin(std::future::ready(is_followed))
+    }))
+}
+
+/// The roots of the threads of a room that a user follows (MSC4306).
+fn followed(read: &dyn Read, user: &UserId, room: u64) -> Result<BTreeSet<String>, StoreError> {
+    let mut roots = BTreeSet::new();
+    for row in THREAD_SUBSCRIPTIONS.prefix(read, &(user.to_string(), room))? {
+        let ((_, _, root), Json(subscription)) = row?;
+        if subscription.automatic.is_some() {
+            roots.insert(root);
+        }
+    }
+    Ok(roots)
 }
 
 fn power_levels(read: &dyn Read, room: u64) -> Answer<Option<PushConditionPowerLevelsCtx>> {

@@ -171,24 +171,11 @@ impl Glance<'_> {
             }
             // An invite or knock that ended in a room that is not here.
             None if self.limit() > 0 && filter::wants_type(wanted, "m.room.member") => {
-                room.timeline.events.extend(self.outside_event()?);
+                room.timeline.events.extend(outside_event(self.read, self.room, self.part)?);
             }
             _ => {}
         }
         Ok(room)
-    }
-
-    /// The member event that came from outside of the room, as clients see events.
-    fn outside_event<T>(&self) -> Answer<Option<Raw<T>>> {
-        let Some(pdu) = &self.part.pdu else { return Ok(None) };
-        let Some(row) = read::room(self.read, self.room)? else { return Ok(None) };
-        let Ok(version) = RoomVersionId::try_from(row.version.as_str()) else { return Ok(None) };
-        let Ok(id) = kith_room::receive::event_id_of(&pdu.to_string(), &version) else { return Ok(None) };
-        let mut event = json!({"event_id": id});
-        for field in ["type", "sender", "state_key", "origin_server_ts", "content"] {
-            event[field] = pdu[field].clone();
-        }
-        raw(&event).map(Some)
     }
 
     /// A room the user is invited to.
@@ -208,21 +195,7 @@ impl Glance<'_> {
     }
 
     fn stripped(&self) -> Answer<Vec<Value>> {
-        let mut events = self.part.stripped.clone();
-        if events.is_empty() {
-            events = stripped_state(self.read, self.room)?;
-        }
-        let own =
-            |event: &Value| event["type"] == "m.room.member" && event["state_key"] == self.viewer.user_id.as_str();
-        if !events.iter().any(own) {
-            // Of a room that this node is not in, the member event is kept with the user's part.
-            let member = match read::event(self.read, self.part.event)? {
-                Some(member) => Some(stripped(&member)),
-                None => self.part.pdu.as_ref().and_then(pending::strip),
-            };
-            events.extend(member);
-        }
-        Ok(events)
+        stripped_of(self.read, self.room, self.part, &self.viewer.user_id)
     }
 
     /// How many events the timeline has at most.
@@ -342,6 +315,37 @@ impl Glance<'_> {
         room.summary.heroes = heroes.into_iter().filter_map(|user| OwnedUserId::try_from(user).ok()).collect();
         Ok(())
     }
+}
+
+/// The state by which a user who is invited or knocks is told which room it is, the own member event among it.
+pub(super) fn stripped_of(read: &dyn Read, room: u64, part: &UserRoomRow, user: &str) -> Answer<Vec<Value>> {
+    let mut events = part.stripped.clone();
+    if events.is_empty() {
+        events = stripped_state(read, room)?;
+    }
+    let own = |event: &Value| event["type"] == "m.room.member" && event["state_key"] == user;
+    if !events.iter().any(own) {
+        // Of a room that this node is not in, the member event is kept with the user's part.
+        let member = match read::event(read, part.event)? {
+            Some(member) => Some(stripped(&member)),
+            None => part.pdu.as_ref().and_then(pending::strip),
+        };
+        events.extend(member);
+    }
+    Ok(events)
+}
+
+/// The member event that came from outside of the room, as clients see events.
+pub(super) fn outside_event<T>(read: &dyn Read, room: u64, part: &UserRoomRow) -> Answer<Option<Raw<T>>> {
+    let Some(pdu) = &part.pdu else { return Ok(None) };
+    let Some(row) = read::room(read, room)? else { return Ok(None) };
+    let Ok(version) = RoomVersionId::try_from(row.version.as_str()) else { return Ok(None) };
+    let Ok(id) = kith_room::receive::event_id_of(&pdu.to_string(), &version) else { return Ok(None) };
+    let mut event = json!({"event_id": id});
+    for field in ["type", "sender", "state_key", "origin_server_ts", "content"] {
+        event[field] = pdu[field].clone();
+    }
+    raw(&event).map(Some)
 }
 
 /// The state a client has to be told, before its filter.

@@ -16,7 +16,7 @@ use crate::rooms::{
 const MOST_LOOKED_AT: usize = 1_000;
 
 /// The latest live events between two positions.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Timeline {
     /// In the order of the stream.
     pub(super) events: Vec<StoredEvent>,

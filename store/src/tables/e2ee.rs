@@ -93,6 +93,18 @@ pub const BACKUP_VERSIONS: Table<String, u64> = Table::new("key_backup_versions"
 /// `(user, version, room ID, session ID)` to the encrypted room key. Bound: 500,000 per version.
 pub const BACKUP_KEYS: Table<(String, u64, String, String), Json<Object>> = Table::new("key_backup_keys");
 
+/// User to its dehydrated device (MSC3814): one, which goes with the device of that ID. Read when it is to be rehydrated.
+pub const DEHYDRATED_DEVICES: Table<String, Json<DehydratedDevice>> = Table::new("dehydrated_devices");
+
+/// A device that nobody holds: what it needs to come to life is kept here, encrypted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DehydratedDevice {
+    /// Its ID.
+    pub device: String,
+    /// What its user's clients make it of, opaque to the server.
+    pub data: Object,
+}
+
 /// A fallback key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FallbackKey {

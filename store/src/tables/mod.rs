@@ -18,6 +18,7 @@
 pub mod account_data;
 pub mod accounts;
 pub mod appservices;
+pub mod delayed;
 pub mod directory;
 pub mod e2ee;
 pub mod federation;
@@ -26,3 +27,4 @@ pub mod node;
 pub mod receipts;
 pub mod rooms;
 pub mod search;
+pub mod threads;

@@ -67,6 +67,9 @@ pub const REDACTED_BY: Table<u64, String> = Table::new("redacted_by");
 /// Event number of an event that came with another content than the one its sender hashed, so that only what all redactions leave
 /// could be kept. It is mended when a copy comes whose content is right.
 pub const STRIPPED: Table<u64, ()> = Table::new("stripped");
+/// Event number of a message whose room wanted it kept for some time only, which is over: only what all redactions leave is kept, and no
+/// client is shown it. Bound: one row per event.
+pub const EXPIRED: Table<u64, ()> = Table::new("expired");
 /// `(room, target event ID, redaction's event ID)` of redactions that wait for their target to arrive: one for each such event.
 pub const WAITING_REDACTIONS: Table<(u64, String, String), Json<WaitingRedaction>> = Table::new("waiting_redactions");
 /// `(user, device, transaction ID, what the request was about)` to the event a client's send made, so that a repeated request

@@ -2,6 +2,7 @@
 
 mod backup;
 mod cross_signing;
+mod dehydrated;
 mod query;
 mod to_device;
 mod upload;
@@ -20,6 +21,7 @@ pub fn routes(routes: Routes) -> Routes {
     let routes = query::routes(routes);
     let routes = cross_signing::routes(routes);
     let routes = to_device::routes(routes);
+    let routes = dehydrated::routes(routes);
     backup::routes(routes)
 }
 

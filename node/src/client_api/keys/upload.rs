@@ -57,7 +57,8 @@ async fn upload(node: Arc<Node>, session: Session, request: Request) -> Answer<R
     Ok(Response::new(counts))
 }
 
-fn named(keys: &BTreeMap<OwnedOneTimeKeyId, Raw<OneTimeKey>>) -> Answer<Vec<NamedKey>> {
+/// Checks the keys of an upload.
+pub(super) fn named(keys: &BTreeMap<OwnedOneTimeKeyId, Raw<OneTimeKey>>) -> Answer<Vec<NamedKey>> {
     keys.iter()
         .map(|(id, key)| {
             let value =

@@ -174,7 +174,7 @@ pub async fn invite(
     }
     if node.is_local(target) {
         node.store.read(|read| {
-            check_invitable(read, target)?;
+            check_invitable(read, target, sender)?;
             Ok::<_, MatrixError>(add_profile(read, target, &mut content)?)
         })?;
         room.send(member_draft(sender, target, content)).await?;
@@ -183,13 +183,13 @@ pub async fn invite(
     remote::invite(node, &room, sender, target, content).await
 }
 
-/// That a user of this node is there to be invited, and takes invites.
+/// That a user of this node is there to be invited, and takes invites of this sender.
 ///
 /// # Errors
 /// `M_NOT_FOUND`, `M_INVITE_BLOCKED`.
-pub fn check_invitable(read: &dyn Read, target: &UserId) -> Answer<()> {
+pub fn check_invitable(read: &dyn Read, target: &UserId, sender: &UserId) -> Answer<()> {
     if users::is_active(read, target)? {
-        return invites::check(read, target);
+        return invites::check(read, target, sender);
     }
     Err(MatrixError::not_found(format!("there is no user {target} on this node")))
 }
@@ -249,6 +249,9 @@ async fn forget_room(
             if !part.forgotten {
                 part.forgotten = true;
                 USER_ROOMS.put(tx, &(user.clone(), room), &Json(part))?;
+                // A place in the stream, so that whoever keeps the user's rooms in memory looks at this one again.
+                tx.next_position();
+                tx.touch(Touched::Room(room));
                 tx.touch(Touched::User(user));
             }
             Ok(())

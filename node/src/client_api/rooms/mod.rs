@@ -4,6 +4,7 @@
 mod aliases;
 mod context;
 mod create;
+mod delayed;
 mod directory;
 mod event;
 pub mod hierarchy;
@@ -18,10 +19,11 @@ mod remote;
 mod report;
 mod search;
 pub mod send;
-mod state;
+pub(crate) mod state;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod thread_subscriptions;
 mod threads;
 mod upgrade;
 mod users;
@@ -51,11 +53,13 @@ pub fn routes(routes: Routes) -> Routes {
     let routes = members::routes(routes);
     let routes = send::routes(routes);
     let routes = state::routes(routes);
+    let routes = delayed::routes(routes);
     let routes = messages::routes(routes);
     let routes = context::routes(routes);
     let routes = event::routes(routes);
     let routes = relations::routes(routes);
     let routes = threads::routes(routes);
+    let routes = thread_subscriptions::routes(routes);
     let routes = aliases::routes(routes);
     let routes = directory::routes(routes);
     let routes = users::routes(routes);

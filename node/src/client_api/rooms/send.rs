@@ -13,10 +13,16 @@ use ruma::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{content_of, joined, membership};
+use super::{
+    content_of,
+    delayed::{Delayable, scheduled},
+    joined, membership,
+};
 use crate::{
     Node,
     accounts::limits::{self, Action},
+    client_api::untyped::Reply,
+    delayed::Plan,
     http::{Answer, MatrixError, Routes, Session},
     rooms::{Draft, power, read, relations, transactions},
 };
@@ -46,20 +52,35 @@ impl Sending {
 async fn send_message_event(
     node: Arc<Node>,
     session: Session,
-    request: send_message_event::Request,
-) -> Answer<send_message_event::Response> {
+    request: Delayable<send_message_event::Request>,
+) -> Answer<Reply> {
+    let delay = request.delay()?;
+    let request = request.request;
     let content = content_of(request.body.json().get())?;
-    let kind = request.event_type.to_string();
-    let transaction = request.txn_id.as_str();
-    let event_id = if kind == "m.room.redaction" {
+    let (kind, transaction) = (request.event_type.to_string(), request.txn_id.to_string());
+    if let Some(delay) = delay {
+        let plan = Plan { kind, state_key: None, content, delay, transaction: Some(transaction) };
+        return scheduled(&node, &session, &request.room_id, plan).await;
+    }
+    let event_id = send(&node, &session, &request.room_id, kind, content, &transaction).await?;
+    Ok(Reply::ok(json!({ "event_id": event_id })))
+}
+
+/// Sends a message event, unless the same request of the same device was carried out before: then its event is given.
+pub(crate) async fn send(
+    node: &Arc<Node>,
+    session: &Session,
+    room_id: &RoomId,
+    kind: String,
+    content: Map<String, Value>,
+    transaction: &str,
+) -> Answer<OwnedEventId> {
+    if kind == "m.room.redaction" {
         let target = content.get("redacts").and_then(Value::as_str).and_then(|id| OwnedEventId::try_from(id).ok());
         let target = target.ok_or_else(|| MatrixError::missing_param("a redaction names the event it `redacts`"))?;
-        redact(&node, &session, &request.room_id, &target, content, transaction).await?
-    } else {
-        let draft = Draft::message(session.user_id.clone(), kind, content);
-        once(&node, &session, &request.room_id, draft, transaction).await?
-    };
-    Ok(send_message_event::Response::new(event_id))
+        return redact(node, session, room_id, &target, content, transaction).await;
+    }
+    once(node, session, room_id, Draft::message(session.user_id.clone(), kind, content), transaction).await
 }
 
 async fn redact_event(

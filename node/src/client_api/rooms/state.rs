@@ -13,12 +13,20 @@ use ruma::{
         send_state_event::v3 as send_state_event,
     },
 };
-use serde_json::{Map, Value, value::to_raw_value};
+use serde_json::{Map, Value, json, value::to_raw_value};
 
-use super::{aliases, content_of, entered, join, joined, members::state_for, membership, viewer};
+use super::{
+    aliases, content_of,
+    delayed::{Delayable, scheduled},
+    entered, join, joined,
+    members::state_for,
+    membership, viewer,
+};
 use crate::{
     Node,
     accounts::limits::{self, Action},
+    client_api::untyped::Reply,
+    delayed::Plan,
     http::{Answer, MatrixError, Routes, Session},
     rooms::{
         Draft,
@@ -84,21 +92,29 @@ async fn get_state_event(
 async fn send_state_event(
     node: Arc<Node>,
     session: Session,
-    request: send_state_event::Request,
-) -> Answer<send_state_event::Response> {
+    request: Delayable<send_state_event::Request>,
+) -> Answer<Reply> {
+    let delay = request.delay()?;
+    let request = request.request;
     let content = content_of(request.body.json().get())?;
     let kind = request.event_type.to_string();
-    let event_id = set(&node, &session, &request.room_id, kind, request.state_key, content).await?;
-    Ok(send_state_event::Response::new(event_id))
+    if let Some(delay) = delay {
+        let plan = Plan { kind, state_key: Some(request.state_key), content, delay, transaction: None };
+        return scheduled(&node, &session, &request.room_id, plan).await;
+    }
+    let event_id = set(&node, &session, &request.room_id, kind, request.state_key, content, None).await?;
+    Ok(Reply::ok(json!({ "event_id": event_id })))
 }
 
-async fn set(
+/// Sets a piece of a room's state, as a transaction of the session's device if one is named.
+pub(crate) async fn set(
     node: &Arc<Node>,
     session: &Session,
     room_id: &RoomId,
     kind: String,
     state_key: String,
     content: Map<String, Value>,
+    transaction: Option<&str>,
 ) -> Answer<OwnedEventId> {
     let user = &session.user_id;
     let present = || node.store.read(|read| present(read, room_id, &kind, &state_key));
@@ -145,7 +161,9 @@ async fn set(
     if kind == "m.room.power_levels" && make_levels_plain(&mut content.clone()) {
         return Err(MatrixError::bad_json("power levels are integers"));
     }
-    membership::room(node, room_id)?.send(Draft::state(user.clone(), kind, state_key, content)).await
+    let mut draft = Draft::state(user.clone(), kind, state_key, content);
+    draft.transaction = transaction.map(|transaction| (session.device_id.to_string(), transaction.to_owned()));
+    membership::room(node, room_id)?.send(draft).await
 }
 
 /// ID, sender and content of a state event.

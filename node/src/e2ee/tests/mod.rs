@@ -2,6 +2,7 @@
 
 mod backup;
 mod cross_signing;
+mod dehydrated;
 mod device_lists;
 mod federation;
 mod keys;

@@ -74,6 +74,11 @@ impl Exchange {
         &self.room_id
     }
 
+    /// Who invites.
+    pub fn sender(&self) -> &UserId {
+        &self.sender
+    }
+
     /// Who is to be invited.
     pub fn invited(&self) -> &UserId {
         &self.invited

@@ -72,3 +72,51 @@ async fn first_sync_of_200_rooms() {
     }
     println!("nothing new: {:?}", began.elapsed() / 100);
 }
+
+/// Run with `cargo test --release -p kith --lib sliding_sync_of_1000 -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn sliding_sync_of_1000_rooms() {
+    let node = TestNode::start().await;
+    let alice = node.register("alice").await;
+    let mut rooms = Vec::new();
+    for number in 0..1_000 {
+        rooms.push(create_with(&alice, json!({"name": format!("Room {number}")})).await);
+    }
+    let required = json!([["m.room.name", ""], ["m.room.encryption", ""], ["m.room.member", "$LAZY"]]);
+    let all = json!({"e2ee": {"enabled": true}, "to_device": {"enabled": true}, "account_data": {"enabled": true},
+        "receipts": {"enabled": true}, "typing": {"enabled": true}});
+    let mut window = sliding::Window::of_all(&alice, 1, required);
+    window.body["extensions"] = all;
+    for last in [19, 99, 499, 999] {
+        window.body["lists"]["all"]["ranges"] = json!([[0, last]]);
+        let began = Instant::now();
+        let answer = window.ask().await;
+        let count = answer["rooms"].as_object().unwrap().len();
+        println!("a window up to {last}: {count} rooms in {:?}", began.elapsed());
+    }
+    for last in [19, 999] {
+        window.body["lists"]["all"]["ranges"] = json!([[0, last]]);
+        window.ask().await;
+        let began = Instant::now();
+        for _ in 0..100 {
+            window.ask().await;
+        }
+        println!("nothing new in a window up to {last}: {:?}", began.elapsed() / 100);
+        let mut times = Vec::new();
+        for room in rooms.iter().take(50) {
+            let waiting = window.wait();
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            say(&alice, room, "x").await;
+            let began = Instant::now();
+            let answer = waiting.await.unwrap();
+            times.push(began.elapsed());
+            assert_eq!(answer["rooms"].as_object().unwrap().len(), 1);
+            window.pos = Some(answer["pos"].as_str().unwrap().to_owned());
+        }
+        times.sort();
+        println!("after the commit, in a window up to {last}: median {:?}, most {:?}", times[25], times[49]);
+    }
+}

@@ -5,6 +5,8 @@ mod cost;
 mod ephemeral;
 mod model;
 mod rooms;
+mod sliding;
+mod threads;
 mod timeline;
 mod unread;
 

@@ -13,27 +13,27 @@ const OPERATIONS: usize = 1_000;
 type State = BTreeMap<(String, String), String>;
 
 /// A room as it really is.
-struct Room {
-    id: String,
+pub(super) struct Room {
+    pub(super) id: String,
     creator: usize,
     /// Event IDs with the key of state events, in order.
-    events: Vec<(String, Option<(String, String)>)>,
-    members: BTreeMap<usize, &'static str>,
+    pub(super) events: Vec<(String, Option<(String, String)>)>,
+    pub(super) members: BTreeMap<usize, &'static str>,
     /// The index of the event that ended each user's last stay.
-    ends: BTreeMap<usize, usize>,
+    pub(super) ends: BTreeMap<usize, usize>,
 }
 
 impl Room {
-    fn membership(&self, user: usize) -> &'static str {
+    pub(super) fn membership(&self, user: usize) -> &'static str {
         self.members.get(&user).copied().unwrap_or("leave")
     }
 
-    fn state(&self, upto: usize) -> State {
+    pub(super) fn state(&self, upto: usize) -> State {
         let events = self.events.iter().take(upto);
         events.filter_map(|(id, key)| Some((key.clone()?, id.clone()))).collect()
     }
 
-    fn ids(&self, upto: usize) -> Vec<String> {
+    pub(super) fn ids(&self, upto: usize) -> Vec<String> {
         self.events.iter().take(upto).map(|(id, _)| id.clone()).collect()
     }
 }
@@ -169,15 +169,20 @@ impl Phone {
     }
 }
 
-struct World {
+pub(super) struct World {
     users: Vec<Client>,
-    rooms: Vec<Room>,
+    pub(super) rooms: Vec<Room>,
     phones: Vec<(usize, Phone)>,
     rng: Rng,
     names: u64,
 }
 
 impl World {
+    /// Without any rooms, and without clients that sync.
+    pub(super) fn of(users: Vec<Client>, rng: Rng) -> Self {
+        Self { users, rooms: Vec::new(), phones: Vec::new(), rng, names: 0 }
+    }
+
     fn pick(&self, count: usize) -> usize {
         usize::try_from(self.rng.below(count as u64)).unwrap()
     }
@@ -216,7 +221,7 @@ impl World {
         }
     }
 
-    async fn step(&mut self) {
+    pub(super) async fn step(&mut self) {
         if self.rooms.len() < 6 && self.rng.below(60) == 0 || self.rooms.is_empty() {
             return self.make_room().await;
         }
@@ -256,7 +261,7 @@ impl World {
                     self.rooms[room].events.push((answer["event_id"].as_str().unwrap().to_owned(), None));
                 }
             }
-            84..100 => {
+            84..100 if !self.phones.is_empty() => {
                 let limit = [None, Some(0), Some(1), Some(3), Some(10)][self.pick(5)];
                 let phone = self.pick(self.phones.len());
                 self.phones[phone].1.sync(limit).await;
@@ -318,7 +323,7 @@ async fn run(seed: u64) {
         }
         users.push(client);
     }
-    let mut world = World { users, rooms: Vec::new(), phones, rng: Rng::from_seed(seed), names: 0 };
+    let mut world = World { phones, ..World::of(users, Rng::from_seed(seed)) };
     for operation in 0..OPERATIONS {
         if operation % 100 == 0 {
             println!("operation {operation}");

@@ -113,6 +113,35 @@ async fn who_takes_no_invites_is_not_invited_from_anywhere_and_told_of_none() {
 }
 
 #[tokio::test]
+async fn invites_are_taken_of_some_ignored_of_others_and_refused_of_the_rest() {
+    let (here, there) = World::two().await;
+    let (alice, carol) = (here.person("alice").await, here.person("carol").await);
+    let bob = there.person("bob").await;
+    let invited = async |person: &Person<'_>| person.get("/sync?timeout=0").await.ok()["rooms"]["invite"].clone();
+    let config =
+        |person: &Person<'_>| format!("/user/{}/account_data/org.matrix.msc4155.invite_permission_config", person.id());
+    let server = here.node().server_name();
+    // Of the whole server nobody, but for Carol.
+    let some = json!({ "allowed_users": [carol.id()], "blocked_servers": [server] });
+    bob.put(&config(&bob), some).await.ok();
+    let room = alice.create(json!({})).await;
+    let invite = |room: &str| format!("/rooms/{room}/invite");
+    alice.post(&invite(&room), json!({ "user_id": bob.id() })).await.refused(403, "M_INVITE_BLOCKED");
+    let hers = carol.create(json!({})).await;
+    carol.invite(&hers, bob.id()).await;
+    assert!(invited(&bob).await[&hers].is_object());
+    // Who is ignored does not notice.
+    carol.put(&config(&carol), json!({ "ignored_users": ["@ali?e:*"] })).await.ok();
+    alice.invite(&room, carol.id()).await;
+    assert_eq!(invited(&carol).await, json!(null));
+    let membership = alice.get(&format!("/rooms/{room}/state/m.room.member/{}", carol.id())).await.ok();
+    assert_eq!(membership["membership"], "invite");
+    // When she changes her mind, she finds it.
+    carol.put(&config(&carol), json!({ "enabled": false, "ignored_users": ["*"] })).await.ok();
+    assert!(invited(&carol).await[&room].is_object());
+}
+
+#[tokio::test]
 async fn who_joins_late_scrolls_back_through_history_that_only_the_other_node_had() {
     let (here, there) = World::two().await;
     let alice = here.person("alice").await;

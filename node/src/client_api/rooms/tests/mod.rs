@@ -8,6 +8,7 @@ mod inviting;
 mod members;
 mod old;
 mod relating;
+mod retaining;
 mod searching;
 mod sending;
 mod upgrading;
