@@ -159,7 +159,7 @@ pub const ALL: &[Mutant] = &[
     },
     Mutant {
         name: "queue-keeps-its-end",
-        file: "node/src/rooms/change.rs",
+        file: "node/src/rooms/addressees.rs",
         does: "What is said while something waits for a server is not queued for it.",
     },
     Mutant {

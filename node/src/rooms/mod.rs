@@ -8,6 +8,7 @@
 //!
 //! Reading never takes the lock: see [`read`].
 
+mod addressees;
 mod change;
 pub mod client_event;
 pub mod create;
