@@ -47,9 +47,20 @@ fn two_processes_with_one_seed_leave_the_same_files_to_the_byte_and_another_seed
 
 #[test]
 fn every_scenario_that_ships_can_be_run() {
-    let all = fs::read_dir(scenario("x").parent().unwrap()).unwrap();
-    let all: Vec<String> = all.map(|entry| entry.unwrap().path().to_str().unwrap().to_owned()).collect();
-    assert!(all.len() >= 10, "{all:?}");
+    let folder = scenario("x").parent().unwrap().to_owned();
+    let files = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let all = [files(&folder), files(&folder.join("results"))].concat();
+    let (sweeps, all): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .filter(|path| path.is_file())
+        .map(|path| path.to_str().unwrap().to_owned())
+        .partition(|path| path.ends_with(".sweep.toml"));
+    assert!(all.len() >= 20 && sweeps.len() >= 2, "{all:?} {sweeps:?}");
+    for sweep in &sweeps {
+        let out = tempfile::tempdir().unwrap();
+        let planned = kith_sim(&["sweep", "plan", sweep, "--out", out.path().join("plan").to_str().unwrap()]);
+        assert!(planned.status.success(), "{sweep}: {}", String::from_utf8_lossy(&planned.stderr));
+    }
     let mut args = vec!["check"];
     args.extend(all.iter().map(String::as_str));
     let checked = kith_sim(&args);
