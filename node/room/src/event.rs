@@ -119,9 +119,7 @@ impl Event {
         rules: &RoomVersionRules,
         redacted: bool,
     ) -> Result<Self, EventError> {
-        let mut event = Self::from_stored(text, event_id, rules)?;
-        event.redacted = redacted;
-        Ok(event)
+        Ok(Self::from_stored(text, event_id, rules)?.with_redacted(redacted))
     }
 
     /// The event's ID.
@@ -231,10 +229,16 @@ impl Event {
         self.redacts.as_deref().filter(|_| &*self.kind == "m.room.redaction")
     }
 
-    /// Whether its content hash did not match on receipt, so that only its redacted form was kept. Not remembered by
-    /// [`Event::from_stored`].
+    /// Whether its content hash did not match on receipt, so that only its redacted form was kept. [`Event::from_stored`] does not
+    /// know it: see [`Event::with_redacted`].
     pub fn redacted(&self) -> bool {
         self.redacted
+    }
+
+    /// The event, with what was noted of [`Event::redacted`] when it was stored.
+    #[must_use]
+    pub fn with_redacted(self, redacted: bool) -> Self {
+        Self { redacted, ..self }
     }
 
     /// The event as canonical JSON text, as it goes over federation and into the store. It has no `unsigned`.

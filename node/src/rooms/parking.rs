@@ -29,8 +29,12 @@ pub(super) fn park(tx: &mut Tx, room: u64, events: Vec<(String, ParkedRow)>) -> 
     }
     for (id, row) in events {
         let key = (room, id.clone());
-        // One that waits already keeps its age, so that it is given up some time.
-        if PARKED.contains(tx, &key)? {
+        if let Some(Json(waiting)) = PARKED.get(tx, &key)? {
+            // It keeps its age, so that it is given up some time. A copy with the right content takes the place of one that
+            // somebody had tampered with.
+            if waiting.stripped && !row.stripped {
+                PARKED.put(tx, &key, &Json(ParkedRow { pdu: row.pdu, stripped: false, ..waiting }))?;
+            }
             continue;
         }
         let share = share(tx, room, row.origin.clone())?;

@@ -222,7 +222,8 @@ impl Room {
             _ => (false, None),
         };
         let park = |event: &Event, now: u64| {
-            let row = ParkedRow { origin: origin.to_owned(), pdu: event.text().to_owned(), since: now, tries: 0 };
+            let (pdu, stripped) = (event.text().to_owned(), event.redacted());
+            let row = ParkedRow { origin: origin.to_owned(), pdu, stripped, since: now, tries: 0 };
             (event.event_id().to_string(), row)
         };
         let mut guard = self.head().await?;

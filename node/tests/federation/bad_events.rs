@@ -484,3 +484,36 @@ async fn bad_events_in_the_state_that_bridges_a_gap_are_left_out_and_counted() {
     two.say(&room, "on").await;
     until("the room goes on", || one.messages(&room).last().is_some_and(|body| body == "on")).await;
 }
+
+/// A false copy that came before what it follows waited without the note that it is false, and the true one was not taken any more.
+#[tokio::test]
+async fn a_true_copy_counts_whenever_it_comes_also_when_the_false_one_had_to_wait_for_others() {
+    let hub = MemoryHub::new();
+    let mut liar = Liar::new(&hub, RoomVersionId::V12).await;
+    // The true copy comes after the false one was judged; then while it still waits.
+    for (turn, waits) in [(0, false), (1, true)] {
+        let before = liar.honest(&format!("before {turn}")).to_string();
+        let truth = liar.honest(&format!("the truth {turn}"));
+        let mut falsehood = truth.clone();
+        falsehood["content"]["body"] = json!("a lie");
+        liar.send(&[falsehood.to_string()]).await;
+        let parked = |liar: &Liar| {
+            let (room, store) = (liar.one.room(&liar.room), &liar.one.node().store);
+            room.parked(&store.snapshot().unwrap()).unwrap().len()
+        };
+        assert_eq!(parked(&liar), 1, "what it follows is not here yet");
+        if waits {
+            liar.send(&[truth.to_string()]).await;
+            assert_eq!(parked(&liar), 1);
+        }
+        liar.send(&[before]).await;
+        until("what waited is judged", || parked(&liar) == 0).await;
+        if !waits {
+            let told = liar.one.messages(&liar.room);
+            assert!(!told.iter().any(|body| body.contains("truth 0") || body == "a lie"), "{told:?}");
+            liar.send(&[truth.to_string()]).await;
+        }
+        let told = liar.one.messages(&liar.room);
+        assert!(told.contains(&format!("the truth {turn}")) && !told.contains(&"a lie".to_owned()), "{told:?}");
+    }
+}

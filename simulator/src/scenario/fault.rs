@@ -150,7 +150,7 @@ impl Lie {
 
 impl What {
     /// Counters of all kinds of faults that a sound node must stand; a disk that lies is none of them.
-    pub const OCCURS: [&str; 19] = [
+    pub const OCCURS: [&str; 20] = [
         "crash",
         "crash_in_commit",
         "partition",
@@ -165,6 +165,7 @@ impl What {
         "byzantine_withhold",
         "byzantine_lie",
         "byzantine_flood",
+        "forger",
         Lie::Omit.counter(),
         Lie::Old.counter(),
         Lie::Forge.counter(),

@@ -194,8 +194,11 @@ pub struct WaitingRedaction {
 pub struct ParkedRow {
     /// The server that sent it.
     pub origin: String,
-    /// The PDU as it came.
+    /// The PDU; without its content if that was not the one its sender hashed.
     pub pdu: String,
+    /// Whether its content is left out for that.
+    #[serde(default)]
+    pub stripped: bool,
     /// When it was parked, unix milliseconds.
     pub since: u64,
     /// How often its missing events were asked for.

@@ -294,7 +294,7 @@ async fn offer(node: &Arc<Node>, room: &Room, rows: &[(String, ParkedRow)]) -> A
     for (id, row) in rows {
         let Ok(id) = OwnedEventId::try_from(id.as_str()) else { continue };
         if let Ok(event) = Event::from_stored(row.pdu.as_str(), id.clone(), room.rules()) {
-            events.insert(id, Arc::new(event));
+            events.insert(id, Arc::new(event.with_redacted(row.stripped)));
         }
     }
     for batch in sort_by_prev_events(events.values().cloned()).chunks(BATCH) {

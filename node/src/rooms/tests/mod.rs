@@ -429,7 +429,8 @@ async fn the_events_of_one_server_do_not_take_all_places_of_those_that_wait() {
     join(&one, &here, &two).await;
     let park = |origin: String, count: usize| {
         let rows = (0..count).map(|number| {
-            let row = ParkedRow { origin: origin.clone(), pdu: "{}".to_owned(), since: number as u64, tries: 0 };
+            let (pdu, since) = ("{}".to_owned(), number as u64);
+            let row = ParkedRow { origin: origin.clone(), pdu, stripped: false, since, tries: 0 };
             (format!("${origin}{number}"), row)
         });
         let (rows, room) = (rows.collect::<Vec<_>>(), here.number());
