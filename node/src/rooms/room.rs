@@ -307,9 +307,7 @@ impl Room {
             };
             results.push((id, result));
         }
-        for copy in &copies {
-            head.recent.forget(&[copy.event_id().to_owned()]);
-        }
+        copies.iter().for_each(|copy| head.recent.mend(copy));
         if change.is_empty() && parked.is_empty() && copies.is_empty() {
             let on_its_way = results.iter().any(|(id, _)| head.recent.is_uncommitted(id));
             drop(guard);

@@ -87,13 +87,22 @@ impl Recent {
         self.uncommitted.contains_key(id)
     }
 
-    /// Whether a stored event lacks its content, because the copy that came had another. Not while it is on its way to the disk.
+    /// Whether an event lacks its content, because the copy that came had another.
     pub(super) fn is_stripped(&self, id: &EventId, read: &Snapshot) -> Result<bool, StoreError> {
         if self.is_uncommitted(id) {
-            return Ok(false);
+            return Ok(self.events.get(id).is_some_and(|known| known.event.redacted()));
         }
         let Some(number) = EVENT_IDS.get(read, &id.to_string())? else { return Ok(false) };
         STRIPPED.contains(read, &number)
+    }
+
+    /// A copy with the content that an event lacks will be stored.
+    pub(super) fn mend(&mut self, copy: &Arc<Event>) {
+        match self.events.get_mut(copy.event_id()) {
+            // On its way to the disk it is known from here alone.
+            Some(known) if self.uncommitted.contains_key(copy.event_id()) => known.event = copy.clone(),
+            _ => drop(self.events.remove(copy.event_id())),
+        }
     }
 
     /// These events were not stored after all.

@@ -2,7 +2,7 @@
 
 mod partial;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use kith_store::{
     Json, MemoryBackend, Options, Store, WriterMode,
@@ -28,9 +28,13 @@ fn options() -> Options {
 }
 
 pub(crate) fn server(seed: u8, backend: MemoryBackend) -> Server {
+    server_with(seed, backend, options())
+}
+
+fn server_with(seed: u8, backend: MemoryBackend, options: Options) -> Server {
     let secret = SecretKey::from_seed([seed; 32]);
     let name = KithName::new(secret.public(), None).unwrap().to_string();
-    let store = Store::open(backend.clone(), options()).unwrap();
+    let store = Store::open(backend.clone(), options).unwrap();
     let clock = Arc::new(ManualClock::new(1_700_000_000_000));
     let rooms = Rooms::new(
         store.clone(),
@@ -267,6 +271,41 @@ async fn an_event_with_a_missing_past_is_parked_and_taken_in_once_that_came() {
     let received = here.receive(origin, vec![event(&first), event(&second)]).await.unwrap();
     assert!(received.iter().all(|(_, received)| *received == super::Received::Accepted));
     assert!(here.parked(&one.store.snapshot().unwrap()).unwrap().is_empty());
+}
+
+/// It was taken for one that is known, and dropped.
+#[tokio::test]
+async fn a_true_copy_that_comes_while_the_false_one_is_on_its_way_to_the_disk_is_kept() {
+    // Commits wait for the word, once it is asked for.
+    let waiting: Arc<Mutex<Option<Vec<kith_store::Waiting>>>> = Arc::default();
+    let held = waiting.clone();
+    let driver: kith_store::Driver = Box::new(move |commit| match &mut *held.lock().unwrap() {
+        Some(held) => held.push(commit),
+        None => commit.commit(),
+    });
+    let driven = Options { writer: WriterMode::Driven, driver: Some(driver), ..options() };
+    let (one, two) = (server_with(1, MemoryBackend::new(), driven), server(2, MemoryBackend::new()));
+    let here = create(&one, &RoomVersionId::V12).await;
+    let there = join(&one, &here, &two).await;
+    let id = there.send(text(&two.user, "the truth")).await.unwrap();
+    let truth = stored(&two, &there, &id);
+    let pruned = kith_room::redact::redact_text(truth.text(), there.rules()).unwrap();
+    let falsehood = kith_room::Event::from_stored(pruned, id.clone(), there.rules()).unwrap().with_redacted(true);
+    let origin = two.user.server_name().as_str();
+    *waiting.lock().unwrap() = Some(Vec::new());
+    let commit = async {
+        let commits = waiting.lock().unwrap().take().unwrap();
+        assert!(!commits.is_empty(), "something is on its way");
+        commits.iter().for_each(kith_store::Waiting::commit);
+    };
+    let (first, second, ()) =
+        futures::join!(here.receive(origin, vec![Arc::new(falsehood)]), here.receive(origin, vec![truth]), commit);
+    assert_eq!((&first.unwrap()[0].1, &second.unwrap()[0].1), (&super::Received::Accepted, &super::Received::Known));
+    assert!(row_of(&one, &id).json.contains("the truth"), "{}", row_of(&one, &id).json);
+    // What follows it is judged by an event that is there as before.
+    let next = there.send(text(&two.user, "next")).await.unwrap();
+    let next = here.receive(origin, vec![stored(&two, &there, &next)]).await.unwrap();
+    assert_eq!(next[0].1, super::Received::Accepted);
 }
 
 #[tokio::test]
