@@ -19,7 +19,7 @@
 //! nothing, and a failed one does not disturb its neighbours. Changes are committed in the order of submission. One may
 //! therefore build on another that is not answered yet; as that one may fail alone, the closure checks what it builds on.
 //!
-//! Readers take a [`Snapshot`], which no writer ever blocks, and drop it soon. Tables are read alike through a snapshot
+//! Readers take a [`Snapshot`], which no writer ever blocks, and drop it soon; those that come between two commits share one. Tables are read alike through a snapshot
 //! and through a [`Tx`]: both are [`Read`].
 //!
 //! ```
@@ -50,6 +50,7 @@
 //! - Stream positions go on after the last committed one. Numbers ([`Store::allocate`]) are never given twice; a crash
 //!   can leave holes in them.
 //! - The database opens in milliseconds: every commit is made with redb's quick repair.
+//!   (With [`Options::durable_every`] above 1 none of this holds: that is for simulations without such faults.)
 //! - A row never refers to a missing or partial file of [`blobs`]; what a crash leaves over is swept.
 //!
 //! When a commit fails, its changes and all that wait are answered with the error, and the database is reopened, which

@@ -157,7 +157,8 @@ impl Air {
         let number = state.number(key)?;
         self.depart(&mut state, number);
         let degree = state.node(number)?.neighbours.len();
-        let (events, _) = broadcast::channel((4 * degree + 16).clamp(64, 1024));
+        // The buffer is made whole at once, for each node. Whoever lags behind compares heads.
+        let (events, _) = broadcast::channel((4 * degree + 16).clamp(64, 256));
         let node = state.nodes.get_mut(number as usize)?;
         node.runs += 1;
         let run = node.runs;
