@@ -128,6 +128,19 @@ mod tests {
     }
 
     #[test]
+    fn with_commits_that_reach_the_disk_together_no_fault_may_touch_a_disk() {
+        let together = "[disk]\ndurable_every = 8\n";
+        for kind in ["crash", "disk_full\"\nfor_s = 1 #", "disk_error", "disk_lies\"\nnode = 1 #"] {
+            let fault = format!("[[faults]]\nkind = \"{kind}\"\nat_s = [1]\n");
+            assert!(parse(&format!("{LEAST}{fault}")).is_ok(), "{kind}");
+            assert!(refusal(&format!("{together}{fault}")).contains("disk.durable_every"), "{kind}");
+        }
+        let harmless = "[[faults]]\nkind = \"partition\"\nat_s = [1]\nfor_s = 1\n";
+        assert!(parse(&format!("{LEAST}{together}{harmless}")).is_ok());
+        assert!(refusal("[disk]\ndurable_every = 0\n").contains("line"));
+    }
+
+    #[test]
     fn a_scenario_written_out_reads_back_the_same() {
         let all = include_str!("../../scenarios/everything.toml");
         let scenario = parse(all).unwrap();

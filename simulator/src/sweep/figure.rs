@@ -77,14 +77,13 @@ pub fn figure(folder: &Path, figure: &Figure, out: &Path) -> Result<Vec<PathBuf>
         }
     }
     let mut values: BTreeMap<String, BTreeMap<u64, Vec<f64>>> = BTreeMap::new();
-    let (mut known_by, mut name) = (BTreeMap::new(), None);
+    let mut known_by = BTreeMap::new();
     for job in &plan.jobs {
         let place = results(folder, job.job);
         if !place.join("manifest.json").exists() {
             continue;
         }
         let (_, _, figures) = collect::read(&place).map_err(|reason| wrong(&place, reason))?;
-        name = Some(name.unwrap_or(place.clone()));
         let Some(y) = figures.get(&format!("summary.{}", figure.y)) else { continue };
         let x = job.keys.get(&figure.x).and_then(Value::as_f64);
         let x = x.ok_or_else(|| wrong(folder, format!("{:?} is not a number in all jobs", figure.x)))?;

@@ -208,6 +208,30 @@ mod tests {
     }
 
     #[test]
+    fn a_figure_has_a_curve_for_each_value_of_a_key_and_says_what_it_cannot_draw() {
+        let (folder, file, out) = files(SWEEP);
+        plan(&file, &out).unwrap();
+        let mut wanted = Figure { x: "network.loss".into(), y: "events".into(), ..Figure::default() };
+        let error = figure(&out, &wanted, &folder.path().join("nothing")).unwrap_err().to_string();
+        assert!(error.contains("no job that is done") && error.contains("\"events\""), "{error}");
+        (0..12).for_each(|number| assert_eq!(job(&out, number, &mut pretended).unwrap(), Done::Now));
+        wanted.by = Some("workload.0.rate_per_s".into());
+        let written = figure(&out, &wanted, &folder.path().join("events")).unwrap();
+        let text = fs::read_to_string(&written[0]).unwrap();
+        assert!(written[1].ends_with("events.png") && roxmltree::Document::parse(&text).is_ok());
+        // Letters are drawn, so that curves are counted by their colours.
+        let colours: std::collections::BTreeSet<&str> =
+            text.split("stroke=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(["#0072b2", "#d55e00", "#009e73"].iter().all(|colour| colours.contains(colour)), "{colours:?}");
+        for (x, y, told) in [("nodes.count", "events", "does not change"), ("network.loss", "evnts", "\"evnts\"")] {
+            let wrong = Figure { x: x.into(), y: y.into(), ..Figure::default() };
+            let error = figure(&out, &wrong, &folder.path().join("nothing")).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        assert!(!folder.path().join("nothing.svg").exists());
+    }
+
+    #[test]
     fn results_are_gathered_and_what_is_missing_is_named() {
         let (_folder, file, out) = files(SWEEP);
         plan(&file, &out).unwrap();

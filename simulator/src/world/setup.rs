@@ -130,3 +130,27 @@ impl World {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::parse;
+
+    fn members(topology: &str, room: &str) -> Vec<u32> {
+        let text = format!(
+            "version = 1\nname = \"x\"\nduration_s = 1\n[nodes]\ncount = 6\n[topology]\nkind = \"{topology}\"\n[[rooms]]\n{room}"
+        );
+        let scenario = parse(&text).unwrap();
+        let edges = crate::topology::edges(&scenario.topology, 6, &crate::engine::Stream::new(1, "topology", 0, 0));
+        first_members(&scenario, &edges).remove(0)
+    }
+
+    #[test]
+    fn rooms_have_the_nodes_nearest_to_their_maker_each_behind_a_neighbour() {
+        assert_eq!(members("full_mesh", "moderators = 1"), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(members("full_mesh", "maker = 4\nmembers = 4\nmoderators = 1"), [4, 5, 0, 1]);
+        assert_eq!(members("line", "maker = 2\nmembers = 5\nmoderators = 1"), [2, 3, 1, 4, 0]);
+        assert_eq!(members("star", "maker = 3\nmembers = 3\nmoderators = 1"), [3, 0, 4]);
+        assert_eq!(members("ring", "maker = 5\nmembers = 1\nmoderators = 1"), [5]);
+    }
+}
