@@ -14,7 +14,7 @@ pub const ALL: &[Mutant] = &[
         file: "store/src/writer.rs",
         does: "The stream position is published before what lies there is on disk.",
     },
-    Mutant { name: "commits-without-sync", file: "store/src/writer.rs", does: "Commits are not synced to the disk." },
+    Mutant { name: "commits-without-sync", file: "store/src/medium.rs", does: "Commits are not synced to the disk." },
     Mutant {
         name: "counters-start-again",
         file: "store/src/writer.rs",

@@ -148,7 +148,7 @@ fn idle() {
     let mut scenario = apart(include_str!("../scenarios/bench-1000.toml"), 100, 10);
     scenario.workload.clear();
     // What a disk keeps of before the last sync is no node's, and there is nothing to be quick at.
-    scenario.disk.durable_every = std::num::NonZeroU64::MIN;
+    scenario.disk.volatile = false;
     let (outcome, _) = once(&scenario);
     let world = &outcome.world;
     let mut held: Vec<(u64, u64)> = world

@@ -179,7 +179,7 @@ pub fn run_within(
     for panic in PANICS.with_borrow_mut(std::mem::take) {
         world.breach(Invariant::Panic, None, panic);
     }
-    for number in world.numbers() {
+    for number in world.numbers().filter(|_| !scenario.disk.volatile) {
         let state = world.with_disk(number, |disk| (disk.operations(), disk.syncs(), disk.used_bytes()));
         record.note(&format!("disk of {number}: {state:?}"));
     }

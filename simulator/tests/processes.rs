@@ -46,6 +46,28 @@ fn two_processes_with_one_seed_leave_the_same_files_to_the_byte_and_another_seed
 }
 
 #[test]
+fn without_disks_all_happens_as_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let traced = |name: &str, disk: &str| {
+        let text = format!(
+            "version = 1\nname = \"x\"\nduration_s = 20\n[nodes]\ncount = 6\n[disk]\n{disk}\n[network]\nloss = 0.05\n\
+             [[workload]]\nkind = \"poisson\"\nrate_per_s = 3\n[[workload]]\nkind = \"media\"\nevery_s = 5\n\
+             [[faults]]\nkind = \"partition\"\nat_s = [5]\nfor_s = 6\n"
+        );
+        let (scenario, trace) =
+            (folder.path().join(format!("{name}.toml")), folder.path().join(format!("{name}.trace")));
+        fs::write(&scenario, text).unwrap();
+        let output = kith_sim(&["run", scenario.to_str().unwrap(), "--quiet", "--trace", trace.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::read_to_string(&trace).unwrap()
+    };
+    let (with, without) = (traced("with", ""), traced("without", "volatile = true"));
+    let happened: Vec<&str> = with.lines().filter(|line| !line.contains(" disk of ")).collect();
+    assert_eq!(with.lines().count() - happened.len(), 6);
+    assert!(happened.len() > 1000 && happened == without.lines().collect::<Vec<_>>());
+}
+
+#[test]
 fn every_scenario_that_ships_can_be_run() {
     let folder = scenario("x").parent().unwrap().to_owned();
     let files = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();

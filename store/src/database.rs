@@ -8,18 +8,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{
-    BackendError, Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageBackend, StorageError,
-    TableHandle,
-};
+use redb::{BackendError, Builder, Database, DatabaseError, StorageBackend, StorageError};
 
 use crate::backend::{Backend, restart_unfinished, unusable};
 use crate::error::{OpenError, StoreError};
+use crate::medium::Medium;
 use crate::meta::{self, COMMIT_KEY, FORMAT, FORMAT_KEY, META, SCHEMA_KEY};
 use crate::migrations::{self, Migration};
 use crate::overlay::Overlay;
 use crate::snapshot::Snapshot;
-use crate::writer::apply;
+use crate::volatile::VolatileRows;
 use crate::{Key, Value};
 
 /// The database as the store has it.
@@ -42,12 +40,12 @@ impl State {
 pub(crate) struct Opened {
     /// Before the database, as it has to be gone before that closes.
     view: Mutex<Option<Snapshot>>,
-    pub(crate) database: Database,
+    pub(crate) medium: Medium,
 }
 
 impl Opened {
-    pub(crate) fn new(database: Database) -> Self {
-        Self { view: Mutex::default(), database }
+    pub(crate) fn new(medium: Medium) -> Self {
+        Self { view: Mutex::default(), medium }
     }
 
     /// What is committed. Whoever asks before the next commit is given the same, so that each table is opened once.
@@ -56,7 +54,7 @@ impl Opened {
         if let Some(view) = &*view {
             return Ok(view.clone());
         }
-        let taken = Snapshot::new(self.database.begin_read()?);
+        let taken = self.medium.snapshot()?;
         *view = Some(taken.clone());
         Ok(taken)
     }
@@ -188,68 +186,84 @@ fn open_redb(backend: &dyn Backend, cache_bytes: usize, watch: &Watch) -> Result
     Ok(database)
 }
 
-/// Opens a database that was open before.
-pub(crate) fn reopen(backend: &dyn Backend, cache_bytes: usize, watch: &Watch) -> Result<Database, StoreError> {
-    open_redb(backend, cache_bytes, watch).map_err(|trouble| match trouble {
-        Trouble::Io(error) => error.into(),
-        Trouble::Database(error) => error.into(),
-        Trouble::Panic => StoreError::Io("the database is damaged".into()),
-    })
+/// From where a database is opened, again and again.
+pub(crate) struct Origin {
+    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) cache_bytes: usize,
+    /// In the place of the backend.
+    pub(crate) volatile: Option<VolatileRows>,
+    pub(crate) watch: Watch,
 }
 
-/// Opens the database, or makes it; refuses what is not ours or too new. Gives its schema version, too.
-pub(crate) fn open(
-    backend: &dyn Backend,
-    cache_bytes: usize,
-    watch: &Watch,
-    migrations: &[Migration],
-) -> Result<(Database, u64), OpenError> {
-    let path = backend.path();
-    let database = open_redb(backend, cache_bytes, watch).map_err(|trouble| refusal(&path, trouble))?;
-    let store = |cause: StoreError| OpenError::Store { path: backend.path(), cause };
-    let supported = migrations::current(migrations);
+impl Origin {
+    fn medium(&self) -> Result<Medium, Trouble> {
+        match &self.volatile {
+            Some(rows) => Ok(Medium::Memory(rows.clone())),
+            None => Ok(Medium::File(open_redb(&*self.backend, self.cache_bytes, &self.watch)?)),
+        }
+    }
 
-    let transaction = database.begin_read().map_err(|error| store(error.into()))?;
-    // redb may panic over damage here, too.
-    let recognised = catch_unwind(AssertUnwindSafe(|| recognise(transaction, &path, supported)));
-    let recognised = match recognised.unwrap_or_else(|_| Err(refusal(&path, Trouble::Panic))) {
-        Ok(recognised) => recognised,
-        Err(error) => {
-            give_up(database);
-            return Err(error);
-        }
-    };
-    let Some((_, found)) = recognised else {
-        let mut overlay = Overlay::default();
-        for (key, number) in [(FORMAT_KEY, FORMAT), (SCHEMA_KEY, supported), (COMMIT_KEY, 0)] {
-            overlay.write(META.name(), key.to_owned().to_bytes(), Some(Value::encode(&number)));
-        }
-        let transaction = database.begin_write().map_err(|error| store(error.into()))?;
-        apply(transaction, &overlay, true).map_err(store)?;
-        return Ok((database, supported));
-    };
-    Ok((database, found))
+    /// Size in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.volatile.as_ref().map_or_else(|| self.watch.bytes(), VolatileRows::bytes)
+    }
+
+    /// Opens a database that was open before.
+    pub(crate) fn reopen(&self) -> Result<Medium, StoreError> {
+        self.medium().map_err(|trouble| match trouble {
+            Trouble::Io(error) => error.into(),
+            Trouble::Database(error) => error.into(),
+            Trouble::Panic => StoreError::Io("the database is damaged".into()),
+        })
+    }
+
+    /// Opens the database, or makes it; refuses what is not ours or too new. Gives its schema version, too.
+    pub(crate) fn open(&self, migrations: &[Migration]) -> Result<(Medium, u64), OpenError> {
+        let path = self.backend.path();
+        let store = |cause: StoreError| OpenError::Store { path: path.clone(), cause };
+        let medium = self.medium().map_err(|trouble| refusal(&path, trouble))?;
+        let supported = migrations::current(migrations);
+        // redb may panic over damage here, too.
+        let recognised = catch_unwind(AssertUnwindSafe(|| {
+            let tables = medium.names().map_err(store)?;
+            recognise(tables, medium.snapshot().map_err(store)?, &path, supported)
+        }));
+        let recognised = match recognised.unwrap_or_else(|_| Err(refusal(&path, Trouble::Panic))) {
+            Ok(recognised) => recognised,
+            Err(error) => {
+                give_up(medium);
+                return Err(error);
+            }
+        };
+        let Some((_, found)) = recognised else {
+            let mut overlay = Overlay::default();
+            for (key, number) in [(FORMAT_KEY, FORMAT), (SCHEMA_KEY, supported), (COMMIT_KEY, 0)] {
+                overlay.write(META.name(), key.to_owned().to_bytes(), Some(Value::encode(&number)));
+            }
+            medium.begin().and_then(|writing| writing.commit(&mut overlay)).map_err(store)?;
+            return Ok((medium, supported));
+        };
+        Ok((medium, found))
+    }
 }
 
 /// Closes a database that is refused. redb writes to it once more as it closes, and may panic over damage there, too.
-pub(crate) fn give_up(database: Database) {
+pub(crate) fn give_up(database: Medium) {
     // It is refused for what was found before.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
 }
 
 /// Says of a database what it is: ours, with its schema version; `None`: nobody's yet, since it is empty.
 pub(crate) fn recognise(
-    transaction: ReadTransaction,
+    tables: Vec<String>,
+    snapshot: Snapshot,
     path: &Path,
     supported: u64,
 ) -> Result<Option<(Snapshot, u64)>, OpenError> {
     let store = |cause: StoreError| OpenError::Store { path: path.to_owned(), cause };
-    let tables: Vec<String> =
-        transaction.list_tables().map_err(|error| store(error.into()))?.map(|table| table.name().to_owned()).collect();
     if tables.is_empty() {
         return Ok(None);
     }
-    let snapshot = Snapshot::new(transaction);
     // Another program's table of that name has other types, which is an error of its own.
     if !tables.iter().any(|name| name == META.name()) || meta::get(&snapshot, FORMAT_KEY).ok() != Some(FORMAT) {
         return Err(OpenError::Foreign { path: path.to_owned(), found: "it is another program's database".to_owned() });

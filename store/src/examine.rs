@@ -12,6 +12,7 @@ use crate::backend::{is_unfinished, unusable};
 use crate::database::{Trouble, recognise, refusal};
 use crate::error::OpenError;
 use crate::folder::{DATABASE, LOCK};
+use crate::medium::names;
 use crate::migrations;
 use crate::snapshot::Snapshot;
 
@@ -58,9 +59,11 @@ pub fn examine(dir: &Path) -> Result<Option<Examined>, OpenError> {
         Ok(Err(error)) => return Err(refusal(&path, Trouble::Database(error))),
         Ok(Ok(database)) => database,
     };
-    let transaction =
-        database.begin_read().map_err(|error| OpenError::Store { path: path.clone(), cause: error.into() })?;
-    let snapshot = recognise(transaction, &path, migrations::current(migrations::ALL))?.map(|(snapshot, _)| snapshot);
+    let store = |cause| OpenError::Store { path: path.clone(), cause };
+    let transaction = database.begin_read().map_err(|error| store(error.into()))?;
+    let tables = names(&transaction).map_err(store)?;
+    let recognised = recognise(tables, Snapshot::new(transaction), &path, migrations::current(migrations::ALL))?;
+    let snapshot = recognised.map(|(snapshot, _)| snapshot);
     Ok(Some(Examined { file_bytes, snapshot, _database: Some(database), _lock: lock }))
 }
 

@@ -50,7 +50,7 @@
 //! - Stream positions go on after the last committed one. Numbers ([`Store::allocate`]) are never given twice; a crash
 //!   can leave holes in them.
 //! - The database opens in milliseconds: every commit is made with redb's quick repair.
-//!   (With [`Options::durable_every`] above 1 none of this holds: that is for simulations without such faults.)
+//!   (Of [`VolatileRows`] none of this holds: they are for simulations without such faults.)
 //! - A row never refers to a missing or partial file of [`blobs`]; what a crash leaves over is swept.
 //!
 //! When a commit fails, its changes and all that wait are answered with the error, and the database is reopened, which
@@ -68,7 +68,7 @@
 //! # Where what is
 //!
 //! [`Store`] in `store.rs` is the face; `queue.rs` is where changes wait, `writer.rs` has the batch, the commit and the recovery; `overlay.rs` and `tx.rs`
-//! uncommitted writes; `database.rs` and `folder.rs` opening; `counters.rs` the numbers; [`backend`] where bytes
+//! uncommitted writes; `database.rs` and `folder.rs` opening; `medium.rs` a database or, in `volatile.rs`, maps; `counters.rs` the numbers; [`backend`] where bytes
 //! go, and [`memory`] a disk that fails and crashes on demand, for tests and the simulator.
 
 pub mod backend;
@@ -79,6 +79,7 @@ mod error;
 mod examine;
 mod folder;
 pub mod key;
+mod medium;
 pub mod memory;
 mod meta;
 pub mod migrations;
@@ -92,6 +93,7 @@ mod table;
 pub mod tables;
 mod tx;
 mod value;
+mod volatile;
 mod writer;
 
 pub use backend::{Backend, FileBackend};
@@ -107,3 +109,4 @@ pub use store::{Committed, Driver, FreeSpace, Options, Stats, Store, Waiting, Wr
 pub use table::{MAX_KEY_BYTES, MAX_VALUE_BYTES, Rows, Table};
 pub use tx::{Touched, Tx};
 pub use value::{Json, Value, without_mark};
+pub use volatile::VolatileRows;

@@ -45,6 +45,12 @@ impl Overlay {
         }
     }
 
+    /// Gives all writes, table by table, and keeps none.
+    pub(crate) fn take(&mut self) -> BTreeMap<&'static str, Rows> {
+        self.bytes = 0;
+        std::mem::take(&mut self.tables)
+    }
+
     pub(crate) fn clear(&mut self) {
         self.tables.clear();
         self.bytes = 0;
@@ -141,7 +147,7 @@ macro_rules! step {
             }
             $self.upper.$slot = None;
             if let Some((key, Some(value))) = upper {
-                return Some(Ok((Bytes::Written(key), Bytes::Written(value))));
+                return Some(Ok((Bytes::Held(key), Bytes::Held(value))));
             }
         }
     };

@@ -6,9 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use crate::backend::Backend;
 use crate::counters::Counters;
-use crate::database::{State, Watch};
+use crate::database::{Origin, State};
 use crate::error::StoreError;
 use crate::folder::FolderLock;
 use crate::store::{Committed, Driver, FreeSpace, WriterMode};
@@ -50,16 +49,13 @@ pub(crate) type CommitListener = Box<dyn Fn(&Committed) + Send + Sync>;
 pub(crate) type FailureListener = Box<dyn Fn(&StoreError) + Send + Sync>;
 
 pub(crate) struct Shared {
-    pub(crate) backend: Box<dyn Backend>,
-    pub(crate) cache_bytes: usize,
+    pub(crate) origin: Origin,
     pub(crate) reserve_bytes: u64,
     pub(crate) free_space: Option<FreeSpace>,
     pub(crate) driver: Option<Driver>,
     pub(crate) max_waiting: usize,
     pub(crate) mode: WriterMode,
-    pub(crate) watch: Watch,
     pub(crate) database: RwLock<State>,
-    pub(crate) durable_every: u64,
     /// Held by whoever writes.
     pub(crate) writing: Mutex<()>,
     pub(crate) queue: Mutex<Queue>,
@@ -79,7 +75,7 @@ impl Shared {
     pub(crate) fn free_space(&self) -> Option<u64> {
         match &self.free_space {
             Some(free_space) => free_space(),
-            None => self.backend.free_space(),
+            None => self.origin.backend.free_space(),
         }
     }
 

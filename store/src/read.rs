@@ -28,12 +28,13 @@ pub type RawRow<'a> = (Bytes<'a>, Bytes<'a>);
 /// Rows as they are read.
 pub type RawRows<'a> = Box<dyn DoubleEndedIterator<Item = Result<RawRow<'a>, StoreError>> + 'a>;
 
-/// Bytes of a key or value, in the page cache or in a change that is being made.
+/// Bytes of a key or value.
 pub enum Bytes<'a> {
     /// In a page of the database.
     Stored(AccessGuard<'a, &'static [u8]>),
-    /// Written by this change or an earlier one of the same batch.
-    Written(&'a [u8]),
+    /// In memory: written by this change or an earlier one of the same batch, or committed to
+    /// [`VolatileRows`](crate::VolatileRows).
+    Held(&'a [u8]),
 }
 
 impl Deref for Bytes<'_> {
@@ -42,7 +43,7 @@ impl Deref for Bytes<'_> {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Stored(guard) => guard.value(),
-            Self::Written(bytes) => bytes,
+            Self::Held(bytes) => bytes,
         }
     }
 }

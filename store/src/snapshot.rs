@@ -9,6 +9,7 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTableMetadata as _, TableDefi
 use crate::error::StoreError;
 use crate::meta;
 use crate::read::{Bytes, RawRows, Read, is_empty};
+use crate::volatile::Tables;
 use crate::{Key, Table, Value};
 
 type Opened = Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>;
@@ -21,15 +22,22 @@ type Opened = Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>;
 #[derive(Clone)]
 pub struct Snapshot(Arc<View>);
 
-struct View {
-    transaction: ReadTransaction,
-    /// Tables opened so far; `None`: not made yet.
-    tables: Mutex<BTreeMap<&'static str, Option<Opened>>>,
+enum View {
+    File {
+        transaction: ReadTransaction,
+        /// Tables opened so far; `None`: not made yet.
+        opened: Mutex<BTreeMap<&'static str, Option<Opened>>>,
+    },
+    Memory(Arc<Tables>),
 }
 
 impl Snapshot {
     pub(crate) fn new(transaction: ReadTransaction) -> Self {
-        Self(Arc::new(View { transaction, tables: Mutex::default() }))
+        Self(Arc::new(View::File { transaction, opened: Mutex::default() }))
+    }
+
+    pub(crate) fn of(tables: Arc<Tables>) -> Self {
+        Self(Arc::new(View::Memory(tables)))
     }
 
     /// The stream position up to which this snapshot shows the live timeline. Unlike
@@ -46,25 +54,32 @@ impl Snapshot {
     /// # Errors
     /// As any read.
     pub fn rows<K: Key, V: Value>(&self, table: &Table<K, V>) -> Result<u64, StoreError> {
-        match self.table(table.name())? {
-            Some(table) => Ok(table.len()?),
-            None => Ok(0),
-        }
+        let name = table.name();
+        Ok(match &*self.0 {
+            View::File { transaction, opened } => {
+                open(transaction, opened, name)?.map_or(Ok(0), |table| table.len())?
+            }
+            View::Memory(tables) => tables.rows(name),
+        })
     }
+}
 
-    fn table(&self, name: &'static str) -> Result<Option<Opened>, StoreError> {
-        let mut tables = self.0.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(table) = tables.get(name) {
-            return Ok(table.clone());
-        }
-        let table = match self.0.transaction.open_table(definition(name)) {
-            Ok(table) => Some(Arc::new(table)),
-            Err(TableError::TableDoesNotExist(_)) => None,
-            Err(error) => return Err(error.into()),
-        };
-        tables.insert(name, table.clone());
-        Ok(table)
+fn open(
+    transaction: &ReadTransaction,
+    opened: &Mutex<BTreeMap<&'static str, Option<Opened>>>,
+    name: &'static str,
+) -> Result<Option<Opened>, StoreError> {
+    let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(table) = opened.get(name) {
+        return Ok(table.clone());
     }
+    let table = match transaction.open_table(definition(name)) {
+        Ok(table) => Some(Arc::new(table)),
+        Err(TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    opened.insert(name, table.clone());
+    Ok(table)
 }
 
 /// All tables are the same to redb: bytes to bytes.
@@ -74,22 +89,33 @@ pub(crate) fn definition(name: &'static str) -> TableDefinition<'static, &'stati
 
 impl Read for Snapshot {
     fn get_raw(&self, table: &'static str, key: &[u8]) -> Result<Option<Bytes<'_>>, StoreError> {
-        match self.table(table)? {
+        let (transaction, opened) = match &*self.0 {
+            View::File { transaction, opened } => (transaction, opened),
+            View::Memory(tables) => return Ok(tables.get(table, key)),
+        };
+        match open(transaction, opened, table)? {
             Some(table) => Ok(table.get(key)?.map(Bytes::Stored)),
             None => Ok(None),
         }
     }
 
     fn range_raw(&self, table: &'static str, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<RawRows<'_>, StoreError> {
-        match self.table(table)? {
-            Some(table) if !is_empty(from, to) => {
+        if is_empty(from, to) {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        let (transaction, opened) = match &*self.0 {
+            View::File { transaction, opened } => (transaction, opened),
+            View::Memory(tables) => return Ok(tables.range(table, from, to)),
+        };
+        match open(transaction, opened, table)? {
+            Some(table) => {
                 let rows = table.range::<&[u8]>((from, to))?;
                 Ok(Box::new(rows.map(|row| {
                     let (key, value) = row?;
                     Ok((Bytes::Stored(key), Bytes::Stored(value)))
                 })))
             }
-            _ => Ok(Box::new(std::iter::empty())),
+            None => Ok(Box::new(std::iter::empty())),
         }
     }
 }

@@ -1,18 +1,15 @@
 //! [`Store`]: the face of this crate.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 
-use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
-
 use crate::backend::{Backend, FileBackend};
 use crate::counters::{Counter, Counters};
-use crate::database::{self, Opened, State, Trouble, Watch};
+use crate::database::{self, Opened, Origin, State, Trouble, Watch};
 use crate::error::{OpenError, StoreError};
 use crate::folder::{self, FolderLock};
 use crate::meta::{self, SCHEMA_KEY};
@@ -21,6 +18,7 @@ use crate::pending::{Pending, pending};
 use crate::queue::{CommitListener, FailureListener, Figures, Shared};
 use crate::snapshot::Snapshot;
 use crate::tx::{Touched, Tx};
+use crate::volatile::VolatileRows;
 use crate::writer::Change;
 
 /// Who runs the changes.
@@ -66,9 +64,8 @@ pub struct Options {
     pub driver: Option<Driver>,
     /// Replaces the look at the disk.
     pub free_space: Option<FreeSpace>,
-    /// How many commits reach the disk together: 1 by default. With more, what is answered is not durable: for simulations in
-    /// which no power is cut and no disk fails. Closing writes all.
-    pub durable_every: NonZeroU64,
+    /// Has the rows kept there, and not on the backend: for simulations in which no power is cut and no disk fails.
+    pub volatile: Option<VolatileRows>,
     /// Changes that may wait; more are refused as [`StoreError::Overloaded`].
     pub max_waiting: usize,
     /// Steps to the current schema.
@@ -86,7 +83,7 @@ impl Default for Options {
             reserve_bytes: 64 << 20,
             driver: None,
             free_space: None,
-            durable_every: NonZeroU64::MIN,
+            volatile: None,
             max_waiting: 65_536,
             migrations: migrations::ALL,
             beside: Vec::new(),
@@ -158,13 +155,14 @@ impl Store {
     }
 
     fn open_with(backend: Box<dyn Backend>, options: Options, lock: Option<FolderLock>) -> Result<Self, OpenError> {
-        let watch = Watch::default();
-        let (database, schema) = database::open(&*backend, options.cache_bytes, &watch, options.migrations)?;
-        let path = backend.path();
+        let origin =
+            Origin { backend, cache_bytes: options.cache_bytes, volatile: options.volatile, watch: Watch::default() };
+        let (database, schema) = origin.open(options.migrations)?;
+        let path = origin.backend.path();
         let failed = |cause: StoreError| OpenError::Store { path: path.clone(), cause };
 
         let first_reads = || {
-            let snapshot = Snapshot::new(database.begin_read()?);
+            let snapshot = database.snapshot()?;
             Ok((meta::progress(&snapshot)?, Counters::load(&snapshot)?))
         };
         let first_reads = catch_unwind(AssertUnwindSafe(first_reads));
@@ -178,16 +176,13 @@ impl Store {
         };
 
         let shared = Arc::new(Shared {
-            backend,
-            cache_bytes: options.cache_bytes,
+            origin,
             reserve_bytes: options.reserve_bytes,
             free_space: options.free_space,
             driver: options.driver,
             max_waiting: options.max_waiting.max(1),
             mode: options.writer,
-            watch,
             database: RwLock::new(State::Open(Opened::new(database))),
-            durable_every: options.durable_every.get(),
             writing: Mutex::default(),
             queue: Mutex::default(),
             wake: Condvar::new(),
@@ -236,7 +231,7 @@ impl Store {
     /// # Errors
     /// If the store is closed or failed.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        if self.shared.watch.take_failed() {
+        if self.shared.origin.watch.take_failed() {
             // A read failed, and redb refuses all since: have the writer reopen the database.
             drop(self.submit(|_| Ok::<_, StoreError>(())));
         }
@@ -325,7 +320,7 @@ impl Store {
     pub fn stats(&self) -> Stats {
         let figures = &self.shared.figures;
         Stats {
-            file_bytes: self.shared.watch.bytes(),
+            file_bytes: self.shared.origin.bytes(),
             free_bytes: self.shared.free_space(),
             commits: figures.commits.load(Ordering::Relaxed),
             changes: figures.changes.load(Ordering::Relaxed),
@@ -342,17 +337,7 @@ impl Store {
     /// # Errors
     /// As any read.
     pub fn table_rows(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        self.shared.with_database(|opened| {
-            let transaction = opened.database.begin_read()?;
-            let tables = transaction.list_tables()?;
-            tables
-                .map(|table| {
-                    let name = table.name().to_owned();
-                    let rows = transaction.open_untyped_table(table)?.len()?;
-                    Ok((name, rows))
-                })
-                .collect()
-        })
+        self.shared.with_database(|opened| opened.medium.table_rows())
     }
 
     /// Moves all rows to the front of the file and cuts it. Worth it when much was deleted; a file without much free

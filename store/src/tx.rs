@@ -122,7 +122,7 @@ impl Tx {
 impl Read for Tx {
     fn get_raw(&self, table: &'static str, key: &[u8]) -> Result<Option<Bytes<'_>>, StoreError> {
         match self.own.get(table, key).or_else(|| self.batch.get(table, key)) {
-            Some(written) => Ok(written.map(Bytes::Written)),
+            Some(written) => Ok(written.map(Bytes::Held)),
             None => self.base.get_raw(table, key),
         }
     }

@@ -6,15 +6,15 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use kith_mutants::mutant;
-use redb::{Durability, ReadableDatabase, WriteTransaction};
 
-use crate::database::{self, Opened, State};
+use crate::database::{Opened, State};
 use crate::error::StoreError;
+use crate::medium::Writing;
 use crate::meta::{self, COMMIT_KEY, META, POSITION_KEY};
 use crate::overlay::Overlay;
 use crate::pending::Reply;
 use crate::queue::Shared;
-use crate::snapshot::{Snapshot, definition};
+use crate::snapshot::Snapshot;
 use crate::store::Committed;
 use crate::tx::Tx;
 use crate::{Key, Value};
@@ -90,7 +90,7 @@ impl Shared {
 
     fn run_batch(&self, waiting: &mut VecDeque<Box<dyn Job>>) {
         // First the database, then the space: one that has to be reopened is, or reads would fail until there is space again.
-        let (snapshot, transaction) = match self.begin().and_then(|begun| self.enough_space().map(|()| begun)) {
+        let (snapshot, writing) = match self.begin().and_then(|begun| self.enough_space().map(|()| begun)) {
             Ok(begun) => begun,
             Err(error) => {
                 // Whatever builds on these changes waits behind them or asserts that they happened.
@@ -120,7 +120,7 @@ impl Shared {
         let committed = Committed { position: new_position, touched };
         if overlay.is_empty() && new_position == position {
             // Nothing to write; but what it read may be of a failed neighbour, so it is answered in turn.
-            drop(transaction);
+            drop(writing);
             if !committed.touched.is_empty() {
                 self.tell(&committed);
             }
@@ -133,7 +133,7 @@ impl Shared {
         if mutant!("answers-before-commit") {
             std::mem::take(&mut batch).into_iter().for_each(Job::answer);
         }
-        match self.commit(transaction, &mut overlay, new_position) {
+        match self.commit(writing, &mut overlay, new_position) {
             Ok(()) => {
                 self.figures.batch(batch.len());
                 self.publish(&committed);
@@ -177,7 +177,7 @@ impl Shared {
 
     /// Opens a snapshot and a write transaction. If an earlier read has hit an I/O error, redb refuses to write:
     /// then the database is reopened first.
-    fn begin(&self) -> Result<(Snapshot, WriteTransaction), StoreError> {
+    fn begin(&self) -> Result<(Snapshot, Writing), StoreError> {
         match self.try_begin() {
             Err(error @ (StoreError::Io(_) | StoreError::DiskFull { .. })) => {
                 tracing::error!(%error, "the database refuses to be written; reopening it");
@@ -188,44 +188,33 @@ impl Shared {
         }
     }
 
-    fn try_begin(&self) -> Result<(Snapshot, WriteTransaction), StoreError> {
+    fn try_begin(&self) -> Result<(Snapshot, Writing), StoreError> {
         self.with_database(|opened| {
             let base = opened.view()?;
             opened.forget_view();
-            Ok((base, opened.database.begin_write()?))
+            Ok((base, opened.medium.begin()?))
         })
     }
 
     /// Writes the batch with its number, its position and the marks of the counters.
-    pub(crate) fn commit(
-        &self,
-        transaction: WriteTransaction,
-        overlay: &mut Overlay,
-        position: u64,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn commit(&self, writing: Writing, overlay: &mut Overlay, position: u64) -> Result<(), StoreError> {
         let marks = if mutant!("counters-start-again") { Vec::new() } else { self.counters.due() };
         for (_, key, mark) in &marks {
             put(overlay, key, *mark);
         }
-        self.commit_rows(transaction, overlay, position)?;
+        self.commit_rows(writing, overlay, position)?;
         self.counters.written(&marks);
         Ok(())
     }
 
-    pub(crate) fn commit_rows(
-        &self,
-        transaction: WriteTransaction,
-        overlay: &mut Overlay,
-        position: u64,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn commit_rows(&self, writing: Writing, overlay: &mut Overlay, position: u64) -> Result<(), StoreError> {
         let number = self.commit.load(Ordering::Acquire) + 1;
         put(overlay, COMMIT_KEY, number);
         if position != self.position.load(Ordering::Acquire) {
             put(overlay, POSITION_KEY, position);
         }
-        let durable = number.is_multiple_of(self.durable_every);
         // redb panics on some damage; that is an I/O error as any.
-        catch_unwind(AssertUnwindSafe(|| apply(transaction, overlay, durable)))
+        catch_unwind(AssertUnwindSafe(|| writing.commit(overlay)))
             .unwrap_or_else(|_| Err(StoreError::Io("the database is damaged".into())))?;
         self.with_database(|opened| {
             opened.forget_view();
@@ -289,8 +278,8 @@ impl Shared {
             // The old one must be gone before: it holds the file's lock.
             let old = std::mem::replace(&mut *state, State::Failed("being reopened".into()));
             let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
-            let database = database::reopen(&*self.backend, self.cache_bytes, &self.watch)?;
-            let snapshot = Snapshot::new(database.begin_read()?);
+            let database = self.origin.reopen()?;
+            let snapshot = database.snapshot()?;
             progress = meta::progress(&snapshot)?;
             self.counters.reload_marks(&snapshot)?;
             if number.is_some_and(|number| progress.commit <= number) {
@@ -304,8 +293,8 @@ impl Shared {
         }
         self.figures.reopened();
         if confirm {
-            let transaction = self.with_database(|opened| Ok(opened.database.begin_write()?))?;
-            self.commit(transaction, &mut Overlay::default(), progress.position)?;
+            let writing = self.with_database(|opened| opened.medium.begin())?;
+            self.commit(writing, &mut Overlay::default(), progress.position)?;
         }
         Ok(())
     }
@@ -316,14 +305,14 @@ impl Shared {
         let marks = self.counters.exact();
         if !marks.is_empty()
             && self.enough_space().is_ok()
-            && let Ok(transaction) = self.with_database(|opened| Ok(opened.database.begin_write()?))
+            && let Ok(writing) = self.with_database(|opened| opened.medium.begin())
         {
             let mut overlay = Overlay::default();
             for (_, key, mark) in &marks {
                 put(&mut overlay, key, *mark);
             }
             let position = self.position.load(Ordering::Acquire);
-            if let Err(error) = self.commit_rows(transaction, &mut overlay, position) {
+            if let Err(error) = self.commit_rows(writing, &mut overlay, position) {
                 tracing::warn!(%error, "the last commit failed");
             }
         }
@@ -343,11 +332,11 @@ impl Shared {
             return Err(state.error());
         };
         opened.forget_view();
-        let moved = opened.database.compact().map_err(|error| self.named(error.into()));
+        let moved = opened.medium.compact().map_err(|error| self.named(error.into()));
         drop(state);
         // Compaction commits without quick repair: unless another commit follows, a crash now makes opening slow.
-        let transaction = self.with_database(|opened| Ok(opened.database.begin_write()?))?;
-        self.commit(transaction, &mut Overlay::default(), self.position.load(Ordering::Acquire))?;
+        let writing = self.with_database(|opened| opened.medium.begin())?;
+        self.commit(writing, &mut Overlay::default(), self.position.load(Ordering::Acquire))?;
         moved
     }
 
@@ -358,7 +347,7 @@ impl Shared {
                 StoreError::DiskFull { free_bytes, reserve_bytes: self.reserve_bytes }
             }
             // redb says "previous I/O error" where the one before it was the full disk.
-            StoreError::Io(_) if self.watch.was_full() => {
+            StoreError::Io(_) if self.origin.watch.was_full() => {
                 StoreError::DiskFull { free_bytes: None, reserve_bytes: self.reserve_bytes }
             }
             error => error,
@@ -375,23 +364,4 @@ impl Shared {
 
 fn put(overlay: &mut Overlay, key: &str, number: u64) {
     overlay.write(META.name(), key.to_owned().to_bytes(), Some(Value::encode(&number)));
-}
-
-/// Writes the rows, table by table and in order, and makes them durable if told to.
-pub(crate) fn apply(mut transaction: WriteTransaction, overlay: &Overlay, durable: bool) -> Result<(), StoreError> {
-    let durable = durable && !mutant!("commits-without-sync");
-    let durability = if durable { Durability::Immediate } else { Durability::None };
-    transaction.set_durability(durability).map_err(|error| StoreError::Io(error.to_string().into()))?;
-    // On every commit, or the next opening after a crash takes seconds.
-    transaction.set_quick_repair(durable);
-    for (name, rows) in overlay.tables() {
-        let mut table = transaction.open_table(definition(name))?;
-        for (key, value) in rows {
-            match value {
-                Some(value) => drop(table.insert(key.as_slice(), value.as_slice())?),
-                None => drop(table.remove(key.as_slice())?),
-            }
-        }
-    }
-    Ok(transaction.commit()?)
 }

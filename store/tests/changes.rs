@@ -266,25 +266,3 @@ fn readers_on_other_threads_never_see_less_than_was_answered() {
         done.store(true, Ordering::Release);
     });
 }
-
-#[test]
-fn with_commits_that_reach_the_disk_together_closing_writes_all_and_a_crash_leaves_a_beginning() {
-    let every = |many| kith_store::Options { durable_every: many, ..inline() };
-    let ten = std::num::NonZeroU64::new(10).unwrap();
-    let (closed, crashed) = (MemoryBackend::new(), MemoryBackend::new());
-    for (disk, ends) in [(&closed, true), (&crashed, false)] {
-        let store = Store::open(disk.clone(), every(ten)).unwrap();
-        let syncs = disk.syncs();
-        (0..25).for_each(|i| put(&store, 0, i, "text").unwrap());
-        assert!(disk.syncs() - syncs < 25, "each commit is synced");
-        assert_eq!(rows(&store).len(), 25);
-        if ends {
-            store.close();
-        } else {
-            let found = open(&disk.crash(1));
-            let left: Vec<u64> = rows(&found).into_iter().map(|((_, i), _)| i).collect();
-            assert!(left.len() >= 10 && left.iter().copied().eq(0..left.len() as u64), "{left:?}");
-        }
-    }
-    assert_eq!(rows(&open(&closed)).len(), 25);
-}

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use common::{ROWS, inline};
-use kith_store::{MemoryBackend, Read, Store, StoreError, Tx};
+use kith_store::{MemoryBackend, Options, Read, Store, StoreError, Tx, VolatileRows};
 use proptest::prelude::*;
 
 type Bounds = (Bound<(u64, u64)>, Bound<(u64, u64)>);
@@ -84,12 +84,14 @@ proptest! {
     #[test]
     fn rows_read_through_a_change_are_those_that_are_read_after_its_commit(
         committed in writes(), neighbour in writes(), failed in writes(), own in writes(),
-        bounds in (bound(), bound()), ends in proptest::collection::vec(any::<bool>(), 0..12),
+        bounds in (bound(), bound()), ends in proptest::collection::vec(any::<bool>(), 0..12), volatile in any::<bool>(),
     ) {
-        let store = Store::open(MemoryBackend::new(), inline()).unwrap();
-        let mut model = Model::new();
-        let mut start = std::mem::take(&mut model);
-        model = store.submit(move |tx| run(tx, &committed, &mut start).map(|()| start)).wait().unwrap();
+        let (disk, kept) = (MemoryBackend::new(), volatile.then(VolatileRows::new));
+        let options = || Options { volatile: kept.clone(), ..inline() };
+        let store = Store::open(disk.clone(), options()).unwrap();
+        let mut start = Model::new();
+        let model = store.submit(move |tx| run(tx, &committed, &mut start).map(|()| start)).wait().unwrap();
+        let (before, committed) = (store.snapshot().unwrap(), model.clone());
         // Submitted from inside a change, the next three share a batch.
         let inside = store.clone();
         let third = store.submit(move |_| {
@@ -119,5 +121,19 @@ proptest! {
         });
         let (model, ends) = third.wait().unwrap().wait().unwrap();
         same(&store.snapshot().unwrap(), &model, bounds, &ends);
+        same(&before, &committed, bounds, &ends);
+        drop(before);
+        store.close();
+        let again = Store::open(disk.clone(), options()).unwrap();
+        same(&again.snapshot().unwrap(), &model, bounds, &ends);
+        if let Some(kept) = kept {
+            // Nothing but these and what the store keeps about itself; and nothing on the disk.
+            let mut emptied = model.clone();
+            let bytes = kept.bytes();
+            let all: Vec<Write> = model.keys().map(|key| Write::Delete(*key)).collect();
+            again.submit(move |tx| run(tx, &all, &mut emptied)).wait().unwrap();
+            prop_assert_eq!(bytes - kept.bytes(), model.values().map(|text| 16 + text.len() as u64).sum::<u64>());
+            prop_assert_eq!((again.snapshot().unwrap().rows(&ROWS).unwrap(), disk.used_bytes()), (0, 0));
+        }
     }
 }

@@ -1,7 +1,5 @@
 //! The part of a scenario that is about links and disks.
 
-use std::num::NonZeroU64;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -186,13 +184,13 @@ pub struct Disk {
     pub commit_ms: f64,
     /// The most that is added to it by chance, in milliseconds.
     pub jitter_ms: f64,
-    /// How many commits reach the disk together. Above 1 the simulation is faster, and what a node answers is not on its disk
-    /// yet, so that no fault may cut a node's power or disturb a disk.
-    pub durable_every: NonZeroU64,
+    /// Whether rows are kept in ordered maps in the place of a database file, which is faster. There is no disk then that loses
+    /// power, fills up or fails, so that no fault may touch one.
+    pub volatile: bool,
 }
 
 impl Default for Disk {
     fn default() -> Self {
-        Self { commit_ms: 2.0, jitter_ms: 1.0, durable_every: NonZeroU64::MIN }
+        Self { commit_ms: 2.0, jitter_ms: 1.0, volatile: false }
     }
 }

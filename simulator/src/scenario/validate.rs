@@ -244,8 +244,8 @@ fn fault_fits(Fault { when, what }: &Fault, scenario: &Scenario) -> Result<(), L
     moments("faults", &when.at_s, when.every_s)?;
     let touches_disk =
         matches!(what, What::Crash { .. } | What::DiskFull { .. } | What::DiskError {} | What::DiskLies {});
-    if touches_disk && scenario.disk.durable_every.get() > 1 {
-        return refuse("faults: with disk.durable_every above 1 no power may be cut and no disk disturbed");
+    if touches_disk && scenario.disk.volatile {
+        return refuse("faults: with disk.volatile no power may be cut and no disk disturbed");
     }
     match what {
         What::Crash { for_s, torn } => {

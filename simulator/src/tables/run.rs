@@ -82,7 +82,7 @@ pub fn write(outcome: &Outcome, folder: &Path, csv: bool) -> Result<(), TableErr
     let mut sheet = Sheet::create(folder, "nodes", columns::nodes(), csv)?;
     let world = &outcome.world;
     for number in world.numbers() {
-        let disk = world.with_disk(number, kith_store::MemoryBackend::used_bytes).unwrap_or(0);
+        let disk = world.database_bytes(number).unwrap_or(0);
         let stats = world.node(number).map(|node| node.store.stats()).unwrap_or_default();
         let name = world.server_name(number);
         let sums = totals.remove(&number).unwrap_or_default();

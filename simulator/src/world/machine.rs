@@ -9,7 +9,7 @@ use kith::config::{Config, RegistrationMode};
 use kith::platform::{Citing, InlineSpawner, NetworkChoice, NetworkFactory, Platform, Spawner, Storage, WebChoice};
 use kith::{Handle, Node};
 use kith_store::blobs::MemoryBlobs;
-use kith_store::{Driver, MemoryBackend, Options, WriterMode};
+use kith_store::{Driver, MemoryBackend, Options, VolatileRows, WriterMode};
 use kith_transport::{Network, SecretKey, ServerKey};
 
 use super::{World, WorldError};
@@ -27,6 +27,8 @@ pub(super) struct Machine {
     /// Kept, as making it of the secret takes long.
     public: ServerKey,
     pub(super) disk: MemoryBackend,
+    /// In the place of the disk.
+    rows: Option<VolatileRows>,
     pub(super) blobs: MemoryBlobs,
     pub(super) offset_ms: Arc<AtomicI64>,
     drift_ppm: i64,
@@ -66,6 +68,7 @@ impl Machine {
             public: secret.public(),
             secret,
             disk: MemoryBackend::new(),
+            rows: scenario.disk.volatile.then(VolatileRows::new),
             blobs: MemoryBlobs::new(),
             offset_ms: Arc::new(AtomicI64::new((offset * 1e3) as i64)),
             drift_ppm: random.between(-drift, drift) as i64,
@@ -113,7 +116,7 @@ impl Machine {
             }
         });
         let (commit, jitter) = (self.commit.clone(), scenario.disk.jitter_ms);
-        let durable_every = scenario.disk.durable_every;
+        let rows = self.rows.clone();
         let (disk_time, disk_random) = (timeline.clone(), stream("disk"));
         let options = move || {
             let (commit, timeline, random) = (commit.clone(), disk_time.clone(), disk_random.clone());
@@ -123,7 +126,7 @@ impl Machine {
             });
             Options {
                 cache_bytes: cache,
-                durable_every,
+                volatile: rows.clone(),
                 writer: WriterMode::Driven,
                 driver: Some(driver),
                 // Only a disk that is told to be full has so little.
@@ -250,6 +253,12 @@ impl World {
     /// Does something with a machine's disk.
     pub fn with_disk<T>(&self, number: u32, act: impl FnOnce(&MemoryBackend) -> T) -> Option<T> {
         self.machine(number).map(|machine| act(&machine.disk))
+    }
+
+    /// Bytes of a node's database.
+    pub fn database_bytes(&self, number: u32) -> Option<u64> {
+        let machine = self.machine(number)?;
+        Some(machine.rows.as_ref().map_or_else(|| machine.disk.used_bytes(), VolatileRows::bytes))
     }
 
     /// Has the power of a machine go in the middle of a commit: its disk fails after so many more operations. Gives how many it did
