@@ -188,6 +188,12 @@ impl Record {
         data_encoding::HEXLOWER.encode(&self.lock().digest.clone().finalize())
     }
 
+    /// Writes out what the trace has by now.
+    pub fn flush_trace(&self) {
+        // A trace that cannot be written must not change the run.
+        let _ = self.lock().trace.as_mut().map_or(Ok(()), Write::flush);
+    }
+
     /// Something happened that must be the same in each run.
     pub fn note(&self, line: &str) {
         let now = self.timeline.now();

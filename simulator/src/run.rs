@@ -187,6 +187,7 @@ pub fn run_within(
 }
 
 fn ended(engine: &Engine, record: Record, world: World, phases: [Nanos; 3]) -> Outcome {
+    record.flush_trace();
     let (digest, happened) = (record.digest(), engine.timeline().happened());
     Outcome { record, world, digest, happened, phases }
 }

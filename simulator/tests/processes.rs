@@ -51,7 +51,7 @@ fn without_disks_all_happens_as_with_them() {
     let traced = |name: &str, disk: &str| {
         let text = format!(
             "version = 1\nname = \"x\"\nduration_s = 20\n[nodes]\ncount = 6\n[disk]\n{disk}\n[network]\nloss = 0.05\n\
-             [[workload]]\nkind = \"poisson\"\nrate_per_s = 3\n[[workload]]\nkind = \"media\"\nevery_s = 5\n\
+             [[workload]]\nkind = \"poisson\"\nrate_per_s = 3\n[[workload]]\nkind = \"media\"\nevery_s = 5\nbytes = 5000\n\
              [[faults]]\nkind = \"partition\"\nat_s = [5]\nfor_s = 6\n"
         );
         let (scenario, trace) =

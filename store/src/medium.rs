@@ -20,7 +20,7 @@ pub(crate) enum Medium {
 
 /// A commit that was begun.
 pub(crate) enum Writing {
-    File(WriteTransaction),
+    File(Box<WriteTransaction>),
     Memory(VolatileRows),
 }
 
@@ -35,7 +35,7 @@ impl Medium {
 
     pub(crate) fn begin(&self) -> Result<Writing, StoreError> {
         Ok(match self {
-            Self::File(database) => Writing::File(database.begin_write()?),
+            Self::File(database) => Writing::File(Box::new(database.begin_write()?)),
             Self::Memory(rows) => Writing::Memory(rows.clone()),
         })
     }
