@@ -213,15 +213,21 @@ impl Shared {
         if position != self.position.load(Ordering::Acquire) {
             put(overlay, POSITION_KEY, position);
         }
+        // A change may have taken one while the batch was made up.
+        self.forget_view()?;
         // redb panics on some damage; that is an I/O error as any.
         catch_unwind(AssertUnwindSafe(|| writing.commit(overlay)))
             .unwrap_or_else(|_| Err(StoreError::Io("the database is damaged".into())))?;
+        self.forget_view()?;
+        self.commit.store(number, Ordering::Release);
+        Ok(())
+    }
+
+    fn forget_view(&self) -> Result<(), StoreError> {
         self.with_database(|opened| {
             opened.forget_view();
             Ok(())
-        })?;
-        self.commit.store(number, Ordering::Release);
-        Ok(())
+        })
     }
 
     /// Says what was committed: position first, then the listeners, so that whoever is woken finds it.

@@ -7,9 +7,10 @@ use kith_store::tables::rooms::ROOMS;
 
 use super::{
     Received,
+    commit::Beside,
     head::{self, Head, Manner},
     partial::PartialJoin,
-    room::{Beside, Room, loaded},
+    room::{Room, loaded},
     source::Past,
 };
 use crate::http::{Answer, MatrixError};
@@ -35,7 +36,9 @@ impl Room {
             head.at = before;
             return result;
         }
-        self.commit(guard, change, Beside::default()).await?;
+        let submitted = self.submit(guard, change, Beside::default())?;
+        drop(snapshot);
+        self.committed(submitted).await?;
         result
     }
 
@@ -132,7 +135,9 @@ impl Room {
         let number = head.recent.get(joined.verdict.event.event_id()).map(|known| known.number).unwrap_or_default();
         let partial = partial.map(|partial| partial.row(number));
         *guard = Some(head);
-        self.commit(guard, change, Beside { enters: true, partial, ..Beside::default() }).await?;
+        let submitted = self.submit(guard, change, Beside { enters: true, partial, ..Beside::default() })?;
+        drop(snapshot);
+        self.committed(submitted).await?;
         Ok(true)
     }
 }

@@ -7,8 +7,9 @@ use ruma::{EventId, OwnedEventId};
 
 use super::{
     Received,
+    commit::Beside,
     head::{self, Manner},
-    room::{Beside, Room, loaded},
+    room::{Room, loaded},
     source::Past,
 };
 use crate::http::{Answer, MatrixError};
@@ -49,7 +50,9 @@ impl Room {
         }
         let count = change.ids.len();
         if count > 0 {
-            self.commit(guard, change, Beside::default()).await?;
+            let submitted = self.submit(guard, change, Beside::default())?;
+            drop(snapshot);
+            self.committed(submitted).await?;
         }
         Ok(count)
     }
@@ -94,7 +97,9 @@ impl Room {
             return filled.map(|()| 0);
         }
         if !change.is_empty() {
-            self.commit(guard, change, Beside::default()).await?;
+            let submitted = self.submit(guard, change, Beside::default())?;
+            drop(snapshot);
+            self.committed(submitted).await?;
         }
         Ok(stored)
     }

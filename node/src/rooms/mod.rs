@@ -11,6 +11,7 @@
 mod addressees;
 mod change;
 pub mod client_event;
+mod commit;
 pub mod create;
 pub mod directory;
 mod draft;
@@ -61,11 +62,7 @@ pub use self::parking::MAX_PARKED;
 pub use self::policy::PolicyServers;
 pub use self::room::{Room, timestamp};
 pub use self::visibility::DUMMY_EVENT;
-use self::{
-    change::Us,
-    head::Head,
-    room::{Beside, Shared},
-};
+use self::{change::Us, commit::Beside, head::Head, room::Shared};
 use crate::{
     http::{Answer, MatrixError},
     platform::{Clock, Rng},
@@ -255,7 +252,9 @@ impl Rooms {
         change.take(&mut head, &verdict, head::Manner { ours: true, transaction: None })?;
         room.write(&mut head, &mut change, drafts(&id))?;
         *guard = Some(head);
-        room.commit(guard, change, Beside::default()).await?;
+        let submitted = room.submit(guard, change, Beside::default())?;
+        drop(snapshot);
+        room.committed(submitted).await?;
         Ok(room)
     }
 

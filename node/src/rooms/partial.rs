@@ -17,8 +17,9 @@ use ruma::{OwnedEventId, OwnedServerName};
 
 use super::{
     change::Judged,
+    commit::Beside,
     head::{self, Head, Manner},
-    room::{Beside, Room},
+    room::Room,
     source::Past,
 };
 use crate::{
@@ -190,7 +191,9 @@ impl Room {
         }
         change.completes();
         *guard = Some(head);
-        self.commit(guard, change, Beside::default()).await?;
+        let submitted = self.submit(guard, change, Beside::default())?;
+        drop(snapshot);
+        self.committed(submitted).await?;
         Ok(true)
     }
 

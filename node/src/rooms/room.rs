@@ -8,8 +8,8 @@ use std::sync::{
 use kith_mutants::mutant;
 use kith_room::{BuildError, CreateError, Event, Outcome, Signer, StateMap};
 use kith_store::{
-    Json, Snapshot,
-    tables::rooms::{EVENT_IDS, EventStatus, PARKED, ParkedRow, PartialRow, ROOM_IDS, ROOMS, RoomRow},
+    Snapshot,
+    tables::rooms::{EVENT_IDS, EventStatus, PARKED, ParkedRow, ROOMS},
 };
 use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, UInt,
@@ -19,9 +19,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
     Draft, Parts, Received,
-    change::{self, ChangeError},
+    commit::Beside,
     head::{self, Head, Manner},
-    parking, partial,
     source::Past,
 };
 use crate::{
@@ -44,19 +43,6 @@ pub(super) enum Taking {
         /// Device and transaction ID of a client's request that made it.
         transaction: Option<(String, String)>,
     },
-}
-
-/// What is stored with a change of a room's events.
-#[derive(Default)]
-pub(super) struct Beside {
-    /// Events that wait for others, by ID.
-    pub(super) parked: Vec<(String, ParkedRow)>,
-    /// Right copies of events whose content did not match when they came.
-    pub(super) copies: Vec<Arc<Event>>,
-    /// The room is brought here by a join.
-    pub(super) enters: bool,
-    /// It is so without its members.
-    pub(super) partial: Option<PartialRow>,
 }
 
 /// A handle to one room. Cheap to clone; all handles of a room share its head.
@@ -130,7 +116,9 @@ impl Room {
             return Err(error);
         }
         let ids = draft.ids.clone();
-        self.commit(guard, draft, Beside::default()).await?;
+        let submitted = self.submit(guard, draft, Beside::default())?;
+        drop(snapshot);
+        self.committed(submitted).await?;
         Ok(ids)
     }
 
@@ -320,7 +308,9 @@ impl Room {
             }
             return Ok(results);
         }
-        self.commit(guard, change, Beside { parked, copies, ..Beside::default() }).await?;
+        let submitted = self.submit(guard, change, Beside { parked, copies, ..Beside::default() })?;
+        drop(snapshot);
+        self.committed(submitted).await?;
         Ok(results)
     }
 
@@ -389,91 +379,6 @@ impl Room {
     pub(super) async fn settle(&self) -> Answer<()> {
         self.parts.store.write(|_| Ok::<(), kith_store::StoreError>(())).await?;
         Ok(())
-    }
-
-    /// Submits a change, lets the next author in, and waits for the commit.
-    pub(super) async fn commit(
-        &self,
-        mut guard: MutexGuard<'_, Option<Head>>,
-        change: head::Draft<'_>,
-        beside: Beside,
-    ) -> Answer<()> {
-        let head = loaded(&mut guard)?;
-        let change = match change.finish(head, self.version()) {
-            Ok(change) => change,
-            Err(error) => {
-                // The head has gone on to what will not be stored.
-                *guard = None;
-                return Err(error);
-            }
-        };
-        let count = head.at.changes;
-        let us = self.parts.us.clone();
-        let of_status = |status| change.events.iter().filter(|event| event.status == status).count() as u64;
-        let (rejected, soft_failed) = (of_status(EventStatus::Rejected), of_status(EventStatus::SoftFailed));
-        let (id, version) = (self.shared.id.to_string(), self.shared.version.to_string());
-        let pending = self.parts.store.submit(move |tx| {
-            match ROOMS.get(tx, &change.room)? {
-                None => {
-                    let row = RoomRow {
-                        room_id: id.clone(),
-                        version,
-                        joined: false,
-                        state: 0,
-                        depth: 0,
-                        changes: change.built_on,
-                        begin: 0,
-                        completed: 0,
-                    };
-                    ROOM_IDS.put(tx, &id, &change.room)?;
-                    ROOMS.put(tx, &change.room, &Json(row))?;
-                }
-                // What an invite said of the room did not hold.
-                Some(Json(mut row)) if row.changes == 0 && row.version != version => {
-                    row.version = version;
-                    ROOMS.put(tx, &change.room, &Json(row))?;
-                }
-                Some(_) => {}
-            }
-            if beside.enters {
-                partial::end(tx, change.room)?;
-            }
-            if let Some(row) = beside.partial {
-                partial::begin(tx, change.room, row)?;
-            }
-            parking::park(tx, change.room, beside.parked)?;
-            for copy in beside.copies {
-                change::mend(tx, change.room, copy.event_id().as_str(), copy.text().to_owned())?;
-            }
-            change::store(tx, &us, &change)
-        });
-        drop(guard);
-        if mutant!("acknowledges-before-commit") {
-            return Ok(());
-        }
-        let result: Result<Vec<u64>, ChangeError> = pending.await;
-        let mut guard = self.shared.head.lock().await;
-        match result {
-            Ok(_) => {
-                self.parts.counts.rejected.fetch_add(rejected, Ordering::Relaxed);
-                self.parts.counts.soft_failed.fetch_add(soft_failed, Ordering::Relaxed);
-                if let Some(head) = guard.as_mut() {
-                    head.recent.release(count);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                // Everything submitted after this change was built on it and fails as well.
-                if !mutant!("keeps-head-of-failed-commit") {
-                    *guard = None;
-                }
-                drop(guard);
-                Err(match error {
-                    ChangeError::Store(error) => error.into(),
-                    error @ (ChangeError::Stale | ChangeError::Taken) => MatrixError::internal(error),
-                })
-            }
-        }
     }
 }
 
