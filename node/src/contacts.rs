@@ -17,8 +17,10 @@ pub(crate) const ROOM_SERVERS_CHANGED: &str = "room servers changed";
 
 /// Most contacts. In a room of thousands of servers they are strangers: those of the smallest rooms come first.
 const MOST: usize = 512;
-/// Changes within this time count as one.
+/// Changes within this time count as one; and within so much more for each server that is read, up to the most.
 const GATHER: Duration = Duration::from_millis(200);
+const GATHER_PER_SERVER: Duration = Duration::from_millis(2);
+const GATHER_MOST: Duration = Duration::from_secs(10);
 
 /// Knows when the contacts are to be read again.
 #[derive(Debug, Default)]
@@ -40,9 +42,11 @@ pub(crate) async fn watch(node: Arc<Node>) {
     let Some(network) = node.transport.network().cloned() else { return };
     let configured: Vec<ServerKey> = node.config.p2p.bootstrap.iter().filter_map(|address| key_in(address)).collect();
     let mut told = None;
+    let mut gather = GATHER;
     loop {
         match node.store.read(|read| sharing_a_room(read, node.server_name().as_str())) {
-            Ok(sharing) => {
+            Ok((sharing, read)) => {
+                gather = (GATHER + GATHER_PER_SERVER * read).min(GATHER_MOST);
                 let mut contacts: Vec<ServerKey> = configured.iter().copied().chain(sharing).take(MOST).collect();
                 contacts.sort_unstable();
                 contacts.dedup();
@@ -54,7 +58,7 @@ pub(crate) async fn watch(node: Arc<Node>) {
             Err(error) => tracing::warn!(%error, "the contacts could not be read"),
         }
         node.contacts.changed.notified().await;
-        node.clock.sleep(GATHER).await;
+        node.clock.sleep(gather).await;
     }
 }
 
@@ -64,8 +68,9 @@ fn key_in(address: &str) -> Option<ServerKey> {
     ServerKey::from_peer_id(&id.parse().ok()?)
 }
 
-/// The kith servers in the rooms that ours is in: those of the smallest rooms first.
-fn sharing_a_room(read: &dyn Read, own: &str) -> Result<Vec<ServerKey>, StoreError> {
+/// The kith servers in the rooms that ours is in: those of the smallest rooms first. Gives how many servers were looked at, too.
+fn sharing_a_room(read: &dyn Read, own: &str) -> Result<(Vec<ServerKey>, u32), StoreError> {
+    let mut looked_at = 0u32;
     let mut smallest: BTreeMap<ServerKey, usize> = BTreeMap::new();
     let mut note = |servers: &[String]| {
         if !servers.iter().any(|server| server == own) {
@@ -86,11 +91,12 @@ fn sharing_a_room(read: &dyn Read, own: &str) -> Result<Vec<ServerKey>, StoreErr
             servers.clear();
         }
         servers.push(server);
+        looked_at = looked_at.saturating_add(1);
     }
     note(&servers);
     let mut keys: Vec<(usize, ServerKey)> = smallest.into_iter().map(|(key, size)| (size, key)).collect();
     keys.sort_unstable();
-    Ok(keys.into_iter().map(|(_, key)| key).collect())
+    Ok((keys.into_iter().map(|(_, key)| key).collect(), looked_at))
 }
 
 #[cfg(test)]
@@ -123,7 +129,8 @@ mod tests {
             Ok::<_, StoreError>(())
         });
         put.wait().unwrap();
-        let contacts = store.read(|read| sharing_a_room(read, &own)).unwrap();
+        let (contacts, looked_at) = store.read(|read| sharing_a_room(read, &own)).unwrap();
+        assert_eq!(looked_at, 4 + 2 + 2 + 3);
         assert_eq!(contacts.first(), Some(&key(3)));
         let mut rest = contacts[1..].to_vec();
         rest.sort_unstable();

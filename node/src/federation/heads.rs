@@ -175,10 +175,17 @@ async fn compare_with_peer(node: &Arc<Node>, peer: ServerKey) {
 fn rooms_shared_with(read: &dyn Read, peer: ServerKey) -> Answer<BTreeMap<OwnedServerName, Vec<u64>>> {
     let mut shared: BTreeMap<OwnedServerName, Vec<u64>> = BTreeMap::new();
     let label = peer.to_string();
-    for row in ROOM_SERVERS.range(read, ..)? {
+    let mut from = (0, label.clone());
+    // From room to room, without the other servers of large ones.
+    while let Some(row) = ROOM_SERVERS.range(read, &from..)?.next() {
         let ((room, server), _) = row?;
-        if server.starts_with(&label)
-            && ROOMS.get(read, &room)?.is_some_and(|row| row.0.joined)
+        if !server.starts_with(&label) {
+            let next = if room > from.0 && server < label { room } else { room + 1 };
+            from = (next, label.clone());
+            continue;
+        }
+        from = (room, server.clone() + "\0");
+        if ROOMS.get(read, &room)?.is_some_and(|row| row.0.joined)
             && let Ok(server) = OwnedServerName::try_from(server)
             && rules::check_acl(read, room, &server).is_ok()
         {
@@ -287,4 +294,46 @@ async fn fetch(node: &Arc<Node>, server: &ServerName, room: &Room, ids: Vec<Owne
         node.federation.fetch_missing(room.id());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_store::{Json, MemoryBackend, Options, Store, StoreError, tables::rooms::RoomRow};
+    use kith_transport::SecretKey;
+
+    use super::*;
+
+    #[test]
+    fn shared_rooms_are_found_by_any_name_of_the_peer_and_in_rooms_of_any_size() {
+        let store = Store::open(MemoryBackend::new(), Options::default()).unwrap();
+        let key = |n: u8| SecretKey::from_seed([n; 32]).public();
+        // Room `r` has the servers `n` of which bit `n` is in `(r * 37) % 256`; every third is behind a gateway in odd rooms.
+        let name = move |n: u8, room: u64| match (n % 3, room % 2) {
+            (0, 1) => format!("{}.mesh.example.org", key(n)),
+            _ => key(n).to_string(),
+        };
+        let servers = |room: u64| (0..8u8).filter(move |n| ((room * 37) % 256) >> n & 1 == 1);
+        let joined = |room: u64| room % 5 != 4;
+        let put = store.submit(move |tx| {
+            for room in 1..=40 {
+                let row = serde_json::json!({"room_id": format!("!{room}"), "version": "12", "joined": joined(room), "state": 0, "depth": 1, "changes": 1});
+                let row: RoomRow = serde_json::from_value(row).unwrap();
+                ROOMS.put(tx, &room, &Json(row))?;
+                for n in servers(room) {
+                    ROOM_SERVERS.put(tx, &(room, name(n, room)), &1)?;
+                }
+            }
+            Ok::<_, StoreError>(())
+        });
+        put.wait().unwrap();
+        for n in 0..8 {
+            let mut expected: BTreeMap<OwnedServerName, Vec<u64>> = BTreeMap::new();
+            for room in (1..=40).filter(|room| joined(*room) && servers(*room).any(|other| other == n)) {
+                expected.entry(name(n, room).try_into().unwrap()).or_default().push(room);
+            }
+            assert!(!expected.is_empty());
+            assert_eq!(store.read(|read| rooms_shared_with(read, key(n))).unwrap(), expected);
+        }
+        assert!(store.read(|read| rooms_shared_with(read, key(9))).unwrap().is_empty());
+    }
 }

@@ -122,7 +122,7 @@ fn servers(node: &Arc<Node>, room: &Room) -> Answer<Vec<OwnedServerName>> {
         .filter_map(|name| OwnedServerName::try_from(name).ok())
         .filter(|name| name != node.server_name())
         .collect();
-    servers.sort_by_key(|name| !heads::is_connected(&connected, name));
+    servers.sort_by_cached_key(|name| !heads::is_connected(&connected, name));
     servers.truncate(MOST_SERVERS);
     Ok(servers)
 }

@@ -204,7 +204,7 @@ fn servers_to_ask(node: &Arc<Node>, room: &Room, through: &ServerName) -> Answer
     let mut servers: Vec<OwnedServerName> = std::iter::once(through.to_owned())
         .chain(others.filter(|name| name != through && name != node.server_name()))
         .collect();
-    servers.sort_by_key(|name| !heads::is_connected(&connected, name));
+    servers.sort_by_cached_key(|name| !heads::is_connected(&connected, name));
     servers.truncate(MOST_SERVERS);
     Ok(servers)
 }

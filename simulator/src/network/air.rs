@@ -16,7 +16,7 @@ use kith_transport::{NetworkEvent, Router, ServerKey};
 use tokio::sync::broadcast;
 
 use super::carry::OnArrival;
-use super::flows::{Flows, Foreseen};
+use super::flows::{Flows, Foreseen, Looked};
 use super::{Port, conditions};
 use crate::engine::{Nanos, Stream, Timeline, millis};
 use crate::scenario::{NatKind, Network};
@@ -319,21 +319,36 @@ impl Air {
         super::carry::begin(self, from, to, bytes, arrival);
     }
 
-    pub(super) fn foresee(&self, ends: Vec<Foreseen>) {
-        for end in ends {
-            let air = self.clone();
-            self.0.timeline.at(end.at, move || {
-                let (next, ends) = {
-                    let mut state = air.lock();
-                    let Some(ends) = state.flows.end(end) else { return };
-                    (state.waiting.remove(&end.flow), ends)
-                };
-                air.foresee(ends);
-                if let Some(next) = next {
-                    next();
-                }
-            });
-        }
+    /// Shares bandwidth out when all that begins and ends at this moment has.
+    pub(super) fn share(&self) {
+        let air = self.clone();
+        self.0.timeline.after(0, move || {
+            let now = air.0.timeline.now();
+            let foreseen = air.lock().flows.share(now);
+            foreseen.into_iter().for_each(|end| air.foresee(end));
+        });
+    }
+
+    fn foresee(&self, end: Foreseen) {
+        let air = self.clone();
+        self.0.timeline.at(end.at, move || {
+            let (due, looked, next) = {
+                let mut state = air.lock();
+                let due = state.flows.is_due();
+                let looked = state.flows.end(end);
+                let next = if looked == Looked::Ended { state.waiting.remove(&end.flow) } else { None };
+                (due, looked, next)
+            };
+            match looked {
+                Looked::Void => {}
+                Looked::Later(end) => air.foresee(end),
+                Looked::Ended if !due => air.share(),
+                Looked::Ended => {}
+            }
+            if let Some(next) = next {
+                next();
+            }
+        });
     }
 }
 

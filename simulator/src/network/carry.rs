@@ -69,10 +69,13 @@ pub(super) fn begin(air: &Air, from: u32, to: u32, bytes: usize, arrival: OnArri
         return finish();
     }
     let now = air.0.timeline.now();
-    let (flow, ends) = state.flows.begin(from, to, bytes, now);
+    let due = state.flows.is_due();
+    let flow = state.flows.begin(from, to, bytes, now);
     state.waiting.insert(flow, Box::new(finish));
     drop(state);
-    air.foresee(ends);
+    if !due {
+        air.share();
+    }
 }
 
 impl Air {

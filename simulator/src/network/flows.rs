@@ -1,7 +1,8 @@
 //! Bandwidth: each node's is shared fairly by all that it sends, or receives, at a time.
 //!
-//! A flow's rate is the smaller of its shares at both ends, an equal part each. Whenever a flow begins or ends, the flows that
-//! share an end with it have their progress noted and their rates set anew.
+//! A flow's rate is the smaller of its shares at both ends, an equal part each. Whenever flows begin or end, the flows that share an
+//! end with them have their progress noted and their rates set anew, once for all that begin and end at one moment: a message to a
+//! thousand servers makes a thousand flows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,9 @@ pub struct Flows {
     sending: BTreeMap<u32, BTreeSet<u64>>,
     receiving: BTreeMap<u32, BTreeSet<u64>>,
     next: u64,
+    /// Whose flows have other shares since they were last shared out.
+    senders: BTreeSet<u32>,
+    receivers: BTreeSet<u32>,
 }
 
 #[derive(Debug)]
@@ -29,11 +33,15 @@ struct Flow {
     left: f64,
     rate: f64,
     noted: Nanos,
-    /// Counts the changes of rate: an end that was foreseen before the last one is void.
+    /// When it ends at its present rate.
+    ends: Nanos,
+    /// Counts the times that its end was foreseen: all but the last are void.
     turn: u64,
+    /// What was foreseen last.
+    foreseen: Nanos,
 }
 
-/// When a flow will end, unless its rate changes before.
+/// When a flow is to be looked at: it ends then, unless its share has become smaller meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Foreseen {
     /// The flow.
@@ -42,6 +50,17 @@ pub struct Foreseen {
     pub turn: u64,
     /// When.
     pub at: Nanos,
+}
+
+/// What became of a flow at the moment that was foreseen for it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// Another moment was foreseen since.
+    Void,
+    /// It has got slower, and this is when to look again.
+    Later(Foreseen),
+    /// It has ended, and [`Flows::share`] is due.
+    Ended,
 }
 
 impl Flows {
@@ -57,21 +76,29 @@ impl Flows {
         self.up.is_none() && self.down.is_none()
     }
 
-    /// Begins a flow. Gives its number, and the ends foreseen anew: its own, and those of the flows it takes from.
-    pub fn begin(&mut self, from: u32, to: u32, bytes: usize, now: Nanos) -> (u64, Vec<Foreseen>) {
+    /// Begins a flow, and gives its number. [`Flows::share`] is due at this moment, when all that begins and ends with it has.
+    pub fn begin(&mut self, from: u32, to: u32, bytes: usize, now: Nanos) -> u64 {
         let flow = self.next;
         self.next += 1;
         let left = bytes.max(1) as f64;
-        self.flows.insert(flow, Flow { from, to, left, rate: 0.0, noted: now, turn: 0 });
+        let (ends, foreseen) = (Nanos::MAX, Nanos::MAX);
+        self.flows.insert(flow, Flow { from, to, left, rate: 0.0, noted: now, ends, turn: 0, foreseen });
         self.sending.entry(from).or_default().insert(flow);
         self.receiving.entry(to).or_default().insert(flow);
-        (flow, self.share(from, to, now))
+        self.senders.insert(from);
+        self.receivers.insert(to);
+        flow
     }
 
-    /// The end of a flow as it was foreseen. `None`: its rate has changed since, and another end is foreseen. Else it has ended,
-    /// and this gives the ends of those who get its share.
-    pub fn end(&mut self, foreseen: Foreseen) -> Option<Vec<Foreseen>> {
-        let flow = self.flows.get(&foreseen.flow).filter(|flow| flow.turn == foreseen.turn)?;
+    /// Looks at a flow at the moment that was foreseen.
+    pub fn end(&mut self, foreseen: Foreseen) -> Looked {
+        let Some(flow) = self.flows.get_mut(&foreseen.flow).filter(|flow| flow.turn == foreseen.turn) else {
+            return Looked::Void;
+        };
+        if flow.ends > foreseen.at {
+            flow.foreseen = flow.ends;
+            return Looked::Later(Foreseen { at: flow.ends, ..foreseen });
+        }
         let (from, to) = (flow.from, flow.to);
         self.flows.remove(&foreseen.flow);
         for (ends, node) in [(&mut self.sending, from), (&mut self.receiving, to)] {
@@ -82,15 +109,25 @@ impl Flows {
                 }
             }
         }
-        Some(self.share(from, to, foreseen.at))
+        self.senders.insert(from);
+        self.receivers.insert(to);
+        Looked::Ended
     }
 
-    fn share(&mut self, from: u32, to: u32, now: Nanos) -> Vec<Foreseen> {
+    /// Whether [`Flows::share`] has to be called before time goes on.
+    pub fn is_due(&self) -> bool {
+        !(self.senders.is_empty() && self.receivers.is_empty())
+    }
+
+    /// Shares bandwidth out anew where flows have begun or ended. Gives when to look at those that end sooner than was foreseen.
+    pub fn share(&mut self, now: Nanos) -> Vec<Foreseen> {
         let part = |rate: Rate, flows: Option<&BTreeSet<u64>>| {
             rate.map_or(f64::INFINITY, |rate| rate / flows.map_or(1, |flows| flows.len().max(1)) as f64)
         };
-        let touched: BTreeSet<u64> =
-            [self.sending.get(&from), self.receiving.get(&to)].into_iter().flatten().flatten().copied().collect();
+        let (senders, receivers) = (std::mem::take(&mut self.senders), std::mem::take(&mut self.receivers));
+        let sent = senders.iter().filter_map(|node| self.sending.get(node));
+        let received = receivers.iter().filter_map(|node| self.receiving.get(node));
+        let touched: BTreeSet<u64> = sent.chain(received).flatten().copied().collect();
         let mut foreseen = Vec::new();
         for number in touched {
             let Some(flow) = self.flows.get_mut(&number) else { continue };
@@ -101,9 +138,12 @@ impl Flows {
             flow.left = (flow.left - flow.rate * (now - flow.noted) as f64).max(0.0);
             flow.rate = rate;
             flow.noted = now;
-            flow.turn += 1;
-            let at = now.saturating_add((flow.left / rate).ceil() as Nanos);
-            foreseen.push(Foreseen { flow: number, turn: flow.turn, at });
+            flow.ends = now.saturating_add((flow.left / rate).ceil() as Nanos);
+            if flow.ends < flow.foreseen {
+                flow.turn += 1;
+                flow.foreseen = flow.ends;
+                foreseen.push(Foreseen { flow: number, turn: flow.turn, at: flow.ends });
+            }
         }
         foreseen
     }
@@ -121,18 +161,31 @@ mod tests {
         let mut ended = BTreeMap::new();
         loop {
             let next = queue.first().map_or(Nanos::MAX, |first| first.0);
-            let new = match begins.peek() {
-                Some((at, from, to, bytes)) if seconds(*at) <= next => flows.begin(*from, *to, *bytes, seconds(*at)).1,
+            let now = match begins.peek() {
+                Some((at, from, to, bytes)) if seconds(*at) <= next => {
+                    flows.begin(*from, *to, *bytes, seconds(*at));
+                    let at = seconds(*at);
+                    begins.next();
+                    at
+                }
                 _ => {
                     let Some((at, flow, turn)) = queue.pop_first() else { return ended };
-                    let Some(new) = flows.end(Foreseen { flow, turn, at }) else { continue };
-                    ended.insert(flow, at as f64 / 1e9);
-                    queue.extend(new.into_iter().map(|end| (end.at, end.flow, end.turn)));
-                    continue;
+                    match flows.end(Foreseen { flow, turn, at }) {
+                        Looked::Void => continue,
+                        Looked::Later(end) => {
+                            queue.insert((end.at, end.flow, end.turn));
+                            continue;
+                        }
+                        Looked::Ended => ended.insert(flow, at as f64 / 1e9),
+                    };
+                    at
                 }
             };
-            begins.next();
-            queue.extend(new.into_iter().map(|end| (end.at, end.flow, end.turn)));
+            let more = begins.peek().is_some_and(|next| seconds(next.0) == now)
+                || queue.first().is_some_and(|next| next.0 == now);
+            if !more {
+                queue.extend(flows.share(now).into_iter().map(|end| (end.at, end.flow, end.turn)));
+            }
         }
     }
 

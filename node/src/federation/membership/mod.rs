@@ -75,7 +75,7 @@ fn candidates(node: &Node, user: &UserId, room_id: &RoomId, via: &[OwnedServerNa
     });
     // Who can be reached is asked first: others may cost a long wait each.
     let connected = heads::connected_keys(node);
-    servers.sort_by_key(|name| !heads::is_connected(&connected, name));
+    servers.sort_by_cached_key(|name| !heads::is_connected(&connected, name));
     servers.truncate(MOST_CANDIDATES);
     Ok(servers)
 }

@@ -336,7 +336,7 @@ fn servers_to_ask(node: &Arc<Node>, room: &Room, rows: &[(String, ParkedRow)]) -
         .filter(|name| name != node.server_name() && seen.insert(name.clone()))
         .collect();
     let connected = super::heads::connected_keys(node);
-    servers.sort_by_key(|name| !super::heads::is_connected(&connected, name));
+    servers.sort_by_cached_key(|name| !super::heads::is_connected(&connected, name));
     servers.truncate(MOST_SERVERS);
     Ok(servers)
 }
