@@ -31,8 +31,14 @@ AIMS = [
     ("local send, 32 senders: messages", ">= 20 x Synapse"),
     ("local send, 32 senders: p50", "p99 within 3 commits"),
     ("local send, 32 senders: CPU", "<= 0.25"),
+    ("local send, 32 senders in 32 rooms: messages", ">= 20 x Synapse"),
+    ("local send, 32 senders in 32 rooms: CPU", "<= 0.25"),
+    ("send to another local user's sync", "p50 <= 1/5 of Synapse's"),
     ("rooms created", ">= 750"),
     ("first sync of 200", "<= 15"),
+    ("first sync of 1,000", "<= 1/20 of Synapse's"),
+    ("sync with nothing new among 1,000 rooms: CPU", "<= 1"),
+    ("memory of 100 syncs", "<= 5"),
     ("file after compaction", "<= 1.6"),
     ("start after kill -9", "<= 200"),
 ]
@@ -62,14 +68,14 @@ class Run:
         for user in self.users:
             await user.close()
 
-    def load(self, users: int, *arguments) -> subprocess.Popen:
+    def load(self, users: int, *arguments, stdin: int = subprocess.DEVNULL) -> subprocess.Popen:
         """Starts `kith-bench` on the server's host."""
         tokens = [word for user in self.users[:users] for word in ("--token", user.nio.access_token)]
         return subprocess.Popen(
             self.node.host.command(
                 os.environ["KITH_BENCH"], "--server", f"127.0.0.1:{self.node.port}", *tokens, *map(str, arguments)
             ),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+            stdin=stdin, stdout=subprocess.PIPE, text=True,
         )
 
     async def result(self, users: int, *arguments) -> dict:
@@ -156,14 +162,29 @@ async def measure_server(name: str, run: Run, figures: Figures, scale: float, fi
     figures.put(name, "rooms created per second", f"{made['per_second']:.0f}")
     first = await run.result(1, "sync", "--count", 10)
     figures.put(name, f"first sync of {count} rooms: p50 in ms", f"{first['p50']:.0f}")
-    rest = int(1_000 * scale) - count
-    if rest > 0:
-        await run.result(1, "rooms", "--count", rest)
+    rest = max(int(1_000 * scale) - count, 1)
+    await run.result(1, "rooms", "--count", rest)
+    first = await run.result(1, "sync", "--count", 5)
+    figures.put(name, f"first sync of {count + rest:,} rooms: p50 in ms", f"{first['p50']:.0f}")
+    nothing = await run.result(1, "nothing", "--count", int(2_000 * scale))
+    what = f"sync with nothing new among {count + rest:,} rooms: "
+    figures.put(name, what + "p50 / p99 in ms", f"{nothing['p50']:.2f} / {nothing['p99']:.2f}")
+    figures.put(name, what + "CPU of the server in ms", f"{nothing['cpu']:.2f}")
     await node.stop(60)
     await node.start(60)
     await run.result(1, "sync", "--count", 1)
-    figures.put(name, f"memory with {count + max(rest, 0):,} rooms, after a restart and a sync, in MiB",
-                megabytes(await settled_memory(node)))
+    memory = await settled_memory(node)
+    figures.put(name, f"memory with {count + rest:,} rooms, after a restart and a sync, in MiB", megabytes(memory))
+    waiting = run.load(1, "wait", "--count", 100, stdin=subprocess.PIPE)
+    assert await asyncio.to_thread(waiting.stdout.readline) == "ready\n"
+    figures.put(name, "memory of 100 syncs that wait in MiB", f"{(await settled_memory(node) - memory) / 2**20:.1f}")
+    await asyncio.to_thread(waiting.communicate)
+    assert waiting.returncode == 0, "a sync did not wait"
+
+    rooms = [word for _ in range(SENDERS) for word in ("--room", await run.room(SENDERS))]
+    figures.sends(name, f"local send, {SENDERS} senders in {SENDERS} rooms", await run.result(
+        SENDERS, "send", *rooms, "--senders", SENDERS, "--count", many
+    ))
 
     before = run.stored_bytes()
     await run.result(SENDERS, "send", "--room", room, "--senders", SENDERS, "--count", filling, "--ciphertext", 500)
@@ -177,7 +198,7 @@ async def measure_server(name: str, run: Run, figures: Figures, scale: float, fi
         sizes = json.loads(done.stdout)
         figures.put(name, f"file after compaction, {sizes['events']:,} events: times their JSON", f"{sizes['file'] / sizes['json']:.2f}")
 
-    total = many + 2 * alone + filling
+    total = 2 * many + 2 * alone + filling
     starts = []
     for _ in range(5):
         starts.append(await start_time(node))

@@ -37,11 +37,11 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Sends messages into one room, each sender over a connection of its own, the next when the last is acknowledged.
+    /// Sends messages, each sender over a connection of its own, the next when the last is acknowledged.
     Send {
-        /// The room.
-        #[arg(long)]
-        room: String,
+        /// The rooms; senders take turns with them.
+        #[arg(long = "room", required = true)]
+        rooms: Vec<String>,
         /// How many send at the same time.
         #[arg(long, default_value_t = 1)]
         senders: u64,
@@ -69,6 +69,18 @@ enum Command {
     },
     /// First syncs, one after the other.
     Sync {
+        /// How many.
+        #[arg(long)]
+        count: u64,
+    },
+    /// Syncs with nothing new, one after the other, which do not wait.
+    Nothing {
+        /// How many.
+        #[arg(long)]
+        count: u64,
+    },
+    /// Syncs that wait for something new, until its input ends.
+    Wait {
         /// How many.
         #[arg(long)]
         count: u64,
@@ -102,8 +114,8 @@ async fn main() -> Outcome<()> {
     let options = Options::parse();
     let result = match &options.command {
         Command::Compact { folder } => compact(folder)?,
-        Command::Send { room, senders, count, ciphertext } => {
-            send(&options, room, *senders, *count, *ciphertext).await?
+        Command::Send { rooms, senders, count, ciphertext } => {
+            send(&options, rooms, *senders, *count, *ciphertext).await?
         }
         Command::Follow { room, count } => follow(&options, room, *count).await?,
         Command::Rooms { count } => {
@@ -111,18 +123,27 @@ async fn main() -> Outcome<()> {
             repeat(&options, *count, Method::POST, "/_matrix/client/v3/createRoom", Some(body)).await?
         }
         Command::Sync { count } => repeat(&options, *count, Method::GET, "/_matrix/client/v3/sync", None).await?,
+        Command::Nothing { count } => nothing(&options, *count).await?,
+        Command::Wait { count } => wait(&options, *count).await?,
     };
     println!("{result}");
     Ok(())
 }
 
-async fn send(options: &Options, room: &str, senders: u64, count: u64, ciphertext: Option<usize>) -> Outcome<Value> {
+async fn send(
+    options: &Options,
+    rooms: &[String],
+    senders: u64,
+    count: u64,
+    ciphertext: Option<usize>,
+) -> Outcome<Value> {
     let next = Arc::new(AtomicU64::new(0));
     let run = nanoseconds();
     let begin = Instant::now();
     let tasks: Vec<_> = (0..senders)
         .zip(options.tokens.iter().cycle())
-        .map(|(_, token)| {
+        .zip(rooms.iter().cycle())
+        .map(|((_, token), room)| {
             let (next, room, server, token) =
                 (Arc::clone(&next), room.to_owned(), options.server.clone(), token.clone());
             tokio::spawn(async move {
@@ -217,6 +238,51 @@ async fn repeat(options: &Options, count: u64, method: Method, path: &str, body:
         latencies.push(asked.elapsed());
     }
     Ok(summary(latencies, begin.elapsed()))
+}
+
+/// A connection, and the token of its first sync.
+async fn synced(options: &Options) -> Outcome<(Client, String)> {
+    let token = options.tokens.first().ok_or("a token is needed")?;
+    let mut client = Client::connect(&options.server, token.clone()).await?;
+    let since = client.request(Method::GET, "/_matrix/client/v3/sync", None).await?["next_batch"].clone();
+    Ok((client, since.as_str().ok_or("no next_batch")?.to_owned()))
+}
+
+async fn nothing(options: &Options, count: u64) -> Outcome<Value> {
+    let (mut client, since) = synced(options).await?;
+    let mut latencies = Vec::new();
+    let begin = Instant::now();
+    for number in 0..count {
+        // Synapse keeps answers to the same question: no two are the same.
+        let filter = format!("%7B%22room%22%3A%7B%22timeline%22%3A%7B%22limit%22%3A{}%7D%7D%7D", number + 1);
+        let path = format!("/_matrix/client/v3/sync?timeout=0&since={since}&filter={filter}");
+        let asked = Instant::now();
+        let answer = client.request(Method::GET, &path, None).await?;
+        latencies.push(asked.elapsed());
+        if answer["rooms"]["join"].as_object().is_some_and(|rooms| !rooms.is_empty()) {
+            return Err("there was something new".into());
+        }
+    }
+    Ok(summary(latencies, begin.elapsed()))
+}
+
+async fn wait(options: &Options, count: u64) -> Outcome<Value> {
+    let (_, since) = synced(options).await?;
+    let token = options.tokens.first().ok_or("a token is needed")?;
+    let path = format!("/_matrix/client/v3/sync?timeout=600000&since={since}");
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let mut client = Client::connect(&options.server, token.clone()).await?;
+        let path = path.clone();
+        waiting.spawn(async move { client.request(Method::GET, &path, None).await.map(|_| ()) });
+    }
+    // The caller looks at the server now, and ends the input.
+    println!("ready");
+    let ended = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
+    tokio::select! {
+        answered = waiting.join_next() => Err(format!("a sync did not wait: {answered:?}").into()),
+        _ = ended => Ok(json!({"count": waiting.len()})),
+    }
 }
 
 fn summary(mut latencies: Vec<Duration>, whole: Duration) -> Value {
