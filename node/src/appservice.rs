@@ -107,7 +107,7 @@ impl Appservices {
     pub fn committed(&self, committed: &Committed) {
         for one in &self.all {
             let wants_mail = |user: &str| {
-                one.service.receive_ephemeral && <&UserId>::try_from(user).is_ok_and(|user| one.service.has_user(user))
+                one.service.receive_to_device && <&UserId>::try_from(user).is_ok_and(|user| one.service.has_user(user))
             };
             let mut rings = false;
             for touched in &committed.touched {

@@ -38,8 +38,10 @@ pub struct Service {
     pub url: Option<String>,
     /// The user that it is itself.
     pub sender: OwnedUserId,
-    /// Whether it is told who types, has read what, is there, and what is sent to its users' devices.
+    /// Whether it is told who types, has read what and is there.
     pub receive_ephemeral: bool,
+    /// Whether it is told what is sent to its users' devices (MSC3202, MSC4203). Else these devices sync, and find it there.
+    pub receive_to_device: bool,
     /// Whether its users' requests are limited. Its own never are.
     pub rate_limited: bool,
     /// The networks that it bridges to.
@@ -198,6 +200,7 @@ fn parse(text: &str, server: &ServerName) -> Result<Service, String> {
         url,
         sender,
         receive_ephemeral,
+        receive_to_device: flag("org.matrix.msc3202")?.unwrap_or(false),
         rate_limited: flag("rate_limited")?.unwrap_or(true),
         protocols,
         as_token: token("as_token")?,
@@ -287,7 +290,7 @@ namespaces:
         let service = of(GOOD).unwrap();
         assert_eq!((service.id.as_str(), service.url.as_deref()), ("bridge", Some("http://localhost:9000")));
         assert_eq!(service.sender, user_id!("@bot:example.org"));
-        assert!(service.receive_ephemeral && !service.rate_limited);
+        assert!(service.receive_ephemeral && !service.receive_to_device && !service.rate_limited);
         assert!(service.is_token("abcdefghijklmnopqrstuvwxyz") && !service.is_token("abc") && !service.is_token(""));
         for (user, has, owns) in [
             ("@irc_a:example.org", true, true),

@@ -85,7 +85,7 @@ pub(super) async fn run(node: Arc<Node>, one: Arc<Registered>) {
 /// All users of this node that are the service's.
 fn users_of(read: &dyn kith_store::Read, service: &Service) -> Result<BTreeSet<String>, StoreError> {
     let mut users = BTreeSet::new();
-    if service.receive_ephemeral {
+    if service.receive_to_device {
         for row in USERS.range(read, ..)? {
             let (user, _) = row?;
             if <&UserId>::try_from(user.as_str()).is_ok_and(|user| service.has_user(user)) {
@@ -184,10 +184,10 @@ fn next(node: &Arc<Node>, one: &Registered, run: &Run, row: &AppserviceRow) -> A
     };
     let snapshot = node.store.snapshot()?;
     let mut built = build::events(node, &snapshot, service, from, upto.max(from))?;
-    if service.receive_ephemeral {
-        if row.pending.is_none() {
-            build::add_passing(node, &snapshot, service, run.serial, &mut built)?;
-        }
+    if service.receive_ephemeral && row.pending.is_none() {
+        build::add_passing(node, &snapshot, service, run.serial, &mut built)?;
+    }
+    if service.receive_to_device {
         let mut mail = one.mail.lock().unwrap_or_else(PoisonError::into_inner);
         let users: Vec<String> = mail.iter().cloned().collect();
         build::add_mail(&snapshot, &users, &mut built)?;

@@ -31,12 +31,12 @@ struct Scene {
     file: tempfile::NamedTempFile,
 }
 
-fn registration() -> tempfile::NamedTempFile {
+fn registration(receives_to_device: bool) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let text = json!({
         "id": "irc", "url": "http://localhost:9999/base", "as_token": AS_TOKEN,
         "hs_token": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "sender_localpart": "bridge", "rate_limited": false,
-        "receive_ephemeral": true, "protocols": ["irc"],
+        "receive_ephemeral": true, "org.matrix.msc3202": receives_to_device, "protocols": ["irc"],
         "namespaces": {
             "users": [{ "exclusive": true, "regex": "@irc_.*" }],
             "aliases": [{ "exclusive": true, "regex": "#irc_.*" }],
@@ -49,7 +49,11 @@ fn registration() -> tempfile::NamedTempFile {
 
 impl Scene {
     async fn new() -> Self {
-        let (web, file) = (FakeWeb::new(), registration());
+        Self::of(registration(true)).await
+    }
+
+    async fn of(file: tempfile::NamedTempFile) -> Self {
+        let web = FakeWeb::new();
         let node = Self::start(MemoryBackend::new(), &web, &file).await;
         Self { node, web, file }
     }
@@ -211,6 +215,29 @@ async fn a_bridge_is_told_what_happens_in_the_rooms_of_its_users_and_nothing_els
         .collect();
     assert_eq!(mail.len(), 1, "{mail:?}");
     assert_eq!((&mail[0]["to_user_id"], &mail[0]["to_device_id"]), (&json!(scene.id("irc_x")), &json!("DEV")));
+}
+
+/// Bridges ask for ephemeral data whether their devices sync or not. A transaction that took what was sent to a device that
+/// syncs left its messages in the rooms unreadable (found with mautrix in its default mode).
+#[tokio::test]
+async fn what_is_sent_to_a_device_of_a_bridge_waits_for_its_sync_unless_the_bridge_wants_to_be_told() {
+    let scene = Scene::of(registration(false)).await;
+    scene.register("irc_x").await;
+    let (alice, bridge) = (scene.node.register("alice").await, scene.bridge());
+    let mask = format!("?user_id={}", scene.id("irc_x"));
+    bridge.put(&format!("{V3}/devices/DEV{mask}"), json!({})).await;
+    let shared = room(&alice, json!({ "invite": [scene.id("irc_x")] })).await;
+    bridge.post(&format!("{V3}/rooms/{shared}/join{mask}"), json!({})).await.ok();
+
+    let to_device = json!({ "messages": { scene.id("irc_x"): { "DEV": { "a": 1 } } } });
+    alice.put(&format!("{V3}/sendToDevice/org.example.mail/1"), to_device).await.ok();
+    say(&alice, &shared, "", "after the mail").await;
+    eventually("the message", async || !scene.events("m.room.message").is_empty()).await;
+
+    let told: Vec<Value> = scene.transactions().into_iter().map(|asked| asked.body).collect();
+    assert!(told.iter().all(|body| body.get("de.sorunome.msc2409.to_device").is_none()), "{told:?}");
+    let synced = bridge.get(&format!("{V3}/sync{mask}&device_id=DEV")).await.ok();
+    assert_eq!(synced["to_device"]["events"][0]["type"], "org.example.mail", "{synced}");
 }
 
 #[tokio::test]
