@@ -147,10 +147,12 @@ fn understood(given: &Map<String, Value>) -> Result<ClientMetadata, OauthError> 
     if by_code && !response_types.contains(&"code") {
         return Err(invalid("`response_types` must hold `code`"));
     }
-    let mut redirect_uris: Vec<String> =
-        list("redirect_uris")?.unwrap_or_default().iter().map(|&uri| uri.into()).collect();
-    redirect_uris.sort();
-    redirect_uris.dedup();
+    let mut redirect_uris: Vec<String> = Vec::new();
+    for uri in list("redirect_uris")?.unwrap_or_default().into_iter().take(MOST_REDIRECTS + 1) {
+        if !redirect_uris.iter().any(|other| other == uri) {
+            redirect_uris.push(uri.to_owned());
+        }
+    }
     if redirect_uris.len() > MOST_REDIRECTS || (by_code && redirect_uris.is_empty()) {
         let description = format!("`redirect_uris` must hold 1 to {MOST_REDIRECTS} addresses");
         return Err(OauthError::new("invalid_redirect_uri", description));
@@ -223,7 +225,12 @@ mod tests {
             ("redirect_uris", json!([5]), "invalid_client_metadata"),
             ("redirect_uris", json!(["http://example.com/cb"]), "invalid_redirect_uri"),
             ("redirect_uris", json!(["javascript:alert(1)"]), "invalid_redirect_uri"),
-            ("redirect_uris", json!(vec!["https://example.com/cb"; 1].repeat(1)[0]), "invalid_client_metadata"),
+            ("redirect_uris", json!("https://example.com/cb"), "invalid_client_metadata"),
+            (
+                "redirect_uris",
+                json!((0..=MOST_REDIRECTS).map(|n| format!("https://example.com/{n}")).collect::<Vec<_>>()),
+                "invalid_redirect_uri",
+            ),
         ] {
             let mut metadata = base.clone();
             metadata[field] = value.clone();

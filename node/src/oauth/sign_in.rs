@@ -10,7 +10,7 @@ use crate::accounts::limits::{self, Action};
 use crate::accounts::registration::{self, Checked, NewAccount};
 use crate::accounts::tokens::hash;
 use crate::accounts::uia::Stage;
-use crate::accounts::{localpart, sign_in};
+use crate::accounts::{localpart, sign_in, users};
 use crate::http::{Answer, MatrixError};
 
 /// The shortest password of a new account, in characters.
@@ -100,6 +100,9 @@ async fn register(visit: &Visit) -> Answer<OwnedUserId> {
     let stages = registration::stages(node)?;
     let password = visit.posted("password").unwrap_or_default();
     let user_id = localpart::new_user_id(visit.posted("name").unwrap_or_default().trim(), node.server_name())?;
+    if node.store.read(|read| users::exists(read, &user_id))? {
+        return Err(users::in_use());
+    }
     node.appservices.check_user(&user_id, None)?;
     check_length(password)?;
     let mut token = None;

@@ -11,8 +11,10 @@ use crate::platform::Rng;
 
 /// How long a device may wait, in milliseconds.
 pub(super) const WAITING_MS: u64 = 15 * 60 * 1000;
-/// The seconds between two questions of a device.
+/// The seconds between two questions of a device, as it is told.
 pub(super) const INTERVAL: u64 = 5;
+/// The milliseconds between two questions that are not too often yet: networks shift them.
+const LEAST_MS: u64 = 4_000;
 /// Devices that wait at once; beyond it the one that ends first goes.
 const MAX_WAITING: usize = 500;
 /// What user codes are made of (RFC 8628, section 6.1): no vowels, so that there are no words; 20 letters.
@@ -50,9 +52,8 @@ struct Entry {
     state: State,
     /// Monotonic milliseconds.
     expires: u64,
-    /// When it may ask again, and how long it is to wait from then on.
+    /// When it may ask again.
     next: u64,
-    interval: u64,
 }
 
 /// All devices that wait, by the hash of their device code.
@@ -93,8 +94,7 @@ impl Waiting {
             waiting.remove(&first);
         }
         let expires = now.saturating_add(WAITING_MS);
-        let interval = INTERVAL * 1000;
-        let entry = Entry { user_code, device, state: State::Pending, expires, next: now, interval };
+        let entry = Entry { user_code, device, state: State::Pending, expires, next: now };
         waiting.insert(hash(device_code), entry);
         true
     }
@@ -125,12 +125,8 @@ impl Waiting {
         else {
             return State::Gone;
         };
-        let early = now < entry.next;
-        if early {
-            entry.interval = entry.interval.saturating_add(INTERVAL * 1000);
-        }
-        entry.next = now.saturating_add(entry.interval);
-        if early {
+        let next = std::mem::replace(&mut entry.next, now.saturating_add(LEAST_MS));
+        if now < next {
             return State::TooOften;
         }
         let state = entry.state.clone();
@@ -162,9 +158,9 @@ mod tests {
         assert!(!waiting.insert("other", "BCDFGHJK".into(), device(), 0));
         assert_eq!(waiting.ask("code", "d", 0), State::Gone);
         assert_eq!(waiting.ask("code", "c", 0), State::Pending);
-        assert_eq!(waiting.ask("code", "c", 4_999), State::TooOften);
-        // From now on ten seconds.
-        assert_eq!(waiting.ask("code", "c", 14_998), State::TooOften);
+        assert_eq!(waiting.ask("code", "c", 3_999), State::TooOften);
+        assert_eq!(waiting.ask("code", "c", 7_998), State::TooOften);
+        assert_eq!(waiting.ask("code", "c", 12_998), State::Pending);
         assert_eq!(waiting.ask("code", "c", 30_000), State::Pending);
         assert_eq!(waiting.find("BCDFGHJK", 30_000), Some(device()));
         assert!(waiting.answer("BCDFGHJK", State::Denied, 30_000));
