@@ -21,6 +21,7 @@ use crate::Node;
 use crate::accounts::{monotonic_ms, sign_in, users};
 use crate::http::Anonymous;
 
+/// What the cookie's name begins with; the port follows, which browsers do not tell apart.
 const COOKIE: &str = "kith_oauth";
 /// The length of the cookie.
 const LENGTH: usize = 43;
@@ -50,7 +51,7 @@ impl Visit {
         let query = uri.query().unwrap_or_default();
         let query = Parameters::parse(query.as_bytes()).ok_or_else(|| wrong("A parameter comes twice."))?;
         let (from, body) = form::body(node, request).await?;
-        let given = cookie(&headers);
+        let given = cookie(&cookie_name(node), &headers);
         let mut visit = Self {
             node: node.clone(),
             from,
@@ -136,7 +137,8 @@ impl Visit {
         let path = base.as_ref().map_or("", |base| base.path().trim_end_matches('/'));
         let secure = base.as_ref().is_some_and(|base| base.scheme() == "https");
         let secure = if secure { "; Secure" } else { "" };
-        let text = format!("{COOKIE}={}; Path={path}/oauth2; HttpOnly; SameSite=Lax{secure}", self.cookie);
+        let text =
+            format!("{}={}; Path={path}/oauth2; HttpOnly; SameSite=Lax{secure}", cookie_name(&self.node), self.cookie);
         self.is_new.then(|| HeaderValue::from_str(&text).ok()).flatten()
     }
 
@@ -165,15 +167,20 @@ impl Visit {
     }
 }
 
+fn cookie_name(node: &Node) -> String {
+    let port = Url::parse(&node.config.public_base_url()).ok().and_then(|base| base.port());
+    port.map_or_else(|| COOKIE.to_owned(), |port| format!("{COOKIE}_{port}"))
+}
+
 /// The cookie, if the browser has one of ours.
-fn cookie(headers: &HeaderMap) -> Option<String> {
+fn cookie(name: &str, headers: &HeaderMap) -> Option<String> {
     let ours = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_');
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+        .filter_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
         .find(|value| value.len() == LENGTH && value.bytes().all(ours))
         .map(str::to_owned)
 }

@@ -55,7 +55,7 @@ async fn no_nonsense_in_a_request_is_the_nodes_fault() {
     for path in paths {
         for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD] {
             for body in &bodies {
-                for cookie in [browser.cookie.as_deref().unwrap(), "kith_oauth=;;=", ""] {
+                for cookie in [browser.cookie.as_deref().unwrap(), "kith_oauth_8008=;;=", ""] {
                     let headers = [(header::COOKIE, cookie)];
                     let seen = call(&node, method.clone(), path, &headers, body.clone()).await;
                     let what = format!("{method} {path} {:.80}: {} {}", body, seen.status, seen.text);

@@ -126,7 +126,7 @@ async fn a_form_that_is_not_of_our_page_does_nothing() {
         (vec![(header::COOKIE, cookie.as_str()), (header::ORIGIN, "null")], good.to_vec()),
         (vec![(header::COOKIE, cookie.as_str()), (site.clone(), "cross-site")], good.to_vec()),
         (vec![(header::COOKIE, cookie.as_str()), (site.clone(), "same-site")], good.to_vec()),
-        (vec![(header::COOKIE, "kith_oauth=x")], good.to_vec()),
+        (vec![(header::COOKIE, "kith_oauth_8008=x")], good.to_vec()),
     ] {
         let seen = call(&node, Method::POST, &path, &headers, encoded(&fields)).await;
         assert_eq!((seen.status, seen.header(header::LOCATION)), (403, ""), "{headers:?} {fields:?}");
