@@ -70,8 +70,8 @@ pub(super) async fn account(node: Arc<Node>, request: Request<Body>) -> Shown {
         DEVICE | DELETE | "org.matrix.session_view" | "org.matrix.session_end" => {
             ("Your devices", list(&visit, &user)?)
         }
-        PASSWORD => ("Your password", change_password(&visit)),
-        DEACTIVATE => ("Deactivate your account", end(&visit)),
+        PASSWORD => ("Your password", change_password(&visit, &user)),
+        DEACTIVATE => ("Deactivate your account", end(&visit, &user)),
         RESET => ("Replace your identity", reset(&visit, &user, device)?),
         _ => ("Your account", name(&visit, &user)?),
     };
@@ -183,7 +183,7 @@ fn one(visit: &Visit, user: &UserId, device: &str) -> Result<String, Page> {
     let address = row.last_ip.as_deref().map(|ip| format!("<dt>From</dt><dd><code>{}</code></dd>", escape(ip)));
     let hidden = format!("<input type=\"hidden\" name=\"device_id\" value=\"{}\">", escape(device));
     Ok(format!(
-        "<dl><dt>Name</dt><dd>{}</dd><dt>Device</dt><dd><code>{}</code></dd>{}<dt>Last seen</dt><dd>{}</dd>{}</dl>\
+        "<dl><dt>Name</dt><dd>{}</dd><dt>Device</dt><dd><code>{}</code></dd>{}<dt>Activity</dt><dd>{}</dd>{}</dl>\
          <p>Signing it out ends its access. Messages that only it can read are lost with it.</p>{}",
         escape(row.display_name.as_deref().unwrap_or("none")),
         escape(device),
@@ -210,7 +210,7 @@ fn tick(name: &str, label: &str) -> String {
     format!("<p><label class=\"tick\"><input type=\"checkbox\" name=\"{name}\" value=\"yes\"> {label}</label></p>")
 }
 
-fn change_password(visit: &Visit) -> String {
+fn change_password(visit: &Visit, user: &UserId) -> String {
     let new = page::field(
         "new_password",
         "New password",
@@ -218,16 +218,20 @@ fn change_password(visit: &Visit) -> String {
         "At least 8 characters.",
     );
     let tick = tick("sign_out_all", "Sign all devices out");
-    visit.form(&format!("{}{new}{tick}{}", page::password_again(), page::button("password", "Change it", "primary")))
+    visit.form(&format!(
+        "{}{new}{tick}{}",
+        page::password_again(user.localpart()),
+        page::button("password", "Change it", "primary")
+    ))
 }
 
-fn end(visit: &Visit) -> String {
+fn end(visit: &Visit, user: &UserId) -> String {
     let text = "<p>All your devices are signed out and your rooms are left. It cannot be undone, and nobody, not even you, can \
                 have the name again.</p>";
     let ticks = tick("erase", "Also delete my name, settings and keys")
         + &tick("sure", "I am sure that I want to lose this account");
     let button = page::button("deactivate", "Deactivate my account", "primary");
-    format!("{text}{}", visit.form(&format!("{}{ticks}{button}", page::password_again())))
+    format!("{text}{}", visit.form(&format!("{}{ticks}{button}", page::password_again(user.localpart()))))
 }
 
 fn reset(visit: &Visit, user: &UserId, device: &str) -> Result<String, Page> {
@@ -246,5 +250,5 @@ fn reset(visit: &Visit, user: &UserId, device: &str) -> Result<String, Page> {
          and your recovery key.</p>"
     );
     let button = page::button("reset", "Allow it", "primary");
-    Ok(format!("{text}{}", visit.form(&format!("{}{button}", page::password_again()))))
+    Ok(format!("{text}{}", visit.form(&format!("{}{button}", page::password_again(user.localpart())))))
 }

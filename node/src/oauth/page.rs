@@ -107,9 +107,16 @@ pub(super) fn field(name: &str, label: &str, attributes: &str, hint: &str) -> St
     )
 }
 
-/// The password that is asked for once more.
-pub(super) fn password_again() -> String {
-    field("password", "Your password", "type=\"password\" autocomplete=\"current-password\" maxlength=\"1024\"", "")
+/// The password of a user that is asked for once more. Password managers are told whose it is.
+pub(super) fn password_again(user: &str) -> String {
+    let user = escape(user);
+    let name = format!("<input name=\"username\" value=\"{user}\" autocomplete=\"username\" hidden readonly>");
+    name + &field(
+        "password",
+        "Your password",
+        "type=\"password\" autocomplete=\"current-password\" maxlength=\"1024\"",
+        "",
+    )
 }
 
 /// A sentence above a form; nothing when it is empty.
