@@ -88,6 +88,15 @@ impl Config {
         }
     }
 
+    /// Whether clients can sign in by OAuth 2.0: `client.oauth`, else when the address that they are told is that of the owner's
+    /// choice, or none but this device can connect.
+    #[must_use]
+    pub fn oauth(&self) -> bool {
+        let client = &self.client;
+        let only_here = || client.listen.iter().all(|address| address.ip().to_canonical().is_loopback());
+        client.oauth.unwrap_or_else(|| client.public_base_url.is_some() || only_here())
+    }
+
     /// The keys that are set although this version does nothing with them: it has no federation over HTTPS yet.
     #[must_use]
     pub fn without_effect(&self) -> Vec<&'static str> {

@@ -19,6 +19,7 @@ pub mod identity;
 pub mod media;
 mod node;
 mod notifier;
+pub mod oauth;
 mod p2p;
 pub mod platform;
 pub mod push;

@@ -37,6 +37,7 @@ use crate::{
     identity::{self, Identity, IdentityError},
     media::Media,
     notifier::Notifier,
+    oauth::Oauth,
     platform::{Clock, NetworkChoice, Platform, Rng, Spawner, Storage, WebChoice},
     push::{self, Push},
     rooms::Rooms,
@@ -74,6 +75,8 @@ pub struct Node {
     pub appservices: Appservices,
     /// What is kept in memory of accounts.
     pub accounts: Accounts,
+    /// What is kept in memory for OAuth 2.0.
+    pub(crate) oauth: Oauth,
     /// Who types, who is there.
     pub ephemeral: Ephemeral,
     /// Unread counts that need not be counted again.
@@ -210,6 +213,7 @@ impl Node {
             notifier,
             appservices: Appservices::new(services),
             accounts: Accounts::default(),
+            oauth: Oauth::default(),
             ephemeral,
             unread: Remembered::default(),
             activity,

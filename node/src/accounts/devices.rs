@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use kith_store::tables::accounts::{DEVICES, DeviceRow, MAX_DEVICES, PUSHERS};
+use kith_store::tables::accounts::{DEVICES, DeviceRow, MAX_DEVICES, OauthRow, PUSHERS};
+use kith_store::tables::oauth::OAUTH_DEVICES;
 use kith_store::{Json, Read, StoreError, Tx};
 use ruma::{DeviceId, OwnedDeviceId, UserId};
 
@@ -24,6 +25,8 @@ pub struct NewDevice {
     pub display_name: Option<String>,
     /// Whether the client can refresh its access token.
     pub refreshable: bool,
+    /// How it signs in by OAuth 2.0.
+    pub oauth: Option<OauthRow>,
 }
 
 /// A device about to sign in: everything random is drawn, nothing is stored yet.
@@ -32,6 +35,7 @@ pub(crate) struct SignIn {
     pub(crate) device_id: OwnedDeviceId,
     pub(crate) tokens: Tokens,
     display_name: Option<String>,
+    oauth: Option<OauthRow>,
     now_ms: u64,
 }
 
@@ -52,7 +56,12 @@ impl SignIn {
             return Err(MatrixError::invalid_param(format!("a device name has at most {MAX_NAME} bytes")));
         }
         let tokens = Tokens::new(rng, device.refreshable);
-        Ok(Self { device_id, tokens, display_name: device.display_name, now_ms })
+        Ok(Self { device_id, tokens, display_name: device.display_name, oauth: device.oauth, now_ms })
+    }
+
+    /// A sign-in of a device that a client of OAuth 2.0 named, whose ID and name have been checked, with tokens drawn before.
+    pub(crate) fn with(tokens: Tokens, now_ms: u64, device_id: OwnedDeviceId, name: String, oauth: OauthRow) -> Self {
+        Self { device_id, tokens, display_name: Some(name), oauth: Some(oauth), now_ms }
     }
 
     /// Signs the device in. A device that is known already gets new tokens and keeps its name; its old tokens end.
@@ -61,12 +70,31 @@ impl SignIn {
     /// `M_LIMIT_EXCEEDED` when the user has too many devices.
     pub(crate) fn commit(&self, tx: &mut Tx, user: &UserId) -> Result<(), MatrixError> {
         let key = (user.to_string(), self.device_id.to_string());
-        match DEVICES.get(tx, &key)? {
-            Some(_) => tokens::delete(tx, &key.0, &key.1, |_| true)?,
-            None => add(tx, user, &self.device_id, self.display_name.clone(), self.now_ms)?,
+        if DEVICES.contains(tx, &key)? {
+            tokens::delete(tx, &key.0, &key.1, |_| true)?;
+        } else {
+            add(tx, user, &self.device_id, self.display_name.clone(), self.now_ms)?;
         }
+        note_client(tx, key, self.oauth.clone())?;
         Ok(tokens::store(tx, user, &self.device_id, &self.tokens, self.now_ms, 0)?)
     }
+}
+
+/// Writes which client a device has signed in by.
+fn note_client(tx: &mut Tx, key: (String, String), oauth: Option<OauthRow>) -> Result<(), StoreError> {
+    let Some(Json(mut row)) = DEVICES.get(tx, &key)? else { return Ok(()) };
+    if row.oauth == oauth {
+        return Ok(());
+    }
+    let (user, device) = key.clone();
+    if let Some(before) = row.oauth {
+        OAUTH_DEVICES.delete(tx, &(before.client, user.clone(), device.clone()))?;
+    }
+    if let Some(now) = &oauth {
+        OAUTH_DEVICES.put(tx, &(now.client.clone(), user, device), &())?;
+    }
+    row.oauth = oauth;
+    DEVICES.put(tx, &key, &Json(row))
 }
 
 /// Adds a device that is not there yet, without tokens.
@@ -122,7 +150,7 @@ pub async fn sign_in(node: &Arc<Node>, user: &UserId, device: NewDevice) -> Answ
 /// # Errors
 /// `M_INVALID_PARAM`, `M_LIMIT_EXCEEDED`.
 pub(crate) async fn create(node: &Arc<Node>, user: &UserId, device: &DeviceId, name: Option<String>) -> Answer<()> {
-    let new = NewDevice { device_id: Some(device.to_owned()), display_name: name, refreshable: false };
+    let new = NewDevice { device_id: Some(device.to_owned()), display_name: name, ..NewDevice::default() };
     let sign_in = SignIn::prepare(&node.rng, node.clock.now_ms(), new)?;
     let user = user.to_owned();
     node.store
@@ -178,8 +206,10 @@ pub async fn rename(node: &Arc<Node>, user: &UserId, device: &DeviceId, name: Op
 /// As all writes.
 pub fn delete(tx: &mut Tx, user: &UserId, device: &str) -> Result<bool, StoreError> {
     let key = (user.to_string(), device.to_owned());
-    if !DEVICES.delete(tx, &key)? {
-        return Ok(false);
+    let Some(Json(row)) = DEVICES.get(tx, &key)? else { return Ok(false) };
+    DEVICES.delete(tx, &key)?;
+    if let Some(oauth) = row.oauth {
+        OAUTH_DEVICES.delete(tx, &(oauth.client, key.0.clone(), key.1.clone()))?;
     }
     tokens::delete(tx, &key.0, &key.1, |_| true)?;
     let pushers: Vec<_> = PUSHERS

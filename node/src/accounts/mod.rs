@@ -12,12 +12,13 @@ pub mod limits;
 pub mod localpart;
 pub mod login_tokens;
 pub mod openid;
-mod passes;
+pub(crate) mod passes;
 pub mod password;
 pub mod profile;
 pub mod push_rules;
 pub mod registration;
 mod room_updates;
+pub(crate) mod sign_in;
 pub mod standing;
 pub mod tokens;
 pub mod uia;
@@ -99,6 +100,6 @@ impl Accounts {
 mod tests;
 
 /// The node's monotonic time in milliseconds.
-fn monotonic_ms(node: &crate::Node) -> u64 {
+pub(crate) fn monotonic_ms(node: &crate::Node) -> u64 {
     u64::try_from(node.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
 }

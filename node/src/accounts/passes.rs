@@ -22,12 +22,12 @@ pub struct Passes {
 
 impl Passes {
     /// Tokens that are good for `lifetime` milliseconds.
-    pub(super) fn new(lifetime: u64) -> Self {
+    pub(crate) fn new(lifetime: u64) -> Self {
         Self { lifetime, tokens: Mutex::default() }
     }
 
     /// Takes a token in, from `now` (monotonic milliseconds).
-    pub(super) fn insert(&self, token: &str, user: &UserId, now: u64) {
+    pub(crate) fn insert(&self, token: &str, user: &UserId, now: u64) {
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         if tokens.len() >= MAX_TOKENS {
             tokens.retain(|_, (_, expires)| *expires > now);
@@ -41,13 +41,18 @@ impl Passes {
     }
 
     /// Whose token it is, if it is good.
-    pub(super) fn user(&self, token: &str, now: u64) -> Option<OwnedUserId> {
+    pub(crate) fn user(&self, token: &str, now: u64) -> Option<OwnedUserId> {
         let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.get(&hash(token)).filter(|(_, expires)| *expires > now).map(|(user, _)| user.clone())
     }
 
+    /// Ends all tokens of a user.
+    pub(crate) fn forget(&self, user: &UserId) {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (whose, _)| whose != user);
+    }
+
     /// As [`Passes::user`]; the token is spent.
-    pub(super) fn spend(&self, token: &str, now: u64) -> Option<OwnedUserId> {
+    pub(crate) fn spend(&self, token: &str, now: u64) -> Option<OwnedUserId> {
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.remove(&hash(token)).filter(|(_, expires)| *expires > now).map(|(user, _)| user)
     }
@@ -71,6 +76,10 @@ mod tests {
         assert_eq!(passes.spend("t", 6), None);
         passes.insert("t", user_id!("@alice:x"), 5);
         assert_eq!(passes.spend("t", 1005), None);
+        passes.insert("t", user_id!("@alice:x"), 5);
+        passes.insert("u", user_id!("@bob:x"), 5);
+        passes.forget(user_id!("@alice:x"));
+        assert!(passes.user("t", 6).is_none() && passes.user("u", 6).is_some());
     }
 
     #[test]

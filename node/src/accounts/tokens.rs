@@ -1,13 +1,14 @@
-//! Access and refresh tokens (client-server specification, "Client Authentication", legacy API).
+//! Access and refresh tokens (client-server specification, "Client Authentication").
 //!
 //! A token is 256 random bits; the store knows its SHA-256 only. With refresh tokens an access token lives
 //! [`ACCESS_TOKEN_MS`]; both tokens of a refresh stay good until one of the next pair is used, so that an answer that
-//! got lost locks nobody out.
+//! got lost locks nobody out. Of devices that signed in by OAuth 2.0 the refresh tokens before that are remembered: one that is
+//! shown again was stolen, and ends the device ("Refresh token grant").
 
 use std::sync::Arc;
 
 use http::{Method, Uri};
-use kith_store::tables::accounts::{DEVICE_TOKENS, DEVICES, TOKENS, TokenHash, TokenRow, USERS};
+use kith_store::tables::accounts::{DEVICE_TOKENS, DEVICES, OauthRow, TOKENS, TokenHash, TokenRow, USERS};
 use kith_store::{Json, Read, StoreError, Tx};
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use sha2::{Digest as _, Sha256};
@@ -20,6 +21,8 @@ use crate::platform::Rng;
 
 /// How long an access token lives whose client can refresh it.
 pub const ACCESS_TOKEN_MS: u64 = 60 * 60 * 1000;
+/// Spent refresh tokens remembered of a device.
+const SPENT: u64 = 4;
 /// The longest token looked at.
 const MAX_TOKEN: usize = 512;
 
@@ -73,6 +76,7 @@ pub(crate) fn store(
         refresh,
         generation,
         unused: generation > 0,
+        spent: false,
     };
     put(tx, hash(&tokens.access), row(false))?;
     match &tokens.refresh {
@@ -159,16 +163,26 @@ fn confirm(tx: &mut Tx, hash: TokenHash, row: &TokenRow) -> Result<(), MatrixErr
     if !TOKENS.contains(tx, &hash)? {
         return Err(MatrixError::unknown_token(false));
     }
-    delete(tx, &row.user, &row.device, |other| other.generation < row.generation)?;
+    let remembered = oauth_of(tx, row)?.map_or(0, |_| SPENT);
+    delete(tx, &row.user, &row.device, |other| {
+        other.generation < row.generation
+            && !(other.refresh && other.generation.saturating_add(remembered) >= row.generation)
+    })?;
     for hash in of_device(tx, &row.user, &row.device)? {
         if let Some(Json(mut other)) = TOKENS.get(tx, &hash)?
-            && other.generation == row.generation
+            && other.generation <= row.generation
         {
             other.unused = false;
+            other.spent = other.generation < row.generation;
             TOKENS.put(tx, &hash, &Json(other))?;
         }
     }
     Ok(())
+}
+
+/// How the device of a token signed in by OAuth 2.0, if it did.
+fn oauth_of(read: &dyn Read, row: &TokenRow) -> Result<Option<OauthRow>, StoreError> {
+    Ok(DEVICES.get(read, &(row.user.clone(), row.device.clone()))?.and_then(|device| device.0.oauth))
 }
 
 /// Whether this is a refresh token that may still be good.
@@ -176,14 +190,27 @@ fn confirm(tx: &mut Tx, hash: TokenHash, row: &TokenRow) -> Result<(), MatrixErr
 /// # Errors
 /// As all reads.
 pub(crate) fn is_refresh_token(read: &dyn Read, token: &str) -> Result<bool, StoreError> {
-    Ok(token.len() <= MAX_TOKEN && TOKENS.get(read, &hash(token))?.is_some_and(|row| row.0.refresh))
+    Ok(token.len() <= MAX_TOKEN && TOKENS.get(read, &hash(token))?.is_some_and(|row| row.0.refresh && !row.0.spent))
 }
 
-/// Exchanges a refresh token for new tokens.
+/// Exchanges a refresh token for new tokens. Not for devices that signed in by OAuth 2.0.
 ///
 /// # Errors
-/// `M_UNKNOWN_TOKEN`, `M_USER_DEACTIVATED`.
+/// `M_UNKNOWN_TOKEN`, `M_USER_DEACTIVATED`, `M_USER_LOCKED`.
 pub async fn refresh(node: &Arc<Node>, token: &str) -> Answer<Tokens> {
+    exchange(node, token, None).await.map(|(tokens, _)| tokens)
+}
+
+/// As [`refresh`], of a device that signed in by the OAuth client `client`. Also gives what its user granted.
+///
+/// # Errors
+/// As [`refresh`].
+pub(crate) async fn refresh_for_client(node: &Arc<Node>, token: &str, client: &str) -> Answer<(Tokens, String)> {
+    let (tokens, oauth) = exchange(node, token, Some(client.to_owned())).await?;
+    Ok((tokens, oauth.map(|oauth| oauth.scope).unwrap_or_default()))
+}
+
+async fn exchange(node: &Arc<Node>, token: &str, client: Option<String>) -> Answer<(Tokens, Option<OauthRow>)> {
     let unknown = || MatrixError::unknown_token(false);
     if token.len() > MAX_TOKEN {
         return Err(unknown());
@@ -191,9 +218,19 @@ pub async fn refresh(node: &Arc<Node>, token: &str) -> Answer<Tokens> {
     let (hash, now) = (hash(token), node.clock.now_ms());
     let tokens = Tokens::new(&node.rng, true);
     let new = tokens.clone();
-    node.store
+    let refreshed = node
+        .store
         .write(move |tx| {
             let row = TOKENS.get(tx, &hash)?.filter(|row| row.0.refresh).ok_or_else(unknown)?.0;
+            let oauth = oauth_of(tx, &row)?;
+            if oauth.as_ref().map(|oauth| &oauth.client) != client.as_ref() {
+                return Err(unknown());
+            }
+            if row.spent {
+                let user = OwnedUserId::try_from(row.user).map_err(MatrixError::internal)?;
+                super::devices::delete(tx, &user, &row.device)?;
+                return Ok(None);
+            }
             let user = USERS.get(tx, &row.user)?.ok_or_else(unknown)?.0;
             if user.deactivated.is_some() {
                 return Err(super::users::is_deactivated());
@@ -208,10 +245,29 @@ pub async fn refresh(node: &Arc<Node>, token: &str) -> Answer<Tokens> {
             delete(tx, &row.user, &row.device, |other| other.generation > row.generation)?;
             let user = OwnedUserId::try_from(row.user).map_err(MatrixError::internal)?;
             store(tx, &user, row.device.as_str().into(), &new, now, row.generation + 1)?;
-            Ok(())
+            Ok(Some(oauth))
         })
         .await?;
-    Ok(tokens)
+    Ok((tokens, refreshed.ok_or_else(unknown)?))
+}
+
+/// Signs the device out that a token is of, whether access or refresh token; nothing if it is of none any more.
+///
+/// # Errors
+/// As all writes.
+pub(crate) async fn revoke(node: &Arc<Node>, token: &str) -> Answer<()> {
+    if token.len() > MAX_TOKEN {
+        return Ok(());
+    }
+    let hash = hash(token);
+    node.store
+        .write(move |tx| {
+            let Some(Json(row)) = TOKENS.get(tx, &hash)?.filter(|row| !row.0.spent) else { return Ok(()) };
+            let user = OwnedUserId::try_from(row.user).map_err(MatrixError::internal)?;
+            super::devices::delete(tx, &user, &row.device)?;
+            Ok(())
+        })
+        .await
 }
 
 /// Writes when and from where a device was seen, if that is some minutes old. Nobody waits for it.

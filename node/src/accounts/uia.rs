@@ -20,6 +20,7 @@ use super::tokens::hash;
 use super::{localpart, monotonic_ms, password, registration, users};
 use crate::Node;
 use crate::http::{Anonymous, Answer, MatrixError, Session};
+use crate::oauth;
 
 /// How long a session lives, in milliseconds.
 pub const SESSION_MS: u64 = 30 * 60 * 1000;
@@ -132,8 +133,44 @@ pub async fn require(node: &Arc<Node>, session: &Session, auth: Option<&AuthData
     if session.appservice.is_some() {
         return Ok(());
     }
+    // "OAuth 2.0 API": such clients cannot know the password, and are not to be told it.
+    if oauth::signed_in_by(node, session)? {
+        return Err(MatrixError::forbidden(
+            "an app that signed in by OAuth 2.0 cannot do this: it is done on the account's page (`account_management_uri`)",
+        ));
+    }
     pass(node, &session.from, Some(&session.user_id), &[Stage::Password], auth, operation).await.map(drop)
 }
+
+/// As [`require`], for the one operation that clients can have who signed in by OAuth 2.0: the user says yes on the account's page
+/// (client-server specification, "OAuth authentication").
+///
+/// # Errors
+/// As [`require`].
+pub async fn require_or_ask(
+    node: &Arc<Node>,
+    session: &Session,
+    auth: Option<&AuthData>,
+    operation: &str,
+) -> Answer<()> {
+    if session.appservice.is_some() || !oauth::signed_in_by(node, session)? {
+        return require(node, session, auth, operation).await;
+    }
+    let Err(url) = oauth::reset_approved(node, session) else { return Ok(()) };
+    let user = Some(&*session.user_id);
+    let known = auth.and_then(AuthData::session);
+    let known = known.filter(|id| node.accounts.uia.is_for(id, operation, user, monotonic_ms(node)));
+    // No error: clients ask again until the user has said yes.
+    let mut challenge = challenge(node, user, &[], known, operation, None);
+    let flows: Vec<Value> = BY_PAGE.iter().map(|stage| json!({ "stages": [stage] })).collect();
+    let params: Map<String, Value> = BY_PAGE.iter().map(|stage| ((*stage).to_owned(), json!({ "url": url }))).collect();
+    challenge.extra.insert("flows".to_owned(), flows.into());
+    challenge.extra.insert("params".to_owned(), params.into());
+    Err(challenge)
+}
+
+/// The stage that is passed on the account's page, and its name before it was specified.
+const BY_PAGE: [&str; 2] = ["m.oauth", "org.matrix.cross_signing_reset"];
 
 /// Passes one of the stages in `stages` (each is a flow of its own). `user` is whose password counts.
 ///

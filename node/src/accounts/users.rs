@@ -155,9 +155,11 @@ pub async fn set_password(
             if sign_out {
                 devices::delete_all(tx, &id, keep.as_deref())?;
             }
-            Ok(())
+            Ok::<_, MatrixError>(())
         })
-        .await
+        .await?;
+    node.oauth.forget(user_id);
+    Ok(())
 }
 
 /// Makes a user an administrator of the node, or no longer one.
@@ -203,6 +205,7 @@ pub async fn deactivate(node: &Arc<Node>, user_id: &UserId, erase: bool) -> Answ
             Ok::<_, MatrixError>(())
         })
         .await?;
+    node.oauth.forget(user_id);
     room_updates::begin(node, user_id);
     Ok(())
 }

@@ -100,7 +100,9 @@ async fn no_policy_server() -> MatrixError {
 }
 
 /// Not ruma's answer, which leaves out what is at its default; clients read the fields.
-async fn capabilities(_: Arc<Node>, session: Session, _: Untyped<capabilities::Request, Reply>) -> Answer<Reply> {
+async fn capabilities(node: Arc<Node>, session: Session, _: Untyped<capabilities::Request, Reply>) -> Answer<Reply> {
+    // What asks for the password, clients that signed in by OAuth 2.0 cannot do.
+    let by_password = !crate::oauth::signed_in_by(&node, &session)?;
     // The engine says what it can.
     let versions: serde_json::Map<_, _> = (1..=12)
         .map(|version| version.to_string())
@@ -109,13 +111,13 @@ async fn capabilities(_: Arc<Node>, session: Session, _: Untyped<capabilities::R
         .collect();
     let mut answer = json!({
         "capabilities": {
-            "m.change_password": { "enabled": true },
+            "m.change_password": { "enabled": by_password },
             "m.room_versions": { "default": DEFAULT_ROOM_VERSION, "available": versions },
             "m.set_displayname": { "enabled": true },
             "m.set_avatar_url": { "enabled": true },
             "m.profile_fields": { "enabled": true },
             "m.3pid_changes": { "enabled": false },
-            "m.get_login_token": { "enabled": true },
+            "m.get_login_token": { "enabled": by_password },
             "m.forget_forced_upon_leave": { "enabled": false },
             "org.matrix.msc4140.delayed_events": {
                 "max_delay_ms": delayed::LONGEST_DELAY, "max_scheduled": delayed::MOST_SCHEDULED,

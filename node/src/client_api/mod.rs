@@ -29,6 +29,7 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
     let routes = Routes::new(node.clone());
     let routes = discovery::routes(routes);
     let routes = accounts::routes(routes);
+    let routes = crate::oauth::routes(routes);
     let routes = profile::routes(routes);
     let routes = filters::routes(routes);
     let routes = account_data::routes(routes);

@@ -137,6 +137,9 @@ section! {
         /// Other servers' requests may be addressed to the server name, too. Where `/.well-known/matrix/server` sends
         /// them to another name, that one belongs here.
         allowed_hosts: Vec<String> = Vec::new(), Kind::List, default "[]";
+        /// Whether clients can sign in, and make accounts, by OAuth 2.0: on pages of this node, at the address that clients are told.
+        /// By default where that can be right for all: when `public_base_url` is set, or only this device can connect.
+        oauth: Option<bool> = None, Kind::Bool, unset "true";
         /// Whether clients get previews of web pages that are linked to. The pages' servers learn this node's address then, and
         /// when somebody looks at a link.
         url_previews: bool = false, Kind::Bool, default "false";

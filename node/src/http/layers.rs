@@ -18,9 +18,14 @@ use super::MatrixError;
 const OPEN: [&str; 5] =
     ["/_matrix/client", "/_matrix/media/", "/_matrix/static/", "/.well-known/matrix/", "/_synapse/"];
 
+/// Whether web pages of other origins may read what is at a path.
+fn is_open(path: &str) -> bool {
+    OPEN.iter().any(|start| path.starts_with(start)) || crate::oauth::API_PATHS.contains(&path)
+}
+
 /// Adds the CORS headers of the client-server specification and answers preflight requests.
 pub async fn cors(request: Request, next: Next) -> Response {
-    if !OPEN.iter().any(|start| request.uri().path().starts_with(start)) {
+    if !is_open(request.uri().path()) {
         return next.run(request).await;
     }
     let mut response = if request.method() == Method::OPTIONS {

@@ -45,7 +45,7 @@ fn answer(content_type: &'static str, body: impl IntoResponse) -> Response {
 }
 
 /// Text for HTML, also within quotes.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 

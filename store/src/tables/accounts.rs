@@ -12,7 +12,7 @@ pub type TokenHash = [u8; 32];
 pub const USERS: Table<String, Json<UserRow>> = Table::new("users");
 /// `(user ID, device ID)` to the device. Bound: [`MAX_DEVICES`] per user. A row is there exactly while the device is signed in.
 pub const DEVICES: Table<(String, String), Json<DeviceRow>> = Table::new("devices");
-/// Hash of an access or refresh token to whose it is. Bound: four per device; deleted with it.
+/// Hash of an access or refresh token to whose it is. Bound: four per device, and four spent ones; deleted with it.
 pub const TOKENS: Table<TokenHash, Json<TokenRow>> = Table::new("tokens");
 /// `(user ID, device ID, hash)` of each row of [`TOKENS`], to find a device's tokens.
 pub const DEVICE_TOKENS: Table<(String, String, TokenHash), ()> = Table::new("device_tokens");
@@ -78,6 +78,20 @@ pub struct DeviceRow {
     /// What its client called itself then.
     #[serde(default)]
     pub user_agent: Option<String>,
+    /// How it signed in by OAuth 2.0; none: otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<OauthRow>,
+}
+
+/// How a device signed in by OAuth 2.0.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct OauthRow {
+    /// The client's ID.
+    pub client: String,
+    /// What the user granted it.
+    pub scope: String,
+    /// A random name of this sign-in: the device may sign in again.
+    pub session: String,
 }
 
 /// What an access or refresh token stands for.
@@ -99,6 +113,9 @@ pub struct TokenRow {
     /// Whether its generation was not used yet: the first use of either token ends the generation before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unused: bool,
+    /// Whether it is a refresh token that has been replaced: whoever shows it has stolen it, or was stolen from.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spent: bool,
 }
 
 /// A one-use registration token.

@@ -24,6 +24,7 @@ pub mod e2ee;
 pub mod federation;
 pub mod media;
 pub mod node;
+pub mod oauth;
 pub mod receipts;
 pub mod rooms;
 pub mod search;

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::Node;
 use crate::accounts::devices::{self, NewDevice};
 use crate::accounts::limits::{self, Action};
-use crate::accounts::{localpart, login_tokens, password, standing, tokens, uia, users};
+use crate::accounts::{localpart, login_tokens, sign_in, tokens, uia, users};
 use crate::client_api::untyped::{Lenient, Untyped};
 use crate::http::endpoint::Stranger;
 use crate::http::{Anonymous, Answer, MatrixError, Routes, Session};
@@ -26,7 +26,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         let path = format!("/_matrix/client/{version}/login/sso/redirect");
         routes.raw(&path, get(no_single_sign_on)).raw(&format!("{path}/{{idp_id}}"), get(no_single_sign_on))
     });
-    routes.add(login_types).add(sign_in).add(get_token).add(refresh).add(sign_out).add(sign_out_all).add(who_am_i)
+    routes.add(login_types).add(log_in).add(get_token).add(refresh).add(sign_out).add(sign_out_all).add(who_am_i)
 }
 
 /// `GET /login/sso/redirect`: no login flow leads here.
@@ -51,7 +51,7 @@ async fn login_types(
 }
 
 /// `POST /login`. Parsed by hand: ruma's type panics on a body without `type`.
-async fn sign_in(
+async fn log_in(
     node: Arc<Node>,
     caller: Stranger,
     request: Untyped<login::v3::Request, login::v3::Response>,
@@ -69,13 +69,12 @@ async fn sign_in(
         Some(other) => return Err(MatrixError::bad_request(format!("signing in by {other:.80} is not offered"))),
         None => return Err(MatrixError::missing_param("`type` is missing: how to sign in")),
     };
-    if node.store.read(|read| users::get(read, &user_id))?.is_some_and(|row| row.locked) {
-        return Err(standing::is_locked());
-    }
+    sign_in::check_not_locked(&node, &user_id)?;
     let device = NewDevice {
         device_id: request.text("device_id").map(OwnedDeviceId::from),
         display_name: request.text("initial_device_display_name").map(str::to_owned),
         refreshable: request.body.get("refresh_token").and_then(Value::as_bool).unwrap_or(false),
+        oauth: None,
     };
     let (device_id, tokens) = devices::sign_in(&node, &user_id, device).await?;
     let mut response = login::v3::Response::new(user_id, tokens.access, device_id);
@@ -121,32 +120,7 @@ async fn by_password(
     let Some(given) = request.text("password") else {
         return Err(MatrixError::missing_param("`password` is missing"));
     };
-    let name = name_of(&request.body)?;
-    limits::check_address(node, Action::Login, from)?;
-    let wrong = || MatrixError::forbidden("the user name or the password is wrong");
-    let Some(user_id) = localpart::local_user_id(name, node.identity.server_name()) else {
-        return Err(wrong());
-    };
-    let (user_id, row) = node.store.read(|read| match users::get(read, &user_id)? {
-        // Names are made in lower case; people type them as they like.
-        None if user_id.localpart().bytes().any(|c| c.is_ascii_uppercase()) => {
-            let lower = localpart::local_user_id(&user_id.as_str().to_ascii_lowercase(), node.identity.server_name());
-            let lower = lower.unwrap_or_else(|| user_id.clone());
-            let row = users::get(read, &lower)?;
-            Ok::<_, MatrixError>((lower, row))
-        }
-        row => Ok((user_id, row)),
-    })?;
-    limits::check_account(node, Action::Login, &user_id, from)?;
-    // An account that is deactivated has no password any more, so that nobody learns that there was one.
-    let is_deactivated = row.as_ref().is_some_and(|row| row.deactivated.is_some());
-    if !password::verify(node, given, row.and_then(|row| row.password)).await? {
-        return Err(wrong());
-    }
-    if is_deactivated {
-        return Err(users::is_deactivated());
-    }
-    Ok(user_id)
+    sign_in::by_password(node, from, name_of(&request.body)?, given).await
 }
 
 /// `POST /login/get_token`: a token with which another client of the user signs in. The user proves again who it is, as whoever

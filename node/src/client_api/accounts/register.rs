@@ -61,6 +61,7 @@ async fn register(
         device_id: request.device_id.clone(),
         display_name: request.initial_device_display_name.clone(),
         refreshable: request.refresh_token,
+        oauth: None,
     });
     let account =
         NewAccount { user_id: user_id.clone(), password, token: passed.registration_token, admin: false, device };
@@ -90,6 +91,7 @@ async fn register_for_service(
         device_id: request.device_id.clone(),
         display_name: request.initial_device_display_name.clone(),
         refreshable: request.refresh_token,
+        oauth: None,
     });
     let signed_in = registration::register_for_service(node, user_id.clone(), device).await?;
     Ok(registered(user_id, signed_in))

@@ -54,7 +54,7 @@ async fn upload(
     // The first keys need no further proof, nor does what is there already: a client may try again after a lost answer.
     let proven = stored.master.is_some() && !cross_signing::brings_nothing_new(&new, &stored);
     if proven {
-        uia::require(&node, &session, request.auth.as_ref(), "POST /keys/device_signing/upload").await?;
+        uia::require_or_ask(&node, &session, request.auth.as_ref(), "POST /keys/device_signing/upload").await?;
     }
     node.store
         .write(move |tx| {
