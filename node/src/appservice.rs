@@ -9,6 +9,7 @@
 
 pub mod ask;
 mod build;
+mod devices;
 mod registration;
 mod sender;
 #[cfg(test)]

@@ -56,7 +56,7 @@ class Bridge:
         self.config = {
             "bridge.encryption.verification_levels": {"send": "unverified", "share": "unverified", "receive": "unverified"},
             "bridge.encryption.allow_key_sharing": False,
-            "bridge.encryption.appservice": False,
+            "bridge.encryption.appservice": not settings["syncs"],
             "bridge.encryption.msc4190": True,
             "bridge.encryption.self_sign": True,
             "bridge.encryption.delete_keys": None,

@@ -20,8 +20,9 @@ HERE = Path(__file__).resolve().parent
 class Bridge:
     """The program `bridge.py` on a node's host, and its registration with the node."""
 
-    def __init__(self, node):
+    def __init__(self, node, syncs: bool = True):
         self.node = node
+        self.syncs = syncs
         self.folder = node.folder / "bridge"
         self.folder.mkdir()
         self.heard_file = self.folder / "heard.jsonl"
@@ -35,6 +36,7 @@ class Bridge:
             "rate_limited": False,
             "receive_ephemeral": True,
             "io.element.msc4190": True,
+            "org.matrix.msc3202": not syncs,
             "namespaces": {
                 "users": [{"exclusive": True, "regex": "@echo_.*"}],
                 "aliases": [{"exclusive": True, "regex": "#echo_.*"}],
@@ -48,7 +50,7 @@ class Bridge:
 
     async def start(self) -> None:
         settings = {
-            **self.tokens, "port": self.port, "folder": str(self.folder),
+            **self.tokens, "port": self.port, "folder": str(self.folder), "syncs": self.syncs,
             "homeserver": self.node.base_url, "domain": self.node.identity()["server_name"],
         }
         (self.folder / "settings.json").write_text(json.dumps(settings))
@@ -102,19 +104,20 @@ def server_of(person) -> str:
     return person.user_id.split(":", 1)[1]
 
 
-async def bridged(lan):
+async def bridged(lan, **options):
     """A node with its bridge."""
     node = lan.node("home")
-    bridge = Bridge(node)
+    bridge = Bridge(node, **options)
     lan.clients.append(bridge)
     await node.start()
     await bridge.start()
     return node, bridge
 
 
-@pytest.mark.parametrize("library", ["nio", "js"])
-async def test_a_person_talks_to_somebody_on_another_network_in_an_encrypted_portal(lan, library):
-    node, bridge = await bridged(lan)
+@pytest.mark.parametrize("library, syncs", [("nio", True), ("js", True), ("nio", False)])
+async def test_a_person_talks_to_somebody_on_another_network_in_an_encrypted_portal(lan, library, syncs):
+    # The bridge's device syncs, or is told in transactions what concerns it (MSC3202).
+    node, bridge = await bridged(lan, syncs=syncs)
     alice = await register(lan, library, node, "alice")
     ghost, bot = f"@echo_carol:{server_of(alice)}", f"@echobot:{server_of(alice)}"
     room_id = await alice.create_room()

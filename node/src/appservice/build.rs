@@ -14,7 +14,7 @@ use kith_store::{
 use ruma::{OwnedUserId, RoomVersionId, UserId, api::client::filter::Filter};
 use serde_json::{Map, Value, json};
 
-use super::Service;
+use super::{Service, devices::Devices};
 use crate::{
     Node,
     ephemeral::{presence, receipts, typing},
@@ -44,6 +44,8 @@ pub(super) struct Built {
     events: Vec<Value>,
     ephemeral: Vec<Value>,
     to_device: Vec<Value>,
+    /// For a service that encrypts without syncing.
+    pub(super) devices: Devices,
     /// The last message of each device that goes along.
     pub(super) mail: BTreeMap<(String, String), u64>,
     /// Whose mail was given in full.
@@ -52,7 +54,7 @@ pub(super) struct Built {
 
 impl Built {
     pub(super) fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.ephemeral.is_empty() && self.to_device.is_empty()
+        self.events.is_empty() && self.ephemeral.is_empty() && self.to_device.is_empty() && self.devices.is_still()
     }
 
     pub(super) fn body(&self) -> Value {
@@ -64,6 +66,7 @@ impl Built {
         if !self.to_device.is_empty() {
             body.insert("de.sorunome.msc2409.to_device".to_owned(), json!(self.to_device));
         }
+        self.devices.write(&mut body);
         Value::Object(body)
     }
 }

@@ -23,6 +23,7 @@ use ruma::UserId;
 use super::{
     Registered, Service, ask,
     build::{self, Built},
+    devices::Devices,
 };
 use crate::{Node, e2ee::to_device, federation::outgoing::backoff, http::Answer, identity, platform::timeout};
 
@@ -38,6 +39,8 @@ struct Run {
     looked: u64,
     /// The serial of the latest that passed and was told.
     serial: u64,
+    /// The users of the service's whose devices have keys, as far as this run has seen them.
+    with_devices: BTreeSet<String>,
     /// The transaction that is not acknowledged, with the serial that it reaches to.
     built: Option<(Built, u64)>,
 }
@@ -176,7 +179,7 @@ async fn step(node: &Arc<Node>, one: &Registered, run: &mut Run) -> Answer<Step>
 }
 
 /// The transaction that follows, or the one that was sent before a restart.
-fn next(node: &Arc<Node>, one: &Registered, run: &Run, row: &AppserviceRow) -> Answer<Built> {
+fn next(node: &Arc<Node>, one: &Registered, run: &mut Run, row: &AppserviceRow) -> Answer<Built> {
     let service = &one.service;
     let (from, upto) = match row.pending {
         Some(upto) => (row.position, upto),
@@ -194,6 +197,10 @@ fn next(node: &Arc<Node>, one: &Registered, run: &Run, row: &AppserviceRow) -> A
         for user in &built.served {
             mail.remove(user);
         }
+        drop(mail);
+        run.with_devices.extend(users);
+        built.devices = Devices::look(node, &snapshot, &run.with_devices, from)?;
+        run.with_devices.retain(|user| built.devices.keys.contains_key(user));
     }
     Ok(built)
 }

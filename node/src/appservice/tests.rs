@@ -14,6 +14,7 @@ use kith_store::MemoryBackend;
 use serde_json::{Value, json};
 
 use crate::{
+    e2ee::tests::{CLAIM, Pair, UPLOAD, device_keys, encrypted_room, leave, one_time_keys, with_keys},
     testing::{
         Client, TestNode, eventually,
         web::{Asked, FakeWeb, answer},
@@ -66,6 +67,13 @@ impl Scene {
     fn bridge(&self) -> Client {
         let mut client = self.node.client();
         client.token = Some(AS_TOKEN.to_owned());
+        client
+    }
+
+    /// The bridge, with the names of a device of one of its users.
+    fn ghost(&self, localpart: &str) -> Client {
+        let mut client = self.bridge();
+        (client.user, client.device) = (self.id(localpart), "DEV".to_owned());
         client
     }
 
@@ -238,6 +246,67 @@ async fn what_is_sent_to_a_device_of_a_bridge_waits_for_its_sync_unless_the_brid
     assert!(told.iter().all(|body| body.get("de.sorunome.msc2409.to_device").is_none()), "{told:?}");
     let synced = bridge.get(&format!("{V3}/sync{mask}&device_id=DEV")).await.ok();
     assert_eq!(synced["to_device"]["events"][0]["type"], "org.example.mail", "{synced}");
+}
+
+/// The newest of what transactions said of a kind.
+fn told(scene: &Scene, kind: &str) -> Option<Value> {
+    let all = scene.transactions();
+    all.iter().rev().find_map(|asked| asked.body.get(format!("org.matrix.msc3202.{kind}")).cloned())
+}
+
+#[tokio::test]
+async fn a_bridge_that_encrypts_without_syncing_is_told_of_its_keys_and_of_other_devices() {
+    let scene = Scene::new().await;
+    scene.register("irc_x").await;
+    let (alice, x) = (scene.node.register("alice").await, scene.id("irc_x"));
+    let mask = format!("?user_id={x}&device_id=DEV");
+    scene.bridge().put(&format!("{V3}/devices/DEV?user_id={x}"), json!({})).await;
+    let ghost = scene.ghost("irc_x");
+    let pair = Pair::new(7);
+    let keys =
+        json!({ "device_keys": device_keys(&ghost, &pair), "one_time_keys": one_time_keys(&ghost, &pair, "A", 3) });
+    ghost.post(&format!("{UPLOAD}{mask}"), keys).await.ok();
+    let shared = encrypted_room(&alice).await;
+    ghost.post(&format!("{V3}/rooms/{shared}/join{mask}"), json!({})).await.ok();
+
+    let count = |many: u64| json!({ &x: { "DEV": { "signed_curve25519": many } } });
+    eventually("its keys", async || told(&scene, "device_one_time_keys_count") == Some(count(3))).await;
+    assert_eq!(told(&scene, "device_unused_fallback_key_types"), Some(json!({ &x: { "DEV": [] } })));
+    let lists = |what: &str| {
+        let all = scene.transactions();
+        let users = |asked: &Asked| asked.body["org.matrix.msc3202.device_lists"][what].as_array().cloned();
+        all.iter().filter_map(users).flatten().filter(|user| *user == alice.user.as_str()).count()
+    };
+    eventually("who is in the room", async || lists("changed") > 0).await;
+
+    // A device that comes is told of by itself: nothing else happens.
+    let before = lists("changed");
+    with_keys(&alice, 8).await;
+    eventually("a new device", async || lists("changed") > before).await;
+
+    // A key that was taken, with the message that it was taken for.
+    alice.post(CLAIM, json!({ "one_time_keys": { &x: { "DEV": "signed_curve25519" } } })).await.ok();
+    let to_device = json!({ "messages": { &x: { "DEV": { "a": 1 } } } });
+    alice.put(&format!("{V3}/sendToDevice/org.example.mail/1"), to_device).await.ok();
+    eventually("one less", async || told(&scene, "device_one_time_keys_count") == Some(count(2))).await;
+
+    assert_eq!(lists("left"), 0);
+    leave(&alice, &shared).await;
+    eventually("who left", async || lists("left") == 1).await;
+
+    // A bridge that syncs is told nothing of it.
+    let other = Scene::of(registration(false)).await;
+    other.register("irc_x").await;
+    other.bridge().put(&format!("{V3}/devices/DEV?user_id={}", other.id("irc_x")), json!({})).await;
+    let ghost = other.ghost("irc_x");
+    let mask = format!("?user_id={}&device_id=DEV", ghost.user);
+    ghost.post(&format!("{UPLOAD}{mask}"), json!({ "device_keys": device_keys(&ghost, &pair) })).await.ok();
+    let alice = other.node.register("alice").await;
+    let shared = encrypted_room(&alice).await;
+    ghost.post(&format!("{V3}/rooms/{shared}/join{mask}"), json!({})).await.ok();
+    say(&alice, &shared, "", "hello").await;
+    eventually("the message", async || !other.events("m.room.message").is_empty()).await;
+    assert!(!other.transactions().iter().any(|asked| asked.body.to_string().contains("msc3202")));
 }
 
 #[tokio::test]

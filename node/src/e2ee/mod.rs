@@ -174,4 +174,4 @@ fn count_up_to<K: Key, V: Value, P: Key>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -83,7 +83,7 @@ pub(super) fn keys(snapshot: &Snapshot, session: &Session) -> Answer<Keys> {
 /// Whose keys to look at anew, of what changed after a position.
 pub(super) fn device_lists(node: &Node, snapshot: &Snapshot, session: &Session, since: u64) -> Answer<DeviceLists> {
     let user = session.user_id.as_str();
-    let rooms = rooms(node, snapshot, user, since)?;
+    let rooms = rooms_since(node, snapshot, user, since)?;
     let changes = lists::device_list_changes(snapshot, user, since, &rooms)?;
     let mut lists = DeviceLists::new();
     lists.changed = users(changes.changed);
@@ -106,7 +106,7 @@ pub(super) fn messages(
 }
 
 /// The rooms that the user is or was in, in which something may have happened since the position.
-fn rooms(
+pub(crate) fn rooms_since(
     node: &Node,
     snapshot: &Snapshot,
     user: &str,

@@ -24,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use self::e2ee::rooms_since;
 use kith_store::{Snapshot, tables::rooms::membership};
 use ruma::{
     OwnedRoomId, OwnedUserId,

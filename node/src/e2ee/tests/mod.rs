@@ -16,10 +16,10 @@ use super::{Object, signed};
 use crate::testing::Client;
 
 /// A key that signs JSON objects as a device or user does.
-pub(super) struct Pair(SigningKey);
+pub(crate) struct Pair(SigningKey);
 
 impl Pair {
-    pub(super) fn new(seed: u8) -> Self {
+    pub(crate) fn new(seed: u8) -> Self {
         Self(SigningKey::from_bytes(&[seed; 32]))
     }
 
@@ -39,7 +39,7 @@ impl Pair {
 }
 
 /// Signed identity keys of a client's device.
-pub(super) fn device_keys(client: &Client, pair: &Pair) -> Value {
+pub(crate) fn device_keys(client: &Client, pair: &Pair) -> Value {
     let (user, device) = (&client.user, &client.device);
     let keys = json!({
         "user_id": user,
@@ -55,7 +55,7 @@ pub(super) fn device_keys(client: &Client, pair: &Pair) -> Value {
 }
 
 /// One-time keys `<prefix>0`, `<prefix>1`, ... as `keys/upload` takes them.
-pub(super) fn one_time_keys(client: &Client, pair: &Pair, prefix: &str, count: usize) -> Value {
+pub(crate) fn one_time_keys(client: &Client, pair: &Pair, prefix: &str, count: usize) -> Value {
     (0..count)
         .map(|number| {
             let key = json!({ "key": format!("{prefix}{number}") });
@@ -67,15 +67,15 @@ pub(super) fn one_time_keys(client: &Client, pair: &Pair, prefix: &str, count: u
 }
 
 /// Uploads identity keys.
-pub(super) async fn with_keys(client: &Client, seed: u8) -> Pair {
+pub(crate) async fn with_keys(client: &Client, seed: u8) -> Pair {
     let pair = Pair::new(seed);
     client.post(UPLOAD, json!({ "device_keys": device_keys(client, &pair) })).await.ok();
     pair
 }
 
-pub(super) const UPLOAD: &str = "/_matrix/client/v3/keys/upload";
+pub(crate) const UPLOAD: &str = "/_matrix/client/v3/keys/upload";
 pub(super) const QUERY: &str = "/_matrix/client/v3/keys/query";
-pub(super) const CLAIM: &str = "/_matrix/client/v3/keys/claim";
+pub(crate) const CLAIM: &str = "/_matrix/client/v3/keys/claim";
 
 /// An answer of sync without waiting.
 pub(super) async fn sync(client: &Client, since: Option<&str>) -> Value {
@@ -89,7 +89,7 @@ pub(super) fn next(sync: &Value) -> &str {
 }
 
 /// Makes an encrypted room that anybody may join.
-pub(super) async fn encrypted_room(client: &Client) -> String {
+pub(crate) async fn encrypted_room(client: &Client) -> String {
     let body = json!({ "preset": "public_chat", "initial_state": [encryption()] });
     let room = client.post("/_matrix/client/v3/createRoom", body).await.ok();
     room["room_id"].as_str().expect("a room ID").to_owned()
@@ -103,7 +103,7 @@ pub(super) async fn join(client: &Client, room: &str) {
     client.post(&format!("/_matrix/client/v3/join/{}", escape(room)), json!({})).await.ok();
 }
 
-pub(super) async fn leave(client: &Client, room: &str) {
+pub(crate) async fn leave(client: &Client, room: &str) {
     client.post(&format!("/_matrix/client/v3/rooms/{}/leave", escape(room)), json!({})).await.ok();
 }
 
