@@ -108,12 +108,12 @@ pub const ALL: &[Mutant] = &[
     },
     Mutant {
         name: "acknowledges-before-commit",
-        file: "node/src/rooms/room.rs",
+        file: "node/src/rooms/commit.rs",
         does: "A client is told that its event is sent before it is on disk.",
     },
     Mutant {
         name: "keeps-head-of-failed-commit",
-        file: "node/src/rooms/room.rs",
+        file: "node/src/rooms/commit.rs",
         does: "After a commit that failed the room goes on from what was not stored.",
     },
     Mutant { name: "shows-soft-failed", file: "node/src/rooms/head.rs", does: "Soft-failed events are shown." },

@@ -299,7 +299,9 @@ impl Course<'_> {
     /// Users scroll back where nodes have gaps, so that what lies in them is fetched.
     fn scroll_into_gaps(&mut self) {
         let world = self.world.clone();
-        let scrolled = self.finish(Phase::Settle, LAST_S, async move {
+        // One after the other.
+        let limit = LAST_S + f64::from(world.count());
+        let scrolled = self.finish(Phase::Settle, limit, async move {
             for room in 0..world.scenario().rooms.len() as u32 {
                 // What one finds its neighbours find there afterwards.
                 for _ in 0..SCROLLS {
