@@ -412,6 +412,9 @@ async fn what_a_bridge_knows_of_its_network_is_found_and_the_rooms_that_it_lists
             "user/irc?nick=x" | "user?userid=y" => {
                 answer(200, r#"[{"userid":"@irc_x:x","protocol":"irc","fields":{}}]"#)
             }
+            "location/irc?channel=c" | "location?alias=%23irc_c%3Ax" => {
+                answer(200, r##"[{"alias":"#irc_c:x","protocol":"irc","fields":{}}]"##)
+            }
             _ => answer(404, "{}"),
         })
     });
@@ -425,6 +428,11 @@ async fn what_a_bridge_knows_of_its_network_is_found_and_the_rooms_that_it_lists
         assert_eq!(found[0]["userid"], "@irc_x:x", "{path}");
     }
     alice.get(&format!("{V3}/thirdparty/user/xmpp?nick=x")).await.fails(404, "M_NOT_FOUND");
+    for path in ["location/irc?channel=c", "location?alias=%23irc_c%3Ax"] {
+        let found = alice.get(&format!("{V3}/thirdparty/{path}")).await.ok();
+        assert_eq!(found[0]["alias"], "#irc_c:x", "{path}");
+    }
+    assert_eq!(alice.get(&format!("{V3}/thirdparty/location/irc?channel=none")).await.ok(), json!([]));
     alice.get(&format!("{V3}/thirdparty/location?alias=z")).await.fails(404, "M_NOT_FOUND");
 
     let bridge = scene.bridge();
