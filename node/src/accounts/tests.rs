@@ -1,5 +1,6 @@
 //! Accounts through the client API, on a node in memory.
 
+mod about;
 mod data;
 mod devices;
 mod nonsense;

@@ -147,6 +147,28 @@ async fn a_bridge_acts_as_itself_and_as_users_of_its_namespace_and_as_nobody_els
 }
 
 #[tokio::test]
+async fn a_bridge_says_when_something_was_said_and_a_user_cannot() {
+    let scene = Scene::new().await;
+    let (bridge, alice) = (scene.bridge(), scene.node.register("alice").await);
+    let there = room(&bridge, json!({ "preset": "public_chat" })).await;
+    alice.post(&format!("{V3}/rooms/{there}/join"), json!({})).await.ok();
+    let long_ago = 1_000_000_000_000_u64;
+    let mut last = String::new();
+    for (client, is_believed) in [(&alice, false), (&bridge, true)] {
+        last = say(client, &there, &format!("?ts={long_ago}"), "then").await;
+        let event = client.get(&format!("{V3}/rooms/{there}/event/{last}")).await.ok();
+        assert_eq!(event["origin_server_ts"] == long_ago, is_believed, "{event}");
+    }
+    // Its place is where it came, not where it would have been.
+    let page = alice.get(&format!("{V3}/rooms/{there}/messages?dir=b&limit=1")).await.ok();
+    assert_eq!(page["chunk"][0]["event_id"], last);
+    let topic = format!("{V3}/rooms/{there}/state/m.room.topic/");
+    bridge.put(&format!("{topic}?ts={long_ago}"), json!({ "topic": "old" })).await.ok();
+    let event = alice.get(&format!("{topic}?format=event")).await.ok();
+    assert_eq!((&event["origin_server_ts"], &event["content"]["topic"]), (&json!(long_ago), &json!("old")));
+}
+
+#[tokio::test]
 async fn names_of_its_namespaces_are_the_bridges_alone() {
     let scene = Scene::new().await;
     let (bridge, stranger) = (scene.bridge(), scene.node.client());
@@ -390,6 +412,9 @@ async fn what_a_bridge_knows_of_its_network_is_found_and_the_rooms_that_it_lists
             "user/irc?nick=x" | "user?userid=y" => {
                 answer(200, r#"[{"userid":"@irc_x:x","protocol":"irc","fields":{}}]"#)
             }
+            "location/irc?channel=c" | "location?alias=%23irc_c%3Ax" => {
+                answer(200, r##"[{"alias":"#irc_c:x","protocol":"irc","fields":{}}]"##)
+            }
             _ => answer(404, "{}"),
         })
     });
@@ -403,6 +428,11 @@ async fn what_a_bridge_knows_of_its_network_is_found_and_the_rooms_that_it_lists
         assert_eq!(found[0]["userid"], "@irc_x:x", "{path}");
     }
     alice.get(&format!("{V3}/thirdparty/user/xmpp?nick=x")).await.fails(404, "M_NOT_FOUND");
+    for path in ["location/irc?channel=c", "location?alias=%23irc_c%3Ax"] {
+        let found = alice.get(&format!("{V3}/thirdparty/{path}")).await.ok();
+        assert_eq!(found[0]["alias"], "#irc_c:x", "{path}");
+    }
+    assert_eq!(alice.get(&format!("{V3}/thirdparty/location/irc?channel=none")).await.ok(), json!([]));
     alice.get(&format!("{V3}/thirdparty/location?alias=z")).await.fails(404, "M_NOT_FOUND");
 
     let bridge = scene.bridge();

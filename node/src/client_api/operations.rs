@@ -1,5 +1,7 @@
-//! The lists of operations (`operations.tsv`; `unstable.tsv`, of proposals), held to what the router answers, and
-//! `docs/client-api.md` held to the lists.
+//! The lists of operations (`operations.tsv`; `unstable.tsv`, of proposals), held to what the router answers and to the
+//! tests that there are, and `docs/client-api.md` held to the lists.
+
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use http::Method;
 use serde_json::{Value, json};
@@ -24,6 +26,8 @@ struct Operation {
     /// `done`, or status and code of the refusal.
     status: &'static str,
     remark: &'static str,
+    /// Of one that is done: the test that asserts what it changes or gives, as `cargo test` calls it.
+    test: &'static str,
 }
 
 fn all(list: &'static str) -> Vec<Operation> {
@@ -31,22 +35,24 @@ fn all(list: &'static str) -> Vec<Operation> {
         .filter(|line| !line.starts_with('#'))
         .map(|line| {
             let fields: Vec<&str> = line.split('\t').collect();
-            let [method, path, name, status, remark] = fields[..] else { panic!("five fields: {line}") };
-            Operation { method: method.parse().unwrap(), path, name, status, remark }
+            let [method, path, name, status, remark, test] = fields[..] else { panic!("six fields: {line}") };
+            Operation { method: method.parse().unwrap(), path, name, status, remark, test }
         })
         .collect()
 }
 
 /// The table of a list as it stands in the documentation.
 fn table(list: &'static str) -> String {
-    let mut table = "| operation | method and path | what becomes of it |\n| --- | --- | --- |\n".to_owned();
-    for Operation { method, path, name, status, remark } in all(list) {
+    let mut table =
+        "| operation | method and path | what becomes of it | test |\n| --- | --- | --- | --- |\n".to_owned();
+    for Operation { method, path, name, status, remark, test } in all(list) {
         let becomes = match (status, remark) {
             ("done", "") => "done".to_owned(),
             ("done", remark) => format!("done ({remark})"),
             (refusal, remark) => format!("refused, {refusal}: {remark}"),
         };
-        table.push_str(&format!("| `{name}` | `{method} {path}` | {becomes} |\n"));
+        let test = if test.is_empty() { String::new() } else { format!("`{test}`") };
+        table.push_str(&format!("| `{name}` | `{method} {path}` | {becomes} | {test} |\n"));
     }
     table
 }
@@ -135,6 +141,47 @@ async fn what_is_no_operation_is_not_recognized() {
     let client = newcomer(&node, 0).await;
     client.get("/_matrix/client/v3/nonsense").await.fails(404, "M_UNRECOGNIZED");
     client.delete("/_matrix/client/v3/sync").await.fails(405, "M_UNRECOGNIZED");
+}
+
+/// The tests of this program that an ordinary run runs, as it tells them itself.
+fn tests() -> BTreeSet<String> {
+    let told = |more: &[&str]| -> BTreeSet<String> {
+        let program = std::env::current_exe().unwrap();
+        let output = Command::new(program).args(["--list", "--format", "terse"]).args(more).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
+    };
+    let left_out = told(&["--ignored"]);
+    told(&[]).into_iter().filter(|test| !left_out.contains(test)).collect()
+}
+
+/// The sources of a test: its file, and what it shares with its neighbours.
+fn sources(test: &str) -> String {
+    let (module, _) = test.rsplit_once("::").unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(module.replace("::", "/")).with_extension("rs");
+    let shared = fs::read_to_string(file.with_file_name("mod.rs")).unwrap_or_default();
+    fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display())) + &shared
+}
+
+/// The last part of a path that is no parameter.
+fn last_fixed(path: &str) -> &str {
+    path.split('/').rfind(|part| !part.is_empty() && !part.starts_with('{')).unwrap()
+}
+
+#[test]
+fn each_operation_that_is_done_names_a_test_which_calls_it() {
+    let tests = tests();
+    for Operation { name, path, status, test, .. } in all(LIST).into_iter().chain(all(UNSTABLE)) {
+        if status != "done" {
+            assert_eq!(test, "", "{name} is refused, which the test of the whole list asserts");
+            continue;
+        }
+        assert!(tests.contains(test), "{name}: there is no test {test:?}");
+        let (sources, part) = (sources(test), last_fixed(path));
+        let is_called = ['/', '"'].iter().any(|before| sources.contains(&format!("{before}{part}")));
+        assert!(is_called, "{name}: nothing beside {test} says {part:?}");
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::{
     client_api::rooms::{send, state},
     http::{Anonymous, Answer, MatrixError, Session},
     platform::timeout,
+    rooms::Draft,
 };
 
 /// The clock may be set meanwhile, so it is looked at so often.
@@ -97,9 +98,13 @@ pub(super) async fn send(node: &Arc<Node>, user: &str, id: &str, row: &DelayedEv
     let room_id = OwnedRoomId::try_from(row.room_id.as_str()).map_err(MatrixError::internal)?;
     let (kind, content) = (row.kind.clone(), row.content.clone());
     let transaction = format!("{TRANSACTION}{id}");
-    let event_id = match &row.state_key {
-        Some(key) => state::set(node, &session, &room_id, kind, key.clone(), content, Some(&transaction)).await?,
-        None => send::send(node, &session, &room_id, kind, content, &transaction).await?,
+    let mut draft = Draft::message(session.user_id.clone(), kind, content);
+    draft.state_key.clone_from(&row.state_key);
+    let event_id = if draft.state_key.is_some() {
+        draft.transaction = Some((row.device.clone(), transaction));
+        state::set(node, &session, &room_id, draft).await?
+    } else {
+        send::send(node, &session, &room_id, draft, &transaction).await?
     };
     Ok(event_id.to_string())
 }

@@ -65,6 +65,31 @@ async fn a_file_comes_back_byte_for_byte_and_cannot_run_in_a_browser() {
 }
 
 #[tokio::test]
+async fn a_download_has_the_name_that_its_reader_wants() {
+    let node = TestNode::start().await;
+    let alice = node.register("alice").await;
+    let place = upload(&node, &alice, "text/plain", b"hello").await;
+    let response = download(&node, &alice, &format!("{place}/note.txt")).await;
+    assert_eq!(response.headers()[header::CONTENT_DISPOSITION], "inline; filename=\"note.txt\"");
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/plain");
+    assert_eq!(bytes(response).await, b"hello");
+    let response = download(&node, &alice, &format!("{place}/caf%C3%A9%22.txt")).await;
+    assert_eq!(response.headers()[header::CONTENT_DISPOSITION], "inline; filename*=utf-8''caf%C3%A9%22.txt");
+    let stranger = node.client();
+    assert_eq!(download(&node, &stranger, &format!("{place}/note.txt")).await.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn clients_are_told_how_large_a_file_may_be() {
+    let node = TestNode::start_with(|config| config.limits.upload_size = 1234).await;
+    let alice = node.register("alice").await;
+    for path in ["/_matrix/client/v1/media/config", "/_matrix/media/v3/config"] {
+        assert_eq!(alice.get(path).await.ok(), json!({ "m.upload.size": 1234 }));
+        node.client().get(path).await.fails(401, "M_MISSING_TOKEN");
+    }
+}
+
+#[tokio::test]
 async fn files_are_for_signed_in_clients_only() {
     let node = TestNode::start().await;
     let alice = node.register("alice").await;

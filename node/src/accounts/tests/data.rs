@@ -124,11 +124,15 @@ async fn push_rules_are_changed_in_place_and_by_order() {
     assert_eq!((&seen["enabled"], &seen["default"], &seen["pattern"]), (&json!(false), &json!(false), &json!("cake")));
     alice.delete(&rule("a")).await.ok();
     alice.get(&rule("a")).await.fails(404, "M_NOT_FOUND");
+    assert_eq!(order().await, ["b", "c"]);
     alice.delete(&rule("a")).await.fails(404, "M_NOT_FOUND");
 
     // Sync gives the same rules as account data.
     let stored = alice.get(&format!("/_matrix/client/v3/user/{}/account_data/m.push_rules", alice.user)).await.ok();
-    assert_eq!(stored, alice.get("/_matrix/client/v3/pushrules/").await.ok());
+    let rules = alice.get("/_matrix/client/v3/pushrules/").await.ok();
+    assert_eq!(stored, rules);
+    assert_eq!(alice.get("/_matrix/client/v3/pushrules/global/").await.ok(), rules["global"]);
+    assert_eq!(rules["global"]["override"][0]["rule_id"], ".m.rule.master");
     alice.delete("/_matrix/client/v3/pushrules/global/override/.m.rule.master").await.fails(400, "M_UNKNOWN");
     alice
         .put("/_matrix/client/v3/pushrules/global/nonsense/x", json!({ "actions": [] }))

@@ -6,7 +6,7 @@ use http::Method;
 use kith_store::tables::accounts::{DEVICES, PUSHERS};
 use serde_json::json;
 
-use crate::testing::{TestNode, login_body};
+use crate::testing::{START_MS, TestNode, login_body};
 
 const DEVICES_PATH: &str = "/_matrix/client/v3/devices";
 const WHOAMI: &str = "/_matrix/client/v3/account/whoami";
@@ -40,6 +40,49 @@ async fn a_device_is_deleted_after_the_password_was_given_in_its_session() {
     alice.get(&path).await.fails(404, "M_NOT_FOUND");
     let left = alice.get(DEVICES_PATH).await.ok();
     assert_eq!(left["devices"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn several_devices_are_deleted_by_one_password() {
+    let node = TestNode::start().await;
+    let (alice, bob) = (node.register("alice").await, node.register("bob").await);
+    let (kept, first, second) = (node.login("alice").await, node.login("alice").await, node.login("alice").await);
+    let path = "/_matrix/client/v3/delete_devices";
+    // One of another user's is not there for her.
+    let devices = json!([first.device, second.device, bob.device]);
+    let asked = alice.post(path, json!({ "devices": devices })).await;
+    assert_eq!(asked.status, 401);
+    first.get(WHOAMI).await.ok();
+    let auth = json!({
+        "type": "m.login.password", "user": "alice", "password": "secret alice", "session": asked.body["session"],
+    });
+    // A session counts for the devices that it was asked for.
+    let others = json!({ "devices": [kept.device], "auth": auth });
+    alice.post(path, others).await.fails(401, "M_UNKNOWN");
+    alice.post(path, json!({ "devices": devices, "auth": auth })).await.ok();
+    for gone in [&first, &second] {
+        gone.get(WHOAMI).await.fails(401, "M_UNKNOWN_TOKEN");
+    }
+    for here in [&alice, &kept, &bob] {
+        here.get(WHOAMI).await.ok();
+    }
+    assert_eq!(alice.get(DEVICES_PATH).await.ok()["devices"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn all_devices_of_a_user_are_listed_with_their_names_and_when_they_were_seen() {
+    let node = TestNode::start().await;
+    let alice = node.register("alice").await;
+    node.register("bob").await;
+    node.clock.advance(Duration::from_secs(60));
+    let phone = node.login("alice").await;
+    phone.put(&format!("{DEVICES_PATH}/{}", phone.device), json!({ "display_name": "Phone" })).await.ok();
+    let listed = alice.get(DEVICES_PATH).await.ok()["devices"].as_array().unwrap().clone();
+    assert_eq!(listed.len(), 2);
+    let row = |device: &str| listed.iter().find(|row| row["device_id"] == device).unwrap();
+    assert_eq!(row(&phone.device)["display_name"], "Phone");
+    assert_eq!(row(&phone.device)["last_seen_ts"], START_MS + 60_000);
+    assert_eq!(row(&alice.device)["last_seen_ts"], START_MS);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::accounts::room_updates;
 use crate::rooms::{Draft, Room, read};
-use crate::testing::{Client, TestNode};
+use crate::testing::{Client, TestNode, login_body};
 
 fn object(value: Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
@@ -88,12 +88,15 @@ async fn rooms_learn_after_a_restart_what_they_were_not_told_before_it() {
 }
 
 #[tokio::test]
-async fn a_deactivated_user_leaves_its_rooms() {
+async fn a_deactivated_user_is_signed_out_for_good_and_leaves_its_rooms() {
     let node = TestNode::start().await;
     let alice = node.register("alice").await;
     let room = room_of(&node, &alice).await;
     let auth = json!({ "type": "m.login.password", "user": "alice", "password": "secret alice" });
     alice.post("/_matrix/client/v3/account/deactivate", json!({ "auth": auth })).await.ok();
+    alice.get("/_matrix/client/v3/account/whoami").await.fails(401, "M_UNKNOWN_TOKEN");
+    let login = login_body("alice", "secret alice");
+    node.client().post("/_matrix/client/v3/login", login).await.fails(403, "M_FORBIDDEN");
     member(&node, &room, &alice.user, json!({ "membership": "leave" })).await;
     // Done, and noted so.
     let done = async {
@@ -102,6 +105,28 @@ async fn a_deactivated_user_leaves_its_rooms() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), done).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_client_notes_of_a_room_is_kept_for_this_room_and_its_user_and_told_in_sync() {
+    let node = TestNode::start().await;
+    let (alice, bob) = (node.register("alice").await, node.register("bob").await);
+    let (room, other) = (room_of(&node, &alice).await, room_of(&node, &alice).await);
+    let path =
+        |room: &Room| format!("/_matrix/client/v3/user/{}/rooms/{}/account_data/org.example", alice.user, room.id());
+    alice.get(&path(&room)).await.fails(404, "M_NOT_FOUND");
+    alice.put(&path(&room), json!({ "n": 1 })).await.ok();
+    alice.put(&path(&room), json!({ "n": 2.5 })).await.ok();
+    assert_eq!(alice.get(&path(&room)).await.ok(), json!({ "n": 2.5 }));
+    alice.get(&path(&other)).await.fails(404, "M_NOT_FOUND");
+    let of_account = format!("/_matrix/client/v3/user/{}/account_data/org.example", alice.user);
+    alice.get(&of_account).await.fails(404, "M_NOT_FOUND");
+    bob.get(&path(&room)).await.fails(403, "M_FORBIDDEN");
+    bob.put(&path(&room), json!({})).await.fails(403, "M_FORBIDDEN");
+    let synced = alice.get("/_matrix/client/v3/sync?timeout=0").await.ok();
+    let told = |room: &Room| synced["rooms"]["join"][room.id().as_str()]["account_data"].clone();
+    assert_eq!(told(&room)["events"], json!([{ "type": "org.example", "content": { "n": 2.5 } }]));
+    assert_eq!(told(&other), Value::Null);
 }
 
 #[tokio::test]
@@ -119,6 +144,9 @@ async fn tags_are_account_data_of_their_room() {
     assert_eq!(alice.get(&data).await.ok(), tags);
     alice.delete(&format!("{path}/m.favourite")).await.ok();
     assert_eq!(alice.get(&path).await.ok(), json!({ "tags": { "u.work": {} } }));
+    let synced = alice.get("/_matrix/client/v3/sync?timeout=0").await.ok();
+    let told = &synced["rooms"]["join"][room.id().as_str()]["account_data"]["events"];
+    assert_eq!(told, &json!([{ "type": "m.tag", "content": { "tags": { "u.work": {} } } }]));
     let changes = changes_since(&node.node().store.snapshot().unwrap(), &alice.user, 0).unwrap();
     let last = changes.last().unwrap();
     assert_eq!((last.room.as_deref(), last.kind.as_str()), (Some(room.id().as_str()), "m.tag"));

@@ -50,7 +50,8 @@ async fn a_signed_in_client_lets_another_one_in_by_a_token_that_counts_once_and_
     assert_eq!(wrong.status, 401, "{}", wrong.body);
 }
 
-async fn admin(node: &TestNode) -> Client {
+/// An administrator, signed in.
+pub(super) async fn admin(node: &TestNode) -> Client {
     let id = users::create(node.node(), "admin", Some("secret admin"), true).await.expect("an account");
     let mut client = node.client();
     let answer = client.post(&format!("{V3}/login"), login_body(id.as_str(), "secret admin")).await.ok();

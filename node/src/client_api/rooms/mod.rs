@@ -30,7 +30,7 @@ mod users;
 
 use kith_room::json::plain_object;
 use kith_store::Read;
-use ruma::RoomId;
+use ruma::{MilliSecondsSinceUnixEpoch, RoomId};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -76,6 +76,12 @@ const LONGEST_PAGE: usize = 1_000;
 /// A client's limit as a page length.
 fn page_length(limit: ruma::UInt) -> usize {
     usize::try_from(u64::from(limit)).unwrap_or(LONGEST_PAGE).min(LONGEST_PAGE)
+}
+
+/// When an event was sent, in unix milliseconds, if its sender may say so: application services do (their specification,
+/// "Timestamp massaging"), and what others say is passed over.
+fn sent_at(session: &Session, said: Option<MilliSecondsSinceUnixEpoch>) -> Option<u64> {
+    said.filter(|_| session.appservice.is_some()).map(|at| at.get().into())
 }
 
 /// The reader that a session is.

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::{
     content_of,
     delayed::{Delayable, scheduled},
-    joined, membership,
+    joined, membership, sent_at,
 };
 use crate::{
     Node,
@@ -62,25 +62,28 @@ async fn send_message_event(
         let plan = Plan { kind, state_key: None, content, delay, transaction: Some(transaction) };
         return scheduled(&node, &session, &request.room_id, plan).await;
     }
-    let event_id = send(&node, &session, &request.room_id, kind, content, &transaction).await?;
+    let mut draft = Draft::message(session.user_id.clone(), kind, content);
+    draft.timestamp = sent_at(&session, request.timestamp);
+    let event_id = send(&node, &session, &request.room_id, draft, &transaction).await?;
     Ok(Reply::ok(json!({ "event_id": event_id })))
 }
 
-/// Sends a message event, unless the same request of the same device was carried out before: then its event is given.
+/// Sends a message event of the session's user, unless the same request of the same device was carried out before: then
+/// its event is given.
 pub(crate) async fn send(
     node: &Arc<Node>,
     session: &Session,
     room_id: &RoomId,
-    kind: String,
-    content: Map<String, Value>,
+    draft: Draft,
     transaction: &str,
 ) -> Answer<OwnedEventId> {
-    if kind == "m.room.redaction" {
-        let target = content.get("redacts").and_then(Value::as_str).and_then(|id| OwnedEventId::try_from(id).ok());
+    if draft.kind == "m.room.redaction" {
+        let target = draft.content.get("redacts").and_then(Value::as_str);
+        let target = target.and_then(|id| OwnedEventId::try_from(id).ok());
         let target = target.ok_or_else(|| MatrixError::missing_param("a redaction names the event it `redacts`"))?;
-        return redact(node, session, room_id, &target, content, transaction).await;
+        return redact(node, session, room_id, &target, draft, transaction).await;
     }
-    once(node, session, room_id, Draft::message(session.user_id.clone(), kind, content), transaction).await
+    once(node, session, room_id, draft, transaction).await
 }
 
 async fn redact_event(
@@ -92,8 +95,9 @@ async fn redact_event(
     if let Some(reason) = request.reason {
         content.insert("reason".to_owned(), json!(reason));
     }
+    let draft = Draft::message(session.user_id.clone(), "m.room.redaction", content);
     let transaction = request.txn_id.as_str();
-    let event_id = redact(&node, &session, &request.room_id, &request.event_id, content, transaction).await?;
+    let event_id = redact(&node, &session, &request.room_id, &request.event_id, draft, transaction).await?;
     Ok(redact_event::Response::new(event_id))
 }
 
@@ -102,11 +106,11 @@ async fn redact(
     session: &Session,
     room_id: &RoomId,
     target: &EventId,
-    mut content: Map<String, Value>,
+    mut draft: Draft,
     transaction: &str,
 ) -> Answer<OwnedEventId> {
     // It stands where the room's version wants it.
-    content.remove("redacts");
+    draft.content.remove("redacts");
     node.store.read(|read| {
         let room = joined(read, room_id, session.user_id.as_str())?;
         let event = read::event_by_id(read, target.as_str())?.filter(|event| event.row.room == room);
@@ -119,7 +123,6 @@ async fn redact(
             .is_some_and(|levels| levels.user(&session.user_id) >= UserPowerLevel::from(levels.redact()));
         if powerful { Ok(()) } else { Err(MatrixError::forbidden("you may not redact what others sent in this room")) }
     })?;
-    let mut draft = Draft::message(session.user_id.clone(), "m.room.redaction", content);
     draft.redacts = Some(target.to_owned());
     once(node, session, room_id, draft, transaction).await
 }

@@ -20,7 +20,7 @@ use super::{
     delayed::{Delayable, scheduled},
     entered, join, joined,
     members::state_for,
-    membership, viewer,
+    membership, sent_at, viewer,
 };
 use crate::{
     Node,
@@ -102,25 +102,20 @@ async fn send_state_event(
         let plan = Plan { kind, state_key: Some(request.state_key), content, delay, transaction: None };
         return scheduled(&node, &session, &request.room_id, plan).await;
     }
-    let event_id = set(&node, &session, &request.room_id, kind, request.state_key, content, None).await?;
+    let mut draft = Draft::state(session.user_id.clone(), kind, request.state_key, content);
+    draft.timestamp = sent_at(&session, request.timestamp);
+    let event_id = set(&node, &session, &request.room_id, draft).await?;
     Ok(Reply::ok(json!({ "event_id": event_id })))
 }
 
-/// Sets a piece of a room's state, as a transaction of the session's device if one is named.
-pub(crate) async fn set(
-    node: &Arc<Node>,
-    session: &Session,
-    room_id: &RoomId,
-    kind: String,
-    state_key: String,
-    content: Map<String, Value>,
-    transaction: Option<&str>,
-) -> Answer<OwnedEventId> {
-    let user = &session.user_id;
-    let present = || node.store.read(|read| present(read, room_id, &kind, &state_key));
+/// Sets a piece of a room's state: the draft is a state event of the session's user.
+pub(crate) async fn set(node: &Arc<Node>, session: &Session, room_id: &RoomId, draft: Draft) -> Answer<OwnedEventId> {
+    let (user, kind, content) = (&session.user_id, draft.kind.as_str(), &draft.content);
+    let state_key = draft.state_key.as_deref().unwrap_or_default();
+    let present = || node.store.read(|read| present(read, room_id, kind, state_key));
     if kind == "m.room.member" {
         // Joining, and inviting to another server, take more than an event.
-        let target = OwnedUserId::try_from(state_key.as_str())
+        let target = OwnedUserId::try_from(state_key)
             .map_err(|_| MatrixError::invalid_param("the state key of a member event is a user ID"))?;
         if target != *user {
             node.federation.whole(room_id).await?;
@@ -136,33 +131,31 @@ pub(crate) async fn set(
             }
             Some(number::INVITE) if now != Some(number::INVITE) => {
                 limits::check(node, Action::Invite, user.as_str())?;
-                membership::invite(node, user, room_id, &target, content).await?;
+                membership::invite(node, user, room_id, &target, content.clone()).await?;
                 return present()?.map(|(id, ..)| id).ok_or_else(|| MatrixError::internal("an invite left no state"));
             }
             _ => {}
         }
     }
     // One's own membership one may change from outside: decline an invite, withdraw a knock.
-    if kind != "m.room.member" || state_key != *user {
+    if kind != "m.room.member" || state_key != user.as_str() {
         node.store.read(|read| joined(read, room_id, user.as_str()).map(drop))?;
     }
     // A client that repeats its request for want of an answer changes nothing.
     if let Some((event_id, sender, now)) = present()?
         && sender == *user
-        && now == content
+        && now == *content
     {
         return Ok(event_id);
     }
     limits::check(node, Action::Message, user.as_str())?;
     if kind == "m.room.canonical_alias" {
-        check_aliases(node, room_id, &content).await?;
+        check_aliases(node, room_id, content).await?;
     }
     // Old room versions would take them; the specification asks servers not to let new ones be made.
     if kind == "m.room.power_levels" && make_levels_plain(&mut content.clone()) {
         return Err(MatrixError::bad_json("power levels are integers"));
     }
-    let mut draft = Draft::state(user.clone(), kind, state_key, content);
-    draft.transaction = transaction.map(|transaction| (session.device_id.to_string(), transaction.to_owned()));
     membership::room(node, room_id)?.send(draft).await
 }
 

@@ -83,6 +83,7 @@ async fn published_rooms_are_listed_page_by_page_the_fullest_first_and_filtered(
     bob.put(&visibility(&hidden), json!({ "visibility": "public" })).await.refused(403, "M_FORBIDDEN");
     alice.put(&visibility(&hidden), json!({ "visibility": "public" })).await.ok();
     assert_eq!(ids(&list("").await).len(), 8);
+    assert_eq!(alice.get(&visibility(&hidden)).await.ok()["visibility"], "public");
     alice.put(&visibility(&hidden), json!({ "visibility": "private" })).await.ok();
     assert_eq!(ids(&list("").await).len(), 7);
     alice.get(&visibility("!nowhere")).await.refused(404, "M_NOT_FOUND");

@@ -147,6 +147,7 @@ async fn strangers_read_what_everybody_may_read_and_events_carry_the_readers_mem
     let room = alice.create(json!({ "preset": "public_chat", "initial_state": state })).await;
     let first = alice.say(&room, "to all").await;
     let event = bob.get(&format!("/rooms/{room}/event/{first}")).await.ok();
+    assert_eq!((&event["event_id"], &event["content"]["body"]), (&json!(first), &json!("to all")));
     assert_eq!(event["unsigned"]["membership"], "leave");
     assert_eq!(alice.get(&format!("/rooms/{room}/event/{first}")).await.ok()["unsigned"]["membership"], "join");
     assert_eq!(bob.state(&room, "m.room.join_rules").await["join_rule"], "public");
