@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Users of a service whose devices it is told of.
-const MOST_USERS: usize = 100;
+const MOST_USERS: usize = 1_000;
 
 /// What is told of devices.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

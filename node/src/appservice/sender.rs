@@ -194,13 +194,12 @@ fn next(node: &Arc<Node>, one: &Registered, run: &mut Run, row: &AppserviceRow) 
         let mut mail = one.mail.lock().unwrap_or_else(PoisonError::into_inner);
         let users: Vec<String> = mail.iter().cloned().collect();
         build::add_mail(&snapshot, &users, &mut built)?;
-        for user in &built.served {
-            mail.remove(user);
-        }
-        drop(mail);
         run.with_devices.extend(users);
         built.devices = Devices::look(node, &snapshot, &run.with_devices, from)?;
         run.with_devices.retain(|user| built.devices.keys.contains_key(user));
+        for user in &built.served {
+            mail.remove(user);
+        }
     }
     Ok(built)
 }

@@ -184,7 +184,11 @@ fn readable(name: &str) -> String {
             || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
                 | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
     };
-    let name: String = name.chars().filter(|c| !hidden(*c)).take(LONGEST_NAME).collect();
+    let mut name: String = name.chars().filter(|c| !hidden(*c)).take(LONGEST_NAME).collect();
+    // It becomes the device's.
+    while name.len() > crate::accounts::devices::MAX_NAME {
+        name.pop();
+    }
     name.trim().to_owned()
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kith_store::tables::accounts::{OauthRow, TokenHash};
-use ruma::OwnedUserId;
+use ruma::{OwnedUserId, UserId};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -74,6 +74,12 @@ impl Codes {
             codes.remove(&first);
         }
         codes.insert(hash(text), Entry { code, spent: false, expires: now.saturating_add(CODE_MS) });
+    }
+
+    /// Takes back a user's codes. Those that were used stay known, so that a second use still tells.
+    pub(super) fn forget(&self, user: &UserId) {
+        let mut codes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        codes.retain(|_, entry| entry.spent || entry.code.grant.user != user);
     }
 
     /// Whether there is such a code, good or used.

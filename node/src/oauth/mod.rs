@@ -94,9 +94,13 @@ impl Default for Oauth {
 }
 
 impl Oauth {
-    /// Signs a user out of all browsers: the password changed, or the account ended.
+    /// Signs a user out of all browsers, and takes back what the user granted there and nobody has used yet: the password changed,
+    /// or the account ended.
     pub(crate) fn forget(&self, user: &UserId) {
         self.browsers.forget(user);
+        self.codes.forget(user);
+        self.waiting.forget(user);
+        self.resets.lock().unwrap_or_else(PoisonError::into_inner).retain(|(whose, _), _| whose != user);
     }
 
     fn allow_reset(&self, user: &UserId, device: Option<OwnedDeviceId>, now: u64) {

@@ -31,7 +31,9 @@ pub(super) fn parse(scope: &str) -> Result<Scope, &'static str> {
         } else {
             continue;
         }
-        granted.push(token);
+        if !granted.contains(&token) {
+            granted.push(token);
+        }
     }
     let device = device.ok_or("the scope names no device: `urn:matrix:client:device:<device ID>`")?;
     if !api {

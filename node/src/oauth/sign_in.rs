@@ -100,6 +100,8 @@ async fn register(visit: &Visit) -> Answer<OwnedUserId> {
     let stages = registration::stages(node)?;
     let password = visit.posted("password").unwrap_or_default();
     let user_id = localpart::new_user_id(visit.posted("name").unwrap_or_default().trim(), node.server_name())?;
+    // As `/register/available`: names are not to be tried without limit.
+    limits::check_address(node, Action::Question, &visit.from)?;
     if node.store.read(|read| users::exists(read, &user_id))? {
         return Err(users::in_use());
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use kith_store::tables::accounts::TokenHash;
+use ruma::UserId;
 
 use super::codes::Grant;
 use crate::accounts::tokens::hash;
@@ -115,6 +116,12 @@ impl Waiting {
             }
             None => false,
         }
+    }
+
+    /// Takes back what a user granted to devices that have not asked since.
+    pub(super) fn forget(&self, user: &UserId) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|_, entry| !matches!(&entry.state, State::Granted(grant) if grant.user == user));
     }
 
     /// What has become of it, asked by its client. What was granted or denied is forgotten.

@@ -112,3 +112,29 @@ async fn user_codes_cannot_be_tried_out() {
     }
     assert_eq!(statuses, [404, 404, 404, 404, 404, 404, 429, 429]);
 }
+
+#[tokio::test]
+async fn a_new_password_takes_back_what_was_granted_and_not_used_yet() {
+    let node = TestNode::start().await;
+    let alice = node.register("alice").await;
+    node.register("bob").await;
+    let client = client(&node).await;
+    let allow = async |name: &str| {
+        let begun = begin(&node, &client).await;
+        let mut browser = Browser::new(&node);
+        browser.sign_in(&link(&begun), name).await;
+        let done = browser.post(&link(&begun), &[("do", "allow")]).await;
+        assert!(done.text.contains("is let in"), "{}", done.text);
+        begun
+    };
+    let (hers, his) = (allow("alice").await, allow("bob").await);
+    let code = code(&node, &client, "alice", &[]).await;
+    node.clock.advance(Duration::from_secs(20));
+
+    let user = ruma::OwnedUserId::try_from(alice.user.as_str()).unwrap();
+    crate::accounts::users::set_password(node.node(), &user, "another password", true, None, false).await.unwrap();
+
+    poll(&node, &client, &hers).await.refused(400, "expired_token");
+    exchange(&node, &client, &code, &[]).await.refused(400, "invalid_grant");
+    poll(&node, &client, &his).await.ok();
+}
