@@ -132,14 +132,14 @@ async fn step(node: &Arc<Node>, one: &Registered, run: &mut Run) -> Answer<Step>
             (built, serial)
         }
     };
-    if row.pending.is_none() {
-        row.position = row.position.max(run.looked);
-        row.transaction += 1;
-        row.pending = Some(built.upto);
-        save(node, service, &row).await?;
-    }
-    let epoch = node.store.read(|read| identity::epoch(read))?;
-    let path = format!("transactions/{epoch}.{}", row.transaction);
+    let path = match begin(node, service, &mut row, run.looked, &built).await {
+        Ok(path) => path,
+        Err(error) => {
+            // What was taken for it waits nowhere else.
+            run.built = Some((built, serial));
+            return Err(error.into());
+        }
+    };
     let taken = match ask::call(node, service, Method::PUT, &path, Some(&built.body()), PATIENCE).await {
         Ok(answer) if answer.status().is_success() => true,
         Ok(answer) => {
@@ -176,6 +176,24 @@ async fn step(node: &Arc<Node>, one: &Registered, run: &mut Run) -> Answer<Step>
         .map_err(|error: StoreError| error)?;
     (run.looked, run.serial) = (built.upto, serial);
     Ok(Step::Told)
+}
+
+/// Notes on disk how far a transaction reaches, unless that was done before, and gives its path.
+async fn begin(
+    node: &Arc<Node>,
+    service: &Service,
+    row: &mut AppserviceRow,
+    looked: u64,
+    built: &Built,
+) -> Result<String, StoreError> {
+    if row.pending.is_none() {
+        row.position = row.position.max(looked);
+        row.transaction += 1;
+        row.pending = Some(built.upto);
+        save(node, service, row).await?;
+    }
+    let epoch = node.store.read(|read| identity::epoch(read))?;
+    Ok(format!("transactions/{epoch}.{}", row.transaction))
 }
 
 /// The transaction that follows, or the one that was sent before a restart.
