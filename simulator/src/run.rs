@@ -299,8 +299,8 @@ impl Course<'_> {
     /// Users scroll back where nodes have gaps, so that what lies in them is fetched.
     fn scroll_into_gaps(&mut self) {
         let world = self.world.clone();
-        // One after the other.
-        let limit = LAST_S + f64::from(world.count());
+        // One after the other: where there are more than 600 nodes, 2 s for each.
+        let limit = LAST_S.max(2.0 * f64::from(world.count()));
         let scrolled = self.finish(Phase::Settle, limit, async move {
             for room in 0..world.scenario().rooms.len() as u32 {
                 // What one finds its neighbours find there afterwards.

@@ -170,7 +170,7 @@ fn last_fixed(path: &str) -> &str {
 }
 
 #[test]
-fn each_operation_that_is_done_names_a_test_which_calls_it() {
+fn each_operation_that_is_done_names_a_test_that_is_run_in_a_file_that_speaks_of_its_path() {
     let tests = tests();
     for Operation { name, path, status, test, .. } in all(LIST).into_iter().chain(all(UNSTABLE)) {
         if status != "done" {

@@ -216,10 +216,10 @@ pub fn object(value: Value) -> Map<String, Value> {
     value.as_object().expect("an object").clone()
 }
 
-/// Waits until a condition holds, at most 90 seconds: machines are busy.
+/// Waits until a condition holds, at most 30 seconds.
 pub async fn until(what: &str, condition: impl Fn() -> bool) {
     let clock = SystemClock::new();
-    let end = clock.monotonic() + Duration::from_secs(90);
+    let end = clock.monotonic() + Duration::from_secs(30);
     while !condition() {
         assert!(clock.monotonic() < end, "in vain: {what}");
         clock.sleep(Duration::from_millis(10)).await;

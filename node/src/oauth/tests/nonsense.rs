@@ -70,6 +70,6 @@ async fn no_nonsense_in_a_request_is_the_nodes_fault() {
     // Too much of an address is refused, too.
     let seen = browser.get(&format!("/oauth2/authorize?client_id={client}&redirect_uri={long}")).await;
     assert_eq!(seen.status, 400);
-    // None of it took effect on her account.
+    // Her password is what it was, and she is not deactivated.
     node.login("alice").await;
 }
