@@ -16,7 +16,7 @@ use kith_store::{
     blobs::{BlobStore, FolderBlobs},
     tables::node::{CLOCK_FLOOR, FACTS},
 };
-use kith_transport::{Network, Router, SecretKey, Transport};
+use kith_transport::{Https, HttpsConfig, Network, Router, SecretKey, Transport};
 use ruma::{
     ServerName, UserId,
     signatures::{Ed25519KeyPair, Ed25519KeyPairParseError},
@@ -186,7 +186,11 @@ impl Node {
         let inbound = Arc::new(OnceLock::new());
         let network = start_network(network, &config, &identity, &store, &clock, late(inbound.clone())).await?;
         let timer = Arc::new(ClockTimer(clock.clone()));
-        let transport = Transport::new(identity.server_name().as_str(), network, timer);
+        let https = match web {
+            WebChoice::Real => Some(start_https(&config, &spawner, &rng, timer.clone())),
+            WebChoice::Given(_) | WebChoice::None => None,
+        };
+        let transport = Transport::new(identity.server_name().as_str(), network, https, timer);
         let web: Arc<dyn Web> = match web {
             WebChoice::Real => Arc::new(web::Client::new(config.federation.extra_roots.clone())),
             WebChoice::Given(web) => web,
@@ -341,6 +345,9 @@ impl Handle {
 
     /// The device woke up or its network changed: peers are dialled anew at once.
     pub async fn resume(&self) {
+        if let Some(https) = self.node.transport.https() {
+            https.network_changed();
+        }
         if let Some(network) = self.node.transport.network() {
             network.resume();
         }
@@ -414,6 +421,21 @@ impl kith_transport::Timer for ClockTimer {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         self.0.sleep(duration)
     }
+
+    fn now(&self) -> Duration {
+        self.0.monotonic()
+    }
+}
+
+/// The way to servers that DNS knows.
+fn start_https(config: &Config, spawner: &Arc<dyn Spawner>, rng: &Rng, timer: Arc<dyn kith_transport::Timer>) -> Https {
+    let settings = HttpsConfig {
+        extra_roots: config.federation.extra_roots.clone(),
+        allow_private_addresses: config.federation.allow_private_addresses,
+    };
+    let (spawner, rng) = (spawner.clone(), rng.fork());
+    let spawn = Arc::new(move |task| spawner.spawn("https", task));
+    Https::new(settings, timer, spawn, Arc::new(move |bound| rng.below(bound)))
 }
 
 async fn note_time(node: Arc<Node>) {

@@ -38,7 +38,7 @@ pub struct Platform {
     pub storage: Storage,
     /// How other nodes are reached.
     pub network: NetworkChoice,
-    /// How push gateways, application services and web pages are reached.
+    /// How push gateways, application services, web pages, and servers that DNS knows are reached.
     pub web: WebChoice,
     /// Whether the configured HTTP listeners are opened; off when requests only enter in process.
     pub listeners: bool,
@@ -99,13 +99,13 @@ impl fmt::Debug for NetworkChoice {
     }
 }
 
-/// How a node reaches the web.
+/// How a node reaches the web, and servers that DNS knows.
 #[derive(Clone, Default)]
 pub enum WebChoice {
     /// By connections of its own.
     #[default]
     Real,
-    /// Through this.
+    /// The web through this; other servers not at all.
     Given(Arc<dyn Web>),
     /// Not at all.
     None,

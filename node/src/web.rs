@@ -7,15 +7,14 @@
 //! [`Web`] is a trait so that tests and the simulator give another; [`Client`] is the real one. Its time is real, so callers set
 //! their limit through the node's clock.
 
-mod address;
 mod client;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 
-pub use address::is_public;
 pub use client::Client;
+pub use kith_transport::is_public;
 
 /// The world outside, as far as HTTP reaches.
 pub trait Web: Send + Sync + 'static {

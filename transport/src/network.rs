@@ -21,7 +21,7 @@ use tokio::sync::broadcast;
 
 use crate::record::{RecordError, SignedRecord};
 use crate::stats::StatsSnapshot;
-use crate::{KithName, NameError, ServerKey};
+use crate::{HttpsError, KithName, NameError, ServerKey};
 
 /// Any error, as bodies carry it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -392,12 +392,15 @@ pub enum TransportError {
         error: NameError,
     },
     /// Nothing here carries requests to such a server.
-    #[error(
-        "no way leads to {name}: servers with a DNS name are not reached from this node; only names that carry a key are"
-    )]
+    #[error("no way leads to {name}: {}", match .zoneless {
+        true => "`p2p.enabled` is off, and a name that is a key without a gateway's zone is reached by peers alone",
+        false => "this node has no connections over HTTPS",
+    })]
     NoRoute {
         /// The server.
         name: String,
+        /// Whether its name is a key without a zone.
+        zoneless: bool,
     },
     /// A request to our own server.
     #[error("the request to {name} is to our own server: nothing goes over the network for it")]
@@ -416,6 +419,15 @@ pub enum TransportError {
     /// The network's own report.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// What happened on the way over HTTPS.
+    #[error("{name} cannot be reached: {error}")]
+    Https {
+        /// The server.
+        name: String,
+        /// What happened.
+        #[source]
+        error: HttpsError,
+    },
 }
 
 impl TransportError {
@@ -424,6 +436,7 @@ impl TransportError {
         match self {
             Self::Timeout { .. } => true,
             Self::Network(error) => error.maybe_delivered(),
+            Self::Https { error, .. } => error.maybe_delivered(),
             Self::Name { .. } | Self::NoRoute { .. } | Self::Ourselves { .. } => false,
         }
     }

@@ -2,28 +2,48 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use futures::future::{BoxFuture, Either, select};
 
 use kith_mutants::mutant;
 
-use crate::{Body, Class, KithName, Network, TransportError};
+use crate::{Body, Class, Https, KithName, Network, NetworkError, TransportError, full, read_body};
+
+/// The longest body of a request that two ways are tried for.
+const MOST_REPEATED: usize = 64 << 20;
 
 /// Waits for a time. The node implements it over its clock, so that timeouts pass in simulated time too.
 pub trait Timer: Send + Sync + 'static {
     /// Completes after `duration`.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+
+    /// The time now, from some beginning on; it never goes back.
+    fn now(&self) -> Duration;
 }
 
 /// Real time, from tokio.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TokioTimer;
+#[derive(Clone, Copy, Debug)]
+pub struct TokioTimer {
+    begun: Instant,
+}
+
+impl Default for TokioTimer {
+    #[expect(clippy::disallowed_methods, reason = "this is the timer of real time; simulations bring their own")]
+    fn default() -> Self {
+        Self { begun: Instant::now() }
+    }
+}
 
 impl Timer for TokioTimer {
     #[expect(clippy::disallowed_methods, reason = "this is the timer of real time; simulations bring their own")]
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
     }
 }
 
@@ -32,13 +52,20 @@ impl Timer for TokioTimer {
 pub struct Transport {
     server_name: Arc<str>,
     network: Option<Arc<dyn Network>>,
+    https: Option<Https>,
     timer: Arc<dyn Timer>,
 }
 
 impl Transport {
-    /// A transport for the server `server_name`. Without a network (peer-to-peer switched off) no key name is reached.
-    pub fn new(server_name: &str, network: Option<Arc<dyn Network>>, timer: Arc<dyn Timer>) -> Self {
-        Self { server_name: server_name.into(), network, timer }
+    /// A transport for the server `server_name`. Without a network (peer-to-peer switched off) and without a gateway's zone, no
+    /// key name is reached; without `https` no DNS name is.
+    pub fn new(
+        server_name: &str,
+        network: Option<Arc<dyn Network>>,
+        https: Option<Https>,
+        timer: Arc<dyn Timer>,
+    ) -> Self {
+        Self { server_name: server_name.into(), network, https, timer }
     }
 
     /// Our own server name.
@@ -49,6 +76,11 @@ impl Transport {
     /// The network that carries requests to key names.
     pub fn network(&self) -> Option<&Arc<dyn Network>> {
         self.network.as_ref()
+    }
+
+    /// What carries requests to DNS names.
+    pub fn https(&self) -> Option<&Https> {
+        self.https.as_ref()
     }
 
     /// Sends a request to a server and gives its response once the head is there; the body streams.
@@ -67,21 +99,60 @@ impl Transport {
             return Err(TransportError::Ourselves { name: name() });
         }
         let parsed = KithName::parse(server_name).map_err(|error| TransportError::Name { name: name(), error })?;
-        let answer = match (parsed, &self.network) {
-            (Some(KithName { key, .. }), Some(network)) => {
-                if key == network.local() {
-                    return Err(TransportError::Ourselves { name: name() });
-                }
-                network.request(key, class, request)
+        let answer = match (parsed, &self.network, &self.https) {
+            (Some(KithName { key, .. }), Some(network), _) if key == network.local() => {
+                return Err(TransportError::Ourselves { name: name() });
             }
-            // Ordinary federation over HTTPS belongs here, for `None` = a DNS name.
-            _ => return Err(TransportError::NoRoute { name: name() }),
+            (Some(KithName { key, zone: Some(_) }), Some(network), Some(https)) => {
+                let (network, https) = (network.clone(), https.clone());
+                by_peers_or_gateway(network, https, key, name(), class, request).boxed()
+            }
+            (Some(KithName { key, .. }), Some(network), _) => {
+                network.request(key, class, request).map(|answer| answer.map_err(Into::into)).boxed()
+            }
+            (None | Some(KithName { zone: Some(_), .. }), _, Some(https)) => over_https(https, name(), class, request),
+            (parsed, ..) => {
+                let zoneless = parsed.is_some_and(|name| name.zone.is_none());
+                return Err(TransportError::NoRoute { name: name(), zoneless });
+            }
         };
         // The answer is polled first, so that it wins when both are there.
         let limit = if mutant!("hasty-timeout") { timeout / 1000 } else { timeout };
         match select(answer, self.timer.sleep(limit)).await {
-            Either::Left((answer, _)) => Ok(answer?),
+            Either::Left((answer, _)) => answer,
             Either::Right(_) => Err(TransportError::Timeout { name: name(), after: timeout }),
+        }
+    }
+}
+
+type Answer = Result<http::Response<Body>, TransportError>;
+
+fn over_https(https: &Https, name: String, class: Class, request: http::Request<Body>) -> BoxFuture<'static, Answer> {
+    let answer = https.request(&name, class, request);
+    answer.map(|answer| answer.map_err(|error| TransportError::Https { name, error })).boxed()
+}
+
+/// Sends to the peer itself, and where no way leads to it, to the gateway of its zone, which DNS knows.
+async fn by_peers_or_gateway(
+    network: Arc<dyn Network>,
+    https: Https,
+    key: crate::ServerKey,
+    name: String,
+    class: Class,
+    request: http::Request<Body>,
+) -> Answer {
+    let (parts, body) = request.into_parts();
+    // Requests are made of bytes at hand: nothing is waited for here.
+    let body = read_body(body, MOST_REPEATED)
+        .await
+        .map_err(|error| NetworkError::TooLarge { peer: key, reason: error.to_string() })?;
+    let request = || http::Request::from_parts(parts.clone(), full(body.clone()));
+    match network.request(key, class, request()).await {
+        Ok(response) => Ok(response),
+        Err(error) if error.maybe_delivered() => Err(error.into()),
+        Err(error) => {
+            tracing::debug!(%name, %error, "the peer is not reached; its gateway is tried");
+            over_https(&https, name, class, request()).await
         }
     }
 }
@@ -91,15 +162,19 @@ impl fmt::Debug for Transport {
         f.debug_struct("Transport")
             .field("server_name", &self.server_name)
             .field("network", &self.network.is_some())
+            .field("https", &self.https.is_some())
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+    use crate::https::{discovery::Resolve, srv::Srv};
     use crate::memory::MemoryHub;
-    use crate::{NameError, Router, SecretKey, ServerKey, empty, full, read_body};
+    use crate::{HttpsConfig, NameError, Router, SecretKey, ServerKey, empty};
     use futures::executor::block_on;
 
     /// A timer that a test lets run out.
@@ -113,6 +188,10 @@ mod tests {
                 let _ = receiver.await;
             })
         }
+
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
     }
 
     fn key(n: u8) -> ServerKey {
@@ -125,7 +204,7 @@ mod tests {
         let network = hub.join(key(1), Router::new(|_| async { http::Response::new(empty()) }));
         let timer = Arc::new(Manual(Default::default()));
         let name = key(1).to_string();
-        (Transport::new(&name, Some(network), timer.clone()), timer)
+        (Transport::new(&name, Some(network), None, timer.clone()), timer)
     }
 
     fn send(transport: &Transport, name: &str) -> impl Future<Output = Result<http::Response<Body>, TransportError>> {
@@ -160,6 +239,53 @@ mod tests {
             assert!(matches!(error, TransportError::Ourselves { .. }));
             assert!(!error.maybe_delivered());
         }
+    }
+
+    /// An HTTPS side that says by its error that it was asked: no private address is reached.
+    fn with_https(mut transport: Transport) -> Transport {
+        let timer = transport.timer.clone();
+        let https = Https::with(HttpsConfig::default(), timer, Arc::new(drop), Arc::new(|_| 0), Arc::new(NoDns));
+        transport.https = Some(https);
+        transport
+    }
+
+    struct NoDns;
+
+    impl Resolve for NoDns {
+        fn addresses<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, String>> {
+            Box::pin(async { Err("no DNS here".to_owned()) })
+        }
+
+        fn services<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<Srv>, String>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+    }
+
+    #[test]
+    fn dns_names_go_over_https_and_key_names_to_peers_first() {
+        let (transport, _timer) = pair(Router::new(|_| async { http::Response::new(full("peer")) }));
+        let transport = with_https(transport);
+        assert!(matches!(block_on(send(&transport, "127.0.0.1:1")), Err(TransportError::Https { .. })));
+        let response = block_on(send(&transport, &format!("{}.mesh.example.org", key(2)))).unwrap();
+        assert_eq!(block_on(read_body(response.into_body(), 10)).unwrap(), "peer");
+        assert!(matches!(block_on(send(&transport, &key(3).to_string())), Err(TransportError::Network(_))));
+    }
+
+    #[test]
+    fn a_zone_is_asked_only_when_its_peer_is_not_reached() {
+        let (transport, _timer) = pair(Router::new(|_| async { http::Response::new(empty()) }));
+        let mut transport = with_https(transport);
+        let asked = |transport: &Transport| transport.https().unwrap().stats()[0].1;
+        block_on(send(&transport, &format!("{}.mesh.example.org", key(2)))).unwrap();
+        assert_eq!(asked(&transport), 0);
+        let name = format!("{}.mesh.example.org", key(3));
+        assert!(matches!(block_on(send(&transport, &name)), Err(TransportError::Https { .. })));
+        assert_eq!(asked(&transport), 1);
+        transport.network = None;
+        assert!(matches!(
+            block_on(send(&transport, &key(3).to_string())),
+            Err(TransportError::NoRoute { zoneless: true, .. })
+        ));
     }
 
     #[test]

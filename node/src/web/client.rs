@@ -15,18 +15,15 @@ use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
-};
+use kith_transport::{https::tls, is_public};
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Longer, Reach, Web, WebError, address::is_public};
+use super::{Longer, Reach, Web, WebError};
 
 /// How many addresses of a host are tried.
 const MOST_ADDRESSES: usize = 4;
@@ -48,32 +45,8 @@ impl Client {
         if let Some(tls) = self.tls.get() {
             return Ok(tls.clone());
         }
-        let tls = Arc::new(self.make_tls()?);
+        let tls = Arc::new(tls::client(&self.extra_roots).map_err(|error| WebError::Tls(error.to_string()))?);
         Ok(self.tls.get_or_init(|| tls).clone())
-    }
-
-    fn make_tls(&self) -> Result<ClientConfig, WebError> {
-        let mut roots = RootCertStore::empty();
-        let of_platform = rustls_native_certs::load_native_certs();
-        for error in &of_platform.errors {
-            tracing::warn!(%error, "some of the platform's certificates cannot be read");
-        }
-        roots.add_parsable_certificates(of_platform.certs);
-        for path in &self.extra_roots {
-            let wrong = |error: &dyn fmt::Display| WebError::Tls(format!("{}: {error}", path.display()));
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))? {
-                roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
-            }
-        }
-        if roots.is_empty() {
-            return Err(WebError::Tls(
-                "no certificates are trusted here: install your system's `ca-certificates`".into(),
-            ));
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| WebError::Tls(error.to_string()))?;
-        Ok(config.with_root_certificates(roots).with_no_client_auth())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which addresses are of the public internet.
+//! Which addresses are of the public internet, and which are of this device or its networks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
