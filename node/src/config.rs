@@ -11,8 +11,10 @@ mod parse;
 mod validate;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+
+use kith_transport::https::host::{FEDERATION_PORT, Host};
 
 pub use example::example;
 pub use keys::{Appservices, Client, Federation, KEYS, Key, Kind, Limits, P2p, Registration};
@@ -97,19 +99,41 @@ impl Config {
         client.oauth.unwrap_or_else(|| client.public_base_url.is_some() || only_here())
     }
 
-    /// The keys that are set although this version does nothing with them: it has no federation over HTTPS yet.
+    /// Where to listen for other servers, with TLS: as configured, else port 8448 when there is a certificate.
     #[must_use]
-    pub fn without_effect(&self) -> Vec<&'static str> {
+    pub fn federation_listen(&self) -> Vec<SocketAddr> {
         let federation = &self.federation;
-        [
-            ("federation.listen", federation.listen.is_some()),
-            ("federation.tls_certificate", federation.tls_certificate.is_some()),
-            ("federation.tls_private_key", federation.tls_private_key.is_some()),
-            ("federation.trusted_key_servers", !federation.trusted_key_servers.is_empty()),
-        ]
-        .into_iter()
-        .filter_map(|(key, set)| set.then_some(key))
-        .collect()
+        match (&federation.listen, &federation.tls_certificate) {
+            (Some(listen), _) => listen.clone(),
+            (None, Some(_)) => vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, FEDERATION_PORT))],
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// What `/.well-known/matrix/server` tells other servers: host and port where this one is reached, for a node with a DNS name.
+    /// The host is that of `client.public_base_url` if it is an `https` address, since a proxy with a certificate stands there, else
+    /// that of the server name; the port that of the first of `listening` with TLS, else the proxy's. None: nothing leads here.
+    #[must_use]
+    pub fn delegation(&self, listening: &[SocketAddr]) -> Option<String> {
+        let name = self.server_name.as_deref()?;
+        let public = self.client.public_base_url.as_deref().and_then(|url| url.parse::<http::Uri>().ok());
+        let public = public.filter(|url| url.scheme_str() == Some("https"));
+        let proxy = public.as_ref().and_then(|url| Some((url.host()?.to_owned(), url.port_u16().unwrap_or(443))));
+        let own = || {
+            let (host, _) = kith_transport::https::host::parse(name)?;
+            Some(match host {
+                Host::Ip(IpAddr::V6(address)) => format!("[{address}]"),
+                host => host.to_string(),
+            })
+        };
+        match (listening.first(), proxy) {
+            (Some(listener), proxy) => {
+                let host = proxy.map_or_else(own, |(host, _)| Some(host))?;
+                Some(format!("{host}:{}", listener.port()))
+            }
+            (None, Some((host, port))) => Some(format!("{host}:{port}")),
+            (None, None) => None,
+        }
     }
 }
 
@@ -127,4 +151,41 @@ pub(crate) fn default_data_dir(variable: &dyn Fn(&str) -> Option<OsString>) -> P
     // A service without a home.
     .unwrap_or_else(|| PathBuf::from("/var/lib"))
     .join("kith")
+}
+
+#[cfg(test)]
+mod delegation {
+    use super::*;
+
+    #[test]
+    fn other_servers_are_led_to_the_tls_listener_or_to_the_proxy() {
+        let listener: SocketAddr = "0.0.0.0:8448".parse().unwrap();
+        for (name, public, listening, told) in [
+            (None, Some("https://matrix.example.org"), true, None),
+            (Some("example.org"), None, false, None),
+            (Some("example.org"), Some("http://example.org"), false, None),
+            (Some("example.org"), None, true, Some("example.org:8448")),
+            (Some("example.org:1"), None, true, Some("example.org:8448")),
+            (Some("[::1]:1"), None, true, Some("[::1]:8448")),
+            (Some("example.org"), Some("https://matrix.example.org/"), true, Some("matrix.example.org:8448")),
+            (Some("example.org"), Some("https://matrix.example.org/"), false, Some("matrix.example.org:443")),
+            (Some("example.org"), Some("https://matrix.example.org:8443"), false, Some("matrix.example.org:8443")),
+        ] {
+            let mut config = Config::in_folder("/data");
+            config.server_name = name.map(str::to_owned);
+            config.client.public_base_url = public.map(str::to_owned);
+            let listening: &[SocketAddr] = if listening { &[listener] } else { &[] };
+            assert_eq!(config.delegation(listening).as_deref(), told, "{name:?} {public:?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_alone_opens_the_port_of_federation() {
+        let mut config = Config::in_folder("/data");
+        assert!(config.federation_listen().is_empty());
+        config.federation.tls_certificate = Some("cert.pem".into());
+        assert_eq!(config.federation_listen(), ["0.0.0.0:8448".parse().unwrap()]);
+        config.federation.listen = Some(Vec::new());
+        assert!(config.federation_listen().is_empty());
+    }
 }

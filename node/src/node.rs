@@ -16,7 +16,7 @@ use kith_store::{
     blobs::{BlobStore, FolderBlobs},
     tables::node::{CLOCK_FLOOR, FACTS},
 };
-use kith_transport::{Https, HttpsConfig, Network, Router, SecretKey, Transport};
+use kith_transport::{Https, HttpsConfig, Network, Router, SecretKey, Transport, https::tls::TlsError};
 use ruma::{
     ServerName, UserId,
     signatures::{Ed25519KeyPair, Ed25519KeyPairParseError},
@@ -33,7 +33,10 @@ use crate::{
     e2ee::{self, E2ee},
     ephemeral::{self, Ephemeral},
     federation::{Federation, policy::Asking},
-    http::server::{self, ListenError},
+    http::{
+        certificate::Certificate,
+        server::{self, ListenError, Serving},
+    },
     identity::{self, Identity, IdentityError},
     media::Media,
     notifier::Notifier,
@@ -130,6 +133,9 @@ pub enum StartError {
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The certificate of the listeners for other servers.
+    #[error("the TLS certificate of section [federation] cannot be used: {0}")]
+    Certificate(#[from] TlsError),
     /// The network of peers.
     #[error(transparent)]
     Network(#[from] kith_transport::libp2p::StartError),
@@ -163,7 +169,17 @@ impl Node {
             Storage::Given { backend, options, blobs } => (Store::open(backend, options())?, blobs),
         };
         // Listen before anything else is done: a port in use is the likeliest failure.
-        let bound = if listeners { server::bind(&config.client.listen).await? } else { Vec::new() };
+        let listen = |addresses: Vec<SocketAddr>, key| async move {
+            if listeners { server::bind(&addresses, key).await } else { Ok(Vec::new()) }
+        };
+        let bound = listen(config.client.listen.clone(), "client.listen").await?;
+        let bound_for_servers = listen(config.federation_listen(), "federation.listen").await?;
+        let certificate = match (&config.federation.tls_certificate, &config.federation.tls_private_key) {
+            (Some(chain), Some(key)) if !bound_for_servers.is_empty() => {
+                Some(Arc::new(Certificate::open(chain.clone(), key.clone())?))
+            }
+            _ => None,
+        };
         if let Some(floor) = store.read(|read| FACTS.get(read, &CLOCK_FLOOR.to_owned()))? {
             clock.floor(floor);
         }
@@ -249,8 +265,12 @@ impl Node {
         }
         let server_router = server_api::router(&node);
         let addresses: Vec<SocketAddr> = bound.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let federation_addresses: Vec<SocketAddr> =
+            bound_for_servers.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let base_url = node.config.public_base_url_at(&addresses);
+        let for_servers = server_api::well_known::routes(node.config.delegation(&federation_addresses));
         let client_router = client_api::router(&node).merge(setup::page::routes(node.server_name(), &base_url));
+        let client_router = client_router.merge(for_servers.clone());
         let client_router = crate::http::layers::around(client_router, server_router.clone());
         let _ = inbound.set(Router::from_service(server_router.clone()));
         node.federation.start()?;
@@ -262,24 +282,29 @@ impl Node {
         node.spawner.spawn("delayed events", Box::pin(delayed::run(node.clone())));
         node.spawner.spawn("push", Box::pin(push::run(node.clone())));
         let guarded = setup::host::guard(client_router.clone(), &node.config, node.server_name(), &addresses);
-        for listener in bound {
-            node.spawner.spawn(
-                "listener",
-                Box::pin(server::serve(
-                    listener,
-                    guarded.clone(),
-                    node.clock.clone(),
-                    node.spawner.clone(),
-                    stopped.clone(),
-                )),
-            );
+        let serving = Serving {
+            router: guarded,
+            certificate: None,
+            clock: node.clock.clone(),
+            spawner: node.spawner.clone(),
+            stop: stopped,
+        };
+        if let Some(certificate) = &certificate {
+            let watching = certificate.clone().watch(node.clock.clone(), node.spawner.clone());
+            node.spawner.spawn("certificate", Box::pin(watching));
+        }
+        let router = crate::http::layers::around(for_servers, server_router.clone());
+        let with_tls = Serving { router, certificate, ..serving.clone() };
+        let servers = bound_for_servers.into_iter().map(|listener| (listener, with_tls.clone()));
+        for (listener, serving) in bound.into_iter().map(|listener| (listener, serving.clone())).chain(servers) {
+            node.spawner.spawn("listener", Box::pin(server::serve(listener, serving)));
         }
         node.spawner.spawn("presence", Box::pin(ephemeral::presence::watch(node.clone())));
         node.spawner.spawn("idle rooms", Box::pin(crate::rooms::run_idle(Arc::downgrade(&node))));
         node.spawner.spawn("retention", Box::pin(crate::rooms::retention::run(Arc::downgrade(&node))));
         node.spawner.spawn("media sweep", Box::pin(crate::media::sweep::run(node.clone())));
         node.spawner.spawn("clock note", Box::pin(note_time(node.clone())));
-        Ok(Handle { node, client_router, server_router, addresses })
+        Ok(Handle { node, client_router, server_router, addresses, federation_addresses })
     }
 
     /// The server's name, as it stands in user IDs.
@@ -311,6 +336,7 @@ pub struct Handle {
     client_router: axum::Router,
     server_router: axum::Router,
     addresses: Vec<SocketAddr>,
+    federation_addresses: Vec<SocketAddr>,
 }
 
 impl Handle {
@@ -329,9 +355,14 @@ impl Handle {
         self.server_router.clone()
     }
 
-    /// The addresses that are listened on.
+    /// The addresses that are listened on for clients.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The addresses that are listened on for other servers, with TLS.
+    pub fn federation_addresses(&self) -> &[SocketAddr] {
+        &self.federation_addresses
     }
 
     /// The device is about to sleep, or the app goes to the background: requests under way end, connections to peers are closed

@@ -28,6 +28,7 @@ const SETUP_LINK_VALID: Duration = Duration::from_secs(3_600);
 pub struct NodeAdmin {
     node: Arc<Node>,
     addresses: Vec<SocketAddr>,
+    federation_addresses: Vec<SocketAddr>,
     /// Monotonic time of the start.
     started: Duration,
     setup: Mutex<Option<SetupLink>>,
@@ -62,7 +63,8 @@ impl NodeAdmin {
     pub(super) fn at(handle: &Handle, addresses: &[SocketAddr]) -> Self {
         let node = Arc::clone(handle.node());
         let started = node.clock.monotonic();
-        Self { node, addresses: addresses.to_vec(), started, setup: Mutex::new(None) }
+        let federation_addresses = handle.federation_addresses().to_vec();
+        Self { node, addresses: addresses.to_vec(), federation_addresses, started, setup: Mutex::new(None) }
     }
 
     /// The link that makes the first account: while there is none, and the configuration lets it be made so. A link
@@ -135,7 +137,7 @@ impl NodeAdmin {
             data_dir: node.config.data_dir.clone(),
             public_base_url: node.config.public_base_url_at(&self.addresses),
             client_listeners: self.addresses.iter().map(ToString::to_string).collect(),
-            federation_listeners: Vec::new(),
+            federation_listeners: self.federation_addresses.iter().map(ToString::to_string).collect(),
             setup_link,
             accounts,
             rooms,

@@ -88,13 +88,8 @@ pub(super) async fn run(config: Result<Config, ConfigError>, file: &Path, option
 }
 
 async fn examine(config: &Config, file: &Path) -> Vec<Finding> {
-    let idle = config.without_effect();
-    let mut findings = vec![if idle.is_empty() {
-        Finding::ok("configuration", "is valid")
-    } else {
-        let message = format!("is valid, but without effect in this version: {}", idle.join(", "));
-        Finding::note("configuration", message, "Nothing; federation over HTTPS comes with a later version.")
-    }];
+    let mut findings = vec![Finding::ok("configuration", "is valid")];
+    findings.extend(network::certificate(config));
     findings.extend(checks::secrets_in_file(config, file));
     if let Some(finding) = checks::foreign(config) {
         // Nothing there is a node's: what else could be said of the folder would be advice to change somebody's things.

@@ -49,9 +49,6 @@ pub(super) async fn run(config: Config, options: &Serve) -> Result<(), Failure> 
     )?;
 
     tell_clock(&clock);
-    for key in node.config.without_effect() {
-        tracing::warn!(key, "this key is set, but this version does not federate over HTTPS yet");
-    }
     let opened = welcome(&handle, &owner, options).await;
     if std::io::stdout().is_terminal()
         && let Some(network) = node.transport.network()

@@ -165,11 +165,12 @@ section! {
 }
 
 section! {
-    /// Federation over HTTPS with ordinary homeservers. Not in this version yet: only `extra_roots` and `allow_private_addresses` have effect.
+    /// Federation over HTTPS with ordinary homeservers: for nodes with a `server_name`.
     "federation" Federation FEDERATION {
-        /// Addresses to listen on. By default `["0.0.0.0:8448"]` when a certificate is set, else none.
+        /// Addresses to listen on, with TLS. By default `["0.0.0.0:8448"]` when a certificate is set, else none: a proxy may stand before
+        /// the client listener instead.
         listen: Option<Vec<SocketAddr>> = None, Kind::Addresses, unset "[\"0.0.0.0:8448\"]";
-        /// The certificate chain, PEM.
+        /// The certificate chain, PEM. It is read again when it is renewed.
         tls_certificate: Option<PathBuf> = None, Kind::Path, unset "\"cert.pem\"";
         /// Its private key, PEM.
         tls_private_key: Option<PathBuf> = None, Kind::Path, unset "\"key.pem\"";
@@ -177,7 +178,7 @@ section! {
         extra_roots: Vec<PathBuf> = Vec::new(), Kind::Paths, default "[]";
         /// Lets federation, push, previews and bridges reach loopback and private addresses.
         allow_private_addresses: bool = false, Kind::Bool, default "false";
-        /// Servers asked for the keys of servers that cannot be asked themselves.
+        /// Servers asked for the keys of servers that cannot be asked themselves. They are believed.
         trusted_key_servers: Vec<String> = Vec::new(), Kind::List, default "[]";
     }
 }

@@ -2,10 +2,11 @@
 //! process, requests enter the router as calls.
 
 use std::{
+    collections::BTreeMap,
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -19,37 +20,46 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-use super::patience::Patient;
+use super::{certificate::Certificate, patience::Patient};
 use crate::platform::{Clock, Spawner, timeout};
 
 /// How many connections one listener holds at a time; further ones wait in the system's queue.
 const MAX_CONNECTIONS: usize = 1024;
-/// A client that takes longer than this for a request's head is cut off.
+/// How many of these one address may have where TLS is spoken, so that one stranger does not take them all. (Behind a proxy, all come
+/// from one address: that is the listener without TLS.)
+const OF_ONE_ADDRESS: usize = 64;
+/// A client that takes longer than this for a request's head, or for TLS, is cut off.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long requests may go on after a stop began.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// An address that could not be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {}", describe(.cause, *.address))]
+#[error("cannot listen on {address}: {}", describe(.cause, *.address, .key))]
 pub struct ListenError {
     /// The address.
     pub address: SocketAddr,
+    /// The key of the configuration that has it.
+    pub key: &'static str,
     /// What the system said.
     pub cause: io::Error,
 }
 
-fn describe(cause: &io::Error, address: SocketAddr) -> String {
+fn describe(cause: &io::Error, address: SocketAddr, key: &str) -> String {
     match cause.kind() {
         io::ErrorKind::AddrInUse => format!(
             "port {} is in use by another program. Stop that program, or choose another port: \
-             client.listen in kith.toml, or KITH_CLIENT_LISTEN=127.0.0.1:PORT",
-            address.port()
+             {key} in kith.toml, or KITH_{}={}:PORT",
+            address.port(),
+            key.replace('.', "_").to_uppercase(),
+            address.ip()
         ),
         io::ErrorKind::PermissionDenied => {
             format!(
@@ -58,31 +68,42 @@ fn describe(cause: &io::Error, address: SocketAddr) -> String {
             )
         }
         io::ErrorKind::AddrNotAvailable => {
-            format!("this device has no address {}. Choose one it has in client.listen", address.ip())
+            format!("this device has no address {}. Choose one it has in {key}", address.ip())
         }
         _ => cause.to_string(),
     }
 }
 
-/// Takes the addresses, all or none.
-pub async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ListenError> {
+/// Takes the addresses, all or none. `key` is that of the configuration which has them.
+pub async fn bind(addresses: &[SocketAddr], key: &'static str) -> Result<Vec<TcpListener>, ListenError> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for &address in addresses {
-        let listener = TcpListener::bind(address).await.map_err(|cause| ListenError { address, cause })?;
+        let listener = TcpListener::bind(address).await.map_err(|cause| ListenError { address, key, cause })?;
         listeners.push(listener);
     }
     Ok(listeners)
 }
 
-/// Serves `router` on `listener` until `stop` turns true; then lets running requests end within a grace time.
-pub async fn serve(
-    listener: TcpListener,
-    router: axum::Router,
-    clock: Arc<dyn Clock>,
-    spawner: Arc<dyn Spawner>,
-    mut stop: watch::Receiver<bool>,
-) {
+/// What all connections of a listener have in common.
+#[derive(Clone)]
+pub struct Serving {
+    /// Where requests go.
+    pub router: axum::Router,
+    /// What is shown where TLS is spoken. None: plain HTTP.
+    pub certificate: Option<Arc<Certificate>>,
+    /// The node's time.
+    pub clock: Arc<dyn Clock>,
+    /// Starts a task for each connection.
+    pub spawner: Arc<dyn Spawner>,
+    /// Turns true when the node stops.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Serves on `listener` until the node stops; then lets running requests end within a grace time.
+pub async fn serve(listener: TcpListener, serving: Serving) {
     let open = Arc::new(AtomicUsize::new(0));
+    let visitors = Visitors::default();
+    let (clock, mut stop) = (serving.clock.clone(), serving.stop.clone());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -92,12 +113,21 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, remote)) => {
+                let visitor = match &serving.certificate {
+                    Some(_) => match visitors.enter(remote.ip()) {
+                        Some(visitor) => Some(visitor),
+                        None => continue,
+                    },
+                    None => None,
+                };
                 open.fetch_add(1, Ordering::AcqRel);
-                let (router, clock, stop, open) = (router.clone(), clock.clone(), stop.clone(), open.clone());
+                let (serving, open) = (serving.clone(), open.clone());
+                let spawner = serving.spawner.clone();
                 spawner.spawn(
                     "http connection",
                     Box::pin(async move {
-                        connection(stream, remote, router, clock, stop).await;
+                        connection(stream, remote, serving).await;
+                        drop(visitor);
                         open.fetch_sub(1, Ordering::AcqRel);
                     }),
                 );
@@ -111,14 +141,56 @@ pub async fn serve(
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    remote: SocketAddr,
-    router: axum::Router,
-    clock: Arc<dyn Clock>,
-    mut stop: watch::Receiver<bool>,
-) {
+/// How many connections each address has. A network of IPv6 is one address: whoever has one, has all of it.
+#[derive(Clone, Default)]
+struct Visitors(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+impl Visitors {
+    /// Counts one in, until what this gives is dropped. None: it has too many.
+    fn enter(&self, address: IpAddr) -> Option<Visitor> {
+        let address = match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            address => address,
+        };
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        (*count < OF_ONE_ADDRESS).then(|| {
+            *count += 1;
+            Visitor { address, of: self.clone() }
+        })
+    }
+}
+
+struct Visitor {
+    address: IpAddr,
+    of: Visitors,
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        let mut counts = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, remote: SocketAddr, serving: Serving) {
     let _ = stream.set_nodelay(true);
+    let Some(certificate) = &serving.certificate else { return talk(stream, remote, serving).await };
+    let accepting = TlsAcceptor::from(certificate.current()).accept(stream);
+    match timeout(&*serving.clock, HEAD_TIMEOUT, accepting).await {
+        Ok(Ok(stream)) => talk(stream, remote, serving).await,
+        Ok(Err(error)) => tracing::debug!(%remote, %error, "no secure connection"),
+        Err(_) => tracing::debug!(%remote, "no secure connection in time"),
+    }
+}
+
+async fn talk(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, remote: SocketAddr, serving: Serving) {
+    let Serving { router, clock, mut stop, .. } = serving;
     let called = Arc::new(AtomicBool::new(false));
     let arrival = Arrival { remote, called: called.clone(), clock: clock.clone() };
     let service = TowerToHyperService::new(router.map_request(move |request| arrival.note(request)));
@@ -178,4 +250,26 @@ fn silence(clock: &dyn Clock, called: Arc<AtomicBool>) -> BoxFuture<'static, ()>
             std::future::pending::<()>().await;
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_so_many_connections_and_a_network_of_ipv6_is_one() {
+        let visitors = Visitors::default();
+        let parse = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (one, same, other) in
+            [("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1")]
+        {
+            let mut here: Vec<_> = (0..OF_ONE_ADDRESS).map(|_| visitors.enter(parse(one)).unwrap()).collect();
+            assert!(visitors.enter(parse(same)).is_none());
+            let there = visitors.enter(parse(other));
+            assert!(there.is_some());
+            here.pop();
+            assert!(visitors.enter(parse(same)).is_some());
+        }
+        assert!(visitors.0.lock().unwrap().is_empty());
+    }
 }

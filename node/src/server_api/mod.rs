@@ -24,6 +24,7 @@ pub(crate) mod template;
 pub mod third_party;
 pub mod transactions;
 pub mod visibility;
+pub(crate) mod well_known;
 
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
+use kith_transport::https::tls::{self, TlsError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -18,13 +19,37 @@ const MDNS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 /// How long a listener of this device may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether the addresses for clients and for peers are free, for a node that does not run.
+/// Whether the addresses for clients, servers and peers are free, for a node that does not run.
 pub(super) fn ports(config: &Config) -> Vec<Finding> {
     let clients = config.client.listen.iter().map(|address| free(*address, Protocol::Tcp, "[client]"));
     let peers = if config.p2p.enabled { p2p::with_tcp(&config.p2p.listen) } else { Vec::new() };
     let peers = peers.iter().filter_map(|address| socket_address(address));
     let peers = peers.map(|(address, protocol)| free(address, protocol, "[p2p]"));
-    clients.chain(peers).flatten().collect()
+    let servers = config.federation_listen();
+    let servers = servers.iter().map(|address| free(*address, Protocol::Tcp, "[federation]"));
+    clients.chain(servers).chain(peers).flatten().collect()
+}
+
+/// Whether the certificate of the federation listeners and those that are trusted can be used.
+pub(super) fn certificate(config: &Config) -> Vec<Finding> {
+    const CHECK: &str = "certificate";
+    let federation = &config.federation;
+    let wrong = |error: TlsError, key: &str| {
+        Finding::problem(CHECK, error.to_string(), format!("Mend the file, or set another: `{key}` in kith.toml."))
+    };
+    let mut findings = Vec::new();
+    if let (Some(chain), Some(key)) = (&federation.tls_certificate, &federation.tls_private_key) {
+        findings.push(match tls::server(chain, key) {
+            Ok(_) => Finding::ok(CHECK, format!("{} and its key fit", chain.display())),
+            Err(error) => wrong(error, "federation.tls_certificate"),
+        });
+    }
+    if !federation.extra_roots.is_empty()
+        && let Err(error) = tls::client(&federation.extra_roots)
+    {
+        findings.push(wrong(error, "federation.extra_roots"));
+    }
+    findings
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

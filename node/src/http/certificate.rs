@@ -1,0 +1,115 @@
+//! The certificate of the federation listeners, read again when it was renewed: authorities give them for weeks, and nobody restarts
+//! a node for one.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kith_transport::https::tls::{self, TlsError};
+use rustls::ServerConfig;
+
+use crate::platform::{Clock, Spawner, SpawnerExt as _};
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(600);
+
+/// A certificate and its key, in files.
+pub struct Certificate {
+    files: Files,
+    current: Mutex<Current>,
+}
+
+#[derive(Clone)]
+struct Files {
+    chain: PathBuf,
+    key: PathBuf,
+}
+
+struct Current {
+    config: Arc<ServerConfig>,
+    contents: [Vec<u8>; 2],
+}
+
+impl Files {
+    fn read(&self) -> Result<Current, TlsError> {
+        let contents = [&self.chain, &self.key].map(|path| std::fs::read(path).unwrap_or_default());
+        Ok(Current { config: Arc::new(tls::server(&self.chain, &self.key)?), contents })
+    }
+}
+
+impl Certificate {
+    /// Reads a certificate chain and its private key.
+    ///
+    /// # Errors
+    /// They cannot be used.
+    pub fn open(chain: PathBuf, key: PathBuf) -> Result<Self, TlsError> {
+        let files = Files { chain, key };
+        let current = Mutex::new(files.read()?);
+        Ok(Self { files, current })
+    }
+
+    /// What the next connection is shown.
+    pub fn current(&self) -> Arc<ServerConfig> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).config.clone()
+    }
+
+    /// Takes what is in the files now. While they do not fit each other, what was there before counts on.
+    fn renew(&self, read: Result<Current, TlsError>) {
+        match read {
+            Ok(read) => {
+                let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+                if read.contents != current.contents {
+                    tracing::info!("a new TLS certificate is used from now on");
+                    *current = read;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the TLS certificate could not be read again; the old one is used"),
+        }
+    }
+
+    /// Looks for a new certificate from time to time, for as long as the node runs.
+    pub async fn watch(self: Arc<Self>, clock: Arc<dyn Clock>, spawner: Arc<dyn Spawner>) {
+        loop {
+            clock.sleep(LOOK).await;
+            let files = self.files.clone();
+            let Ok(read) = spawner.blocking("read certificate", move || files.read()).await else { return };
+            self.renew(read);
+        }
+    }
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate").field("chain", &self.files.chain).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &std::path::Path, part: usize, name: &str) {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        if part != 1 {
+            std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+        }
+        std::fs::write(folder.join("key.pem"), made.key_pair.serialize_pem()).unwrap();
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_used_and_half_of_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), 2, "a.test");
+        let certificate = Certificate::open(folder.path().join("cert.pem"), folder.path().join("key.pem")).unwrap();
+        let first = certificate.current();
+        let look = || certificate.renew(certificate.files.read());
+        look();
+        assert!(Arc::ptr_eq(&first, &certificate.current()), "nothing changed");
+        write(folder.path(), 1, "b.test");
+        look();
+        assert!(Arc::ptr_eq(&first, &certificate.current()), "the new key does not fit the old certificate");
+        write(folder.path(), 2, "b.test");
+        look();
+        assert!(!Arc::ptr_eq(&first, &certificate.current()));
+    }
+}
