@@ -260,10 +260,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Key> {
 pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("client", "Plain HTTP for clients, meant for this device; also answers federation requests (behind a TLS proxy)."),
     ("registration", "Who may make an account."),
-    (
-        "federation",
-        "Federation over HTTPS with ordinary homeservers. Not in this version yet: only `extra_roots` and `allow_private_addresses` have effect.",
-    ),
+    ("federation", "Federation over HTTPS with ordinary homeservers: for nodes with a `server_name`."),
     ("p2p", "Federation between kith nodes, without servers."),
     ("appservices", "Application services: bridges to other networks, and bots."),
     (

@@ -11,6 +11,7 @@
 //! | [`policy`] | asking policy servers to sign events |
 //! | [`queries`] | aliases, profiles and public rooms of other servers |
 //! | [`answers`] | answers kept for requests that come twice |
+//! | [`keys`] | keys of servers with DNS names |
 //! | [`pdus`], [`rules`] | checking events that come; who may take part in a room |
 
 pub mod answers;
@@ -19,6 +20,7 @@ pub mod ends;
 pub mod error;
 pub mod heads;
 pub mod history;
+pub mod keys;
 pub mod membership;
 pub mod missing;
 pub mod outgoing;
@@ -63,6 +65,7 @@ pub struct Federation {
     pub(crate) ends: ends::Ends,
     pub(crate) answers: Answers,
     pub(crate) limits: Limits,
+    pub(crate) keys: keys::Keys,
     /// Counters since the start.
     pub stats: Stats,
 }
@@ -86,6 +89,7 @@ impl Federation {
             ends: ends::Ends::default(),
             answers: Answers::default(),
             limits: Limits::default(),
+            keys: keys::Keys::default(),
             stats: Stats::default(),
         }
     }

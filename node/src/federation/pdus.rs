@@ -1,13 +1,19 @@
 //! Checking events as they come from another server: form, signatures, hash.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kith_room::{Event, ReceiveError, graph::sort_by_prev_events, receive::receive};
-use ruma::{EventId, OwnedEventId, RoomId, RoomVersionId, signatures::PublicKeyMap};
+use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, signatures::PublicKeyMap};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::stats::{Refusal, Stats};
+use super::{
+    keys::{self, Needs, ServerKeys},
+    stats::{Refusal, Stats},
+};
 use crate::{
     Node,
     http::{Answer, MatrixError},
@@ -28,21 +34,141 @@ pub fn room_of(pdu: &RawValue) -> Option<String> {
     serde_json::from_str::<Fields>(pdu.get()).ok()?.room_id
 }
 
-/// Checks one event, and counts what comes of it. Keys of servers with a key name are in the name; keys of others are not
-/// fetched yet.
+/// Checks one event, and counts what comes of it. Keys of servers with a key name are in the name; those of others are fetched if
+/// they are not known.
 ///
 /// # Errors
 /// The event is to be dropped.
-pub fn check(stats: &Stats, pdu: &RawValue, version: &RoomVersionId) -> Result<Arc<Event>, ReceiveError> {
-    let event = receive(pdu.get(), version, &PublicKeyMap::new()).inspect_err(|error| stats.refused.add(error))?;
+pub async fn check(node: &Arc<Node>, pdu: &RawValue, version: &RoomVersionId) -> Result<Arc<Event>, ReceiveError> {
+    let result = match receive(pdu.get(), version, &PublicKeyMap::new()) {
+        Err(ReceiveError::NoKey { .. }) => {
+            let keys = keys::for_event(node, pdu.get(), version).await;
+            receive(pdu.get(), version, &keys)
+        }
+        result => result,
+    };
+    counted(&node.federation.stats, result)
+}
+
+fn counted(stats: &Stats, result: Result<Event, ReceiveError>) -> Result<Arc<Event>, ReceiveError> {
+    let event = result.inspect_err(|error| stats.refused.add(error))?;
     if event.redacted() {
         stats.pdus_redacted.add();
     }
     Ok(Arc::new(event))
 }
 
+/// Checks events one by one, and gives what comes of each, in their order. The keys that they need are fetched together.
+pub async fn check_each(
+    node: &Arc<Node>,
+    version: &RoomVersionId,
+    pdus: Vec<Box<RawValue>>,
+) -> Answer<Vec<Result<Arc<Event>, ReceiveError>>> {
+    // Most events need no key that is not in a name: only those that do are looked at twice.
+    let first = in_parts(node, version, pdus, BTreeMap::new()).await?;
+    let mut needed = Needs::new();
+    for (_, result) in &first {
+        if let Err(Unchecked::NeedsKeys(needs)) = result {
+            for (server, keys) in needs {
+                let all = needed.entry(server.clone()).or_default();
+                all.extend(keys.iter().filter(|key| !all.contains(key)).cloned().collect::<Vec<_>>());
+            }
+        }
+    }
+    let stats = &node.federation.stats;
+    let (mut results, mut again) = (Vec::with_capacity(first.len()), Vec::new());
+    for (place, (pdu, result)) in first.into_iter().enumerate() {
+        results.push(match result {
+            Ok(event) => Some(counted(stats, Ok(event))),
+            Err(Unchecked::Refused(error)) => Some(counted(stats, Err(error))),
+            Err(Unchecked::NeedsKeys(_)) => {
+                again.push((place, pdu));
+                None
+            }
+        });
+    }
+    if !again.is_empty() {
+        let known = keys::gather(node, &needed).await;
+        let (places, pdus): (Vec<_>, Vec<_>) = again.into_iter().unzip();
+        let second = in_parts(node, version, pdus, known).await?;
+        for (place, (_, result)) in places.into_iter().zip(second) {
+            let result = result.map_err(|unchecked| match unchecked {
+                Unchecked::Refused(error) => error,
+                Unchecked::NeedsKeys(needs) => without_keys(&needs),
+            });
+            if let Some(slot) = results.get_mut(place) {
+                *slot = Some(counted(stats, result));
+            }
+        }
+    }
+    Ok(results.into_iter().flatten().collect())
+}
+
+enum Unchecked {
+    Refused(ReceiveError),
+    NeedsKeys(Needs),
+}
+
+fn without_keys(needs: &Needs) -> ReceiveError {
+    match needs.iter().next() {
+        Some((server, keys)) => {
+            ReceiveError::NoKey { server: server.clone(), key_ids: keys.iter().map(|(id, _)| id.clone()).collect() }
+        }
+        None => ReceiveError::Format("no server signed the event".to_owned()),
+    }
+}
+
+type Known = BTreeMap<OwnedServerName, ServerKeys>;
+type Looked = (Box<RawValue>, Result<Event, Unchecked>);
+
+/// Checks events with these keys. Signatures of a large room's state take seconds of work, which is shared out to the blocking
+/// threads.
+async fn in_parts(
+    node: &Arc<Node>,
+    version: &RoomVersionId,
+    mut pdus: Vec<Box<RawValue>>,
+    known: Known,
+) -> Answer<Vec<Looked>> {
+    if pdus.len() <= CHECKED_AT_ONCE {
+        return Ok(look_at(version, pdus, &known));
+    }
+    let known = Arc::new(known);
+    let mut jobs = Vec::new();
+    while !pdus.is_empty() {
+        let rest = pdus.split_off(pdus.len().min(PART));
+        let part = std::mem::replace(&mut pdus, rest);
+        let (version, known) = (version.clone(), known.clone());
+        jobs.push(node.spawner.blocking("check events", move || look_at(&version, part, &known)));
+    }
+    let mut looked = Vec::new();
+    for part in futures::future::join_all(jobs).await {
+        looked.extend(part.map_err(MatrixError::internal)?);
+    }
+    Ok(looked)
+}
+
+fn look_at(version: &RoomVersionId, pdus: Vec<Box<RawValue>>, known: &Known) -> Vec<Looked> {
+    let look = |pdu: &RawValue| {
+        // Before anything was fetched, no key is at hand.
+        let needs = if known.is_empty() { Needs::new() } else { keys::needs(pdu.get(), version) };
+        match receive(pdu.get(), version, &keys::map_of(&needs, known)) {
+            Err(ReceiveError::NoKey { .. }) => Err(Unchecked::NeedsKeys(match known.is_empty() {
+                true => keys::needs(pdu.get(), version),
+                false => needs,
+            })),
+            result => result.map_err(Unchecked::Refused),
+        }
+    };
+    pdus.into_iter()
+        .map(|pdu| {
+            let result = look(&pdu);
+            (pdu, result)
+        })
+        .collect()
+}
+
 /// Checks many events of one room; those that fail are left out and logged. Gives them in an order in which each comes after
-/// its prev events. Signatures of a large room's state take seconds of work, which is shared out to the blocking threads.
+/// its prev events.
 ///
 /// # Errors
 /// The node is stopping.
@@ -50,21 +176,21 @@ pub async fn check_many(
     node: &Arc<Node>,
     room_id: &RoomId,
     version: &RoomVersionId,
-    mut pdus: Vec<Box<RawValue>>,
+    pdus: Vec<Box<RawValue>>,
 ) -> Answer<Vec<Arc<Event>>> {
-    if pdus.len() <= CHECKED_AT_ONCE {
-        return Ok(sorted(node, check_part(&node.federation.stats, room_id, version, &pdus)));
+    let mut events = Vec::with_capacity(pdus.len());
+    for result in check_each(node, version, pdus).await? {
+        match result {
+            Ok(event) if event.room_id() == room_id => events.push(event),
+            Ok(event) => {
+                node.federation.stats.refused.add(Refusal::Room);
+                tracing::info!(event = %event.event_id(), "an event of another room is left out");
+            }
+            Err(error) => tracing::info!(room = %room_id, %error, "an event is left out"),
+        }
     }
-    let mut jobs = Vec::new();
-    while !pdus.is_empty() {
-        let part = pdus.split_off(pdus.len().saturating_sub(PART));
-        let (checker, room_id, version) = (node.clone(), room_id.to_owned(), version.clone());
-        let check = move || check_part(&checker.federation.stats, &room_id, &version, &part);
-        jobs.push(node.spawner.blocking("check events", check));
-    }
-    let mut events = Vec::new();
-    for part in futures::future::join_all(jobs).await {
-        events.extend(part.map_err(MatrixError::internal)?);
+    if events.len() <= CHECKED_AT_ONCE {
+        return Ok(sorted(node, events));
     }
     let sorter = node.clone();
     node.spawner.blocking("sort events", move || sorted(&sorter, events)).await.map_err(MatrixError::internal)
@@ -78,35 +204,20 @@ fn sorted(node: &Node, events: Vec<Arc<Event>>) -> Vec<Arc<Event>> {
     sorted
 }
 
-fn check_part(stats: &Stats, room_id: &RoomId, version: &RoomVersionId, pdus: &[Box<RawValue>]) -> Vec<Arc<Event>> {
-    let mut events = Vec::with_capacity(pdus.len());
-    for pdu in pdus {
-        match check(stats, pdu, version) {
-            Ok(event) if event.room_id() == room_id => events.push(event),
-            Ok(event) => {
-                stats.refused.add(Refusal::Room);
-                tracing::info!(event = %event.event_id(), "an event of another room is left out");
-            }
-            Err(error) => tracing::info!(room = %room_id, %error, "an event is left out"),
-        }
-    }
-    events
-}
-
 /// Checks an event sent to a membership endpoint: of that room, with that ID.
 ///
 /// # Errors
 /// 400 with what is wrong.
-pub fn check_named(
-    stats: &Stats,
+pub async fn check_named(
+    node: &Arc<Node>,
     pdu: &RawValue,
     version: &RoomVersionId,
     room_id: &RoomId,
     event_id: &EventId,
 ) -> Answer<Arc<Event>> {
-    let event = check(stats, pdu, version).map_err(|error| MatrixError::invalid_param(error.to_string()))?;
+    let event = check(node, pdu, version).await.map_err(|error| MatrixError::invalid_param(error.to_string()))?;
     if event.room_id() != room_id {
-        stats.refused.add(Refusal::Room);
+        node.federation.stats.refused.add(Refusal::Room);
         return Err(MatrixError::invalid_param("the event is of another room"));
     }
     if event.event_id() != event_id {

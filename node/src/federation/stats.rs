@@ -65,6 +65,12 @@ stats! {
     pdus_fetched,
     /// Gaps that could not be filled: the state behind them was taken from another server.
     gaps_bridged,
+    /// Documents with keys of servers that were fetched.
+    keys_fetched,
+    /// Attempts to fetch one that brought none.
+    keys_not_fetched,
+    /// Documents that have another key under an ID than the one before.
+    keys_changed,
     /// EDUs received of types this node does not know.
     edus_unknown,
     /// EDUs received that were malformed, or about users of another server than their sender's.

@@ -48,14 +48,9 @@ async fn accept(node: &Arc<Node>, origin: &Origin, request: invite::Request) -> 
         return Err(MatrixError::new(StatusCode::BAD_REQUEST, "M_INCOMPATIBLE_ROOM_VERSION", message)
             .with("room_version", request.room_version.as_str()));
     };
-    let event = pdus::check_named(
-        &node.federation.stats,
-        &request.event,
-        &request.room_version,
-        &request.room_id,
-        &request.event_id,
-    )?;
-    check_inviter(node, &event, origin, &request)?;
+    let event =
+        pdus::check_named(node, &request.event, &request.room_version, &request.room_id, &request.event_id).await?;
+    check_inviter(node, &event, origin, &request).await?;
     if event.kind() != "m.room.member" || event.content_str("membership") != Some("invite") {
         return Err(MatrixError::invalid_param("the event is no invite"));
     }
@@ -73,7 +68,7 @@ async fn accept(node: &Arc<Node>, origin: &Origin, request: invite::Request) -> 
     // Each rings at somebody's device.
     limits::check(node, limits::Action::Invite, origin.server.as_str())?;
     node.store.read(|read| pending::check_room_for_invite(read, &invited, event.sender().server_name()))?;
-    let stripped = check_stripped(node, &request)?;
+    let stripped = check_stripped(node, &request).await?;
     let signed = countersign(&event, &room_rules, signer(node))
         .map_err(|error| MatrixError::invalid_param(error.to_string()))?;
     let text = signed.text().to_owned();
@@ -85,7 +80,7 @@ async fn accept(node: &Arc<Node>, origin: &Origin, request: invite::Request) -> 
 
 /// The inviter is a user of the server that asks. Only a third-party invite may be turned into an invite by any server of its
 /// room, which then has to show that it is one: with the inviter's `m.room.third_party_invite`, by which the rules allow it.
-fn check_inviter(node: &Node, event: &Event, origin: &Origin, request: &invite::Request) -> Answer<()> {
+async fn check_inviter(node: &Arc<Node>, event: &Event, origin: &Origin, request: &invite::Request) -> Answer<()> {
     let own = check_user(event.sender(), &origin.server);
     let by_third_party = event
         .json()
@@ -98,7 +93,7 @@ fn check_inviter(node: &Node, event: &Event, origin: &Origin, request: &invite::
     let mut state = BTreeMap::new();
     for entry in request.invite_room_state.iter().take(MOST_STRIPPED) {
         if let RawStrippedState::Pdu(pdu) = entry
-            && let Ok(pdu) = pdus::check(&node.federation.stats, pdu, &request.room_version)
+            && let Ok(pdu) = pdus::check(node, pdu, &request.room_version).await
             && pdu.room_id() == request.room_id
             && !pdu.redacted()
             && let Some(key) = pdu.state_key()
@@ -111,7 +106,7 @@ fn check_inviter(node: &Node, event: &Event, origin: &Origin, request: &invite::
 }
 
 /// The stripped state as clients get it. From version 12 on it must prove the room: a valid create event, whose ID the room has.
-fn check_stripped(node: &Node, request: &invite::Request) -> Answer<Vec<Value>> {
+async fn check_stripped(node: &Arc<Node>, request: &invite::Request) -> Answer<Vec<Value>> {
     let version = &request.room_version;
     let proven = format::rules(version).is_some_and(|rules| rules.authorization.room_create_event_id_as_room_id);
     let mut stripped = Vec::new();
@@ -119,7 +114,7 @@ fn check_stripped(node: &Node, request: &invite::Request) -> Answer<Vec<Value>> 
     let mut bytes = 0;
     for entry in request.invite_room_state.iter().take(MOST_STRIPPED) {
         let (text, checked) = match entry {
-            RawStrippedState::Pdu(pdu) => (pdu.get(), check_state(node, pdu, version, request)),
+            RawStrippedState::Pdu(pdu) => (pdu.get(), check_state(node, pdu, version, request).await),
             // Servers from before v1.16 send type, key, sender and content only.
             #[allow(deprecated)]
             RawStrippedState::Stripped(raw) => (raw.json().get(), Ok(())),
@@ -155,9 +150,13 @@ fn check_stripped(node: &Node, request: &invite::Request) -> Answer<Vec<Value>> 
     Ok(stripped)
 }
 
-fn check_state(node: &Node, pdu: &RawValue, version: &RoomVersionId, request: &invite::Request) -> Answer<()> {
-    let event = pdus::check(&node.federation.stats, pdu, version)
-        .map_err(|error| MatrixError::invalid_param(error.to_string()))?;
+async fn check_state(
+    node: &Arc<Node>,
+    pdu: &RawValue,
+    version: &RoomVersionId,
+    request: &invite::Request,
+) -> Answer<()> {
+    let event = pdus::check(node, pdu, version).await.map_err(|error| MatrixError::invalid_param(error.to_string()))?;
     if event.room_id() != request.room_id || event.state_key().is_none() {
         return Err(MatrixError::invalid_param("`invite_room_state` holds an event that is no state of that room"));
     }

@@ -9,14 +9,13 @@ use kith_store::Read;
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomId, UserId,
     api::federation::membership::{create_join_event::v2 as send_join, prepare_join_event::v1 as make_join},
-    signatures::PublicKeyMap,
 };
 use serde_json::value::RawValue;
 
 use super::template::{check_own_member, check_user, propose, signer, whole_room};
 use crate::{
     Node,
-    federation::{pdus, rules, stats::Refusal},
+    federation::{keys, pdus, rules, stats::Refusal},
     http::{Answer, MatrixError, Routes, endpoint::Origin},
     platform::SpawnerExt as _,
     rooms::{Room, partial, read},
@@ -200,7 +199,9 @@ async fn countersigned(node: &Arc<Node>, room: &Room, pdu: &RawValue) -> Answer<
         authoriser(node, room, &user).await?;
         document.sign(room.rules(), signer(node)).map_err(|error| MatrixError::bad_json(error.to_string()))?;
     }
-    let event = receive_document(document, room.rules(), &PublicKeyMap::new())
+    // Signatures of the event itself: what this server added is verified by its own key.
+    let keys = keys::for_event(node, &document.to_text(), room.version()).await;
+    let event = receive_document(document, room.rules(), &keys)
         .inspect_err(|error| node.federation.stats.refused.add(error))
         .map_err(|error| MatrixError::forbidden(error.to_string()))?;
     if event.redacted() {

@@ -1,10 +1,10 @@
 //! `GET /_matrix/federation/v1/version`, `GET /_matrix/key/v2/server`, `GET|POST /_matrix/key/v2/query`: who this server is.
 //! Server-server specification, "Server implementation", "Retrieving server keys".
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedServerName,
     api::federation::discovery::{
         ServerSigningKeys, get_remote_server_keys::v2 as query, get_remote_server_keys_batch::v2 as query_many,
         get_server_keys::v2 as own_keys, get_server_version::v1 as version,
@@ -15,11 +15,15 @@ use ruma::{
 
 use crate::{
     Node,
+    federation::keys,
     http::{Anonymous, Answer, MatrixError, Routes},
 };
 
 /// For how long others may use the published key without asking again, in milliseconds: a week, as the specification limits it.
 const VALID_FOR: u64 = 7 * 24 * 3_600_000;
+
+/// How many servers one request may ask about.
+const MOST_ASKED: usize = 32;
 
 /// The routes of this file.
 pub fn routes(routes: Routes) -> Routes {
@@ -39,15 +43,33 @@ async fn get_own(node: Arc<Node>, _: Anonymous, _: own_keys::Request) -> Answer<
     Ok(own_keys::Response::new(document(&node)?))
 }
 
-/// This node is no notary for others: it tells its own key only.
 async fn get_one(node: Arc<Node>, _: Anonymous, request: query::Request) -> Answer<query::Response> {
-    let own = request.server_name == node.server_name();
-    Ok(query::Response::new(if own { vec![document(&node)?] } else { Vec::new() }))
+    let until = u64::from(request.minimum_valid_until_ts.get());
+    Ok(query::Response::new(attested(&node, BTreeMap::from([(request.server_name, until)])).await?))
 }
 
 async fn get_many(node: Arc<Node>, _: Anonymous, request: query_many::Request) -> Answer<query_many::Response> {
-    let own = request.server_keys.contains_key(node.server_name());
-    Ok(query_many::Response::new(if own { vec![document(&node)?] } else { Vec::new() }))
+    let asked = request.server_keys.into_iter().take(MOST_ASKED).map(|(server, keys)| {
+        let until = keys.values().filter_map(|key| key.minimum_valid_until_ts).map(|at| u64::from(at.get())).max();
+        (server, until.unwrap_or_else(|| node.clock.now_ms()))
+    });
+    let asked = asked.collect();
+    Ok(query_many::Response::new(attested(&node, asked).await?))
+}
+
+/// What this node says of the keys of servers, each valid until then at least where that can be had. It vouches for others only where
+/// they could ask it: without a zone, it is known to nobody outside of kith, whose names need no notary.
+async fn attested(node: &Arc<Node>, asked: BTreeMap<OwnedServerName, u64>) -> Answer<Vec<Raw<ServerSigningKeys>>> {
+    let mut documents = Vec::new();
+    if asked.contains_key(node.server_name()) {
+        documents.push(document(node)?);
+    }
+    if node.identity.kith_name().is_none_or(|name| name.zone.is_some()) {
+        for attested in keys::attested(node, &asked).await {
+            documents.push(Raw::new(&attested).map(Raw::cast_unchecked).map_err(MatrixError::internal)?);
+        }
+    }
+    Ok(documents)
 }
 
 /// Our keys, signed with them.

@@ -37,8 +37,7 @@ async fn make(node: Arc<Node>, origin: Origin, request: make_knock::Request) -> 
 
 async fn send(node: Arc<Node>, origin: Origin, request: send_knock::Request) -> Answer<send_knock::Response> {
     let room = whole_room(&node, &request.room_id, &origin.server)?;
-    let event =
-        pdus::check_named(&node.federation.stats, &request.pdu, room.version(), &request.room_id, &request.event_id)?;
+    let event = pdus::check_named(&node, &request.pdu, room.version(), &request.room_id, &request.event_id).await?;
     check_own_member(&event, "knock", &origin.server)?;
     node.store.read(|read| rules::check_names(read, room.number(), &origin.server))?;
     let event = room.with_policy_signature(event).await?;

@@ -34,8 +34,7 @@ async fn make(node: Arc<Node>, origin: Origin, request: make_leave::Request) -> 
 
 async fn send(node: Arc<Node>, origin: Origin, request: send_leave::Request) -> Answer<send_leave::Response> {
     let room = whole_room(&node, &request.room_id, &origin.server)?;
-    let event =
-        pdus::check_named(&node.federation.stats, &request.pdu, room.version(), &request.room_id, &request.event_id)?;
+    let event = pdus::check_named(&node, &request.pdu, room.version(), &request.room_id, &request.event_id).await?;
     check_own_member(&event, "leave", &origin.server)?;
     let event = room.with_policy_signature(event).await?;
     room.receive_for_others(origin.server.as_str(), event)

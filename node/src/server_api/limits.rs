@@ -160,7 +160,10 @@ mod tests {
     #[test]
     fn a_proxy_on_this_device_is_believed_and_nobody_else() {
         let headers = |values: &[&str]| {
-            values.iter().map(|value| (http::HeaderName::from_static("x-forwarded-for"), value.parse().unwrap())).collect()
+            values
+                .iter()
+                .map(|value| (http::HeaderName::from_static("x-forwarded-for"), value.parse().unwrap()))
+                .collect()
         };
         let parse = |text: &str| text.parse::<IpAddr>().unwrap();
         for (from, forwarded, source) in [

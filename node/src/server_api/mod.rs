@@ -37,7 +37,7 @@ use ruma::{ServerName, api::federation::authentication::XMatrix, serde::Base64, 
 
 use crate::{
     Node,
-    federation::signing,
+    federation::{keys as keys_of_others, signing},
     http::{Answer, MatrixError, Routes, endpoint::Origin, layers},
 };
 
@@ -68,12 +68,13 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
 
 /// Verifies who signed a request: the destination is our full name, byte for byte; the origin's name is canonical; the key is
 /// the origin's; the signature covers method, path, both names and the body; and the peer that brought the request over the
-/// mesh, if one did, is the origin, by the full name that its own record says.
+/// mesh, if one did, is the origin, by the full name that its own record says. (That of a server with a DNS name may be brought by
+/// anybody: its key is not a peer's.)
 ///
 /// # Errors
 /// 401 `M_UNAUTHORIZED` with what is wrong; 403 `M_FORBIDDEN` when another server's peer brought it.
 pub async fn verify(node: &Arc<Node>, header: XMatrix, request: &Request<Bytes>) -> Answer<Origin> {
-    match check(node, &header, request) {
+    match check(node, &header, request).await {
         Err(error) if mutant!("skips-request-signature") && error.status == StatusCode::UNAUTHORIZED => {
             Ok(Origin { server: header.origin })
         }
@@ -90,10 +91,9 @@ pub async fn verify(node: &Arc<Node>, header: XMatrix, request: &Request<Bytes>)
     }
 }
 
-fn check(node: &Arc<Node>, header: &XMatrix, request: &Request<Bytes>) -> Answer<()> {
+async fn check(node: &Arc<Node>, header: &XMatrix, request: &Request<Bytes>) -> Answer<()> {
     let own = node.server_name();
-    // Requests of servers older than v1.3 lack the destination; there are none of those in the mesh, and without it a request
-    // could be replayed to another server.
+    // Requests of servers older than v1.3 lack the destination. Without it, a request could be replayed to another server.
     if header.destination.as_deref() != Some(own) {
         return Err(unauthorized(format!("the request is not for {own}")));
     }
@@ -103,10 +103,9 @@ fn check(node: &Arc<Node>, header: &XMatrix, request: &Request<Bytes>) -> Answer
     let key = match KithName::parse(header.origin.as_str()) {
         Ok(Some(name)) => name.key,
         Ok(None) => {
-            return Err(unauthorized(format!(
-                "keys of servers with a DNS name, such as {}, cannot be looked up by this node yet",
-                header.origin
-            )));
+            let key = dns_key(node, header).await?;
+            // Who brought it is of no matter: the signature says whose it is.
+            return verify_signature(header, own, request, &key);
         }
         Err(error) => return Err(unauthorized(format!("{} is no usable server name: {error}", header.origin))),
     };
@@ -129,11 +128,23 @@ fn check(node: &Arc<Node>, header: &XMatrix, request: &Request<Bytes>) -> Answer
             header.origin
         )));
     }
-    if verifies_as_written(header, own, request, &key) {
+    verify_signature(header, own, request, &key)
+}
+
+/// The key with which a server with a DNS name signed a request, if it is one of its keys now.
+async fn dns_key(node: &Arc<Node>, header: &XMatrix) -> Answer<ServerKey> {
+    let key = keys_of_others::for_request(node, &header.origin, header.key.as_str()).await;
+    key.and_then(|key| ServerKey::from_bytes(key).ok()).ok_or_else(|| {
+        unauthorized(format!("{} has no valid key {}, or it could not be fetched", header.origin, header.key))
+    })
+}
+
+fn verify_signature(header: &XMatrix, own: &ServerName, request: &Request<Bytes>, key: &ServerKey) -> Answer<()> {
+    if verifies_as_written(header, own, request, key) {
         return Ok(());
     }
     header
-        .verify_http_request(request, own, &key_map(header.origin.as_str(), &key))
+        .verify_http_request(request, own, &key_map(header, key))
         .map_err(|error| unauthorized(format!("the signature of {} does not match: {error}", header.origin)))
 }
 
@@ -144,9 +155,9 @@ fn verifies_as_written(header: &XMatrix, own: &ServerName, request: &Request<Byt
         .is_some_and(|signed| kith_room::signature::verifies(key.as_bytes(), header.sig.as_bytes(), signed.as_bytes()))
 }
 
-fn key_map(server: &str, key: &ServerKey) -> PublicKeyMap {
+fn key_map(header: &XMatrix, key: &ServerKey) -> PublicKeyMap {
     let key = Base64::new(key.as_bytes().to_vec());
-    PublicKeyMap::from([(server.to_owned(), [(SELF_CERTIFIED.to_owned(), key)].into())])
+    PublicKeyMap::from([(header.origin.to_string(), [(header.key.to_string(), key)].into())])
 }
 
 fn unauthorized(message: impl Into<String>) -> MatrixError {

@@ -103,8 +103,9 @@ async fn take_room(
         return Ok(());
     };
     let mut events = Vec::with_capacity(pdus.len());
-    for pdu in &pdus {
-        match pdus::check(stats, pdu, room.version()) {
+    let texts = pdus.clone();
+    for (pdu, checked) in texts.iter().zip(pdus::check_each(node, room.version(), pdus).await?) {
+        match checked {
             Ok(event) => events.push(event),
             Err(error) => {
                 tracing::info!(%origin, room = %room_id, %error, "an event is refused");

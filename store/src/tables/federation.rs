@@ -3,6 +3,8 @@
 //! Events that wait for a server have no rows of their own: `crate::tables::rooms::OUTGOING` keeps one position per
 //! server and room.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value as JsonValue;
 
@@ -36,6 +38,13 @@ pub const MESSAGES_OF: Table<(String, u64), String> = Table::new("federation_mes
 
 /// `(origin, message ID)` of to-device messages that were taken, to their row number in [`MESSAGES_OF`].
 pub const MESSAGES_SEEN: Table<(String, String), u64> = Table::new("federation_messages_seen");
+
+/// Server name to the keys of a server with a DNS name. Bound: 10,000 servers (those fetched longest ago go), 32 keys and a document of
+/// 16 KiB for each. Read when its events and requests are verified, and by those that ask us for its keys.
+pub const SERVER_KEYS: Table<String, Json<ServerKeysRow>> = Table::new("server_keys");
+
+/// `(when its keys were fetched, server name)` of each row of [`SERVER_KEYS`], oldest first.
+pub const SERVER_KEYS_BY_AGE: Table<(u64, String), ()> = Table::new("server_keys_by_age");
 
 /// An EDU that waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,4 +94,26 @@ pub struct AnswerRow {
     pub at: u64,
     /// The body.
     pub body: JsonValue,
+}
+
+/// The keys of a server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerKeysRow {
+    /// Key ID (`ed25519:...`) to key.
+    pub keys: BTreeMap<String, ServerKeyRow>,
+    /// Until when the keys that have not expired may be used, unix milliseconds, as the server says.
+    pub valid_until: u64,
+    /// When they were fetched, unix milliseconds.
+    pub fetched: u64,
+    /// The document as the server signed it, in canonical JSON; empty if it is too long to be kept.
+    pub document: String,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerKeyRow {
+    /// The 32 bytes.
+    pub key: [u8; 32],
+    /// When the server stopped to sign with it, unix milliseconds; none while it does.
+    pub expired: Option<u64>,
 }

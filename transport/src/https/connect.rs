@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, Either, select, select_ok};
+use futures::StreamExt as _;
+use futures::future::{BoxFuture, Either, select};
+use futures::stream::FuturesUnordered;
 use http::{Uri, header};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -25,7 +26,7 @@ use crate::{Timer, empty, read_body};
 
 /// How many addresses of one host are tried.
 const MOST_ADDRESSES: usize = 4;
-/// The next address is tried when the one before did not answer so fast; they then run together.
+/// The next address is tried when the one before failed, or did not answer so fast; they then run together.
 const STAGGER: Duration = Duration::from_millis(300);
 /// How long a host has for taking a connection.
 const TCP_LIMIT: Duration = Duration::from_secs(8);
@@ -116,22 +117,35 @@ impl Connector {
             self.counters.private_addresses.add();
             return Err(HttpsError::Private { host: host.to_string() });
         }
-        let attempts = alternating(allowed).into_iter().take(MOST_ADDRESSES).zip(0u32..).map(|(address, number)| {
-            async move {
-                if number > 0 {
-                    self.timer.sleep(STAGGER * number).await;
+        let mut waiting = alternating(allowed).into_iter().take(MOST_ADDRESSES).map(|ip| SocketAddr::new(ip, port));
+        let mut running = FuturesUnordered::new();
+        let mut failure = HttpsError::NotOffered;
+        let mut next = waiting.next();
+        loop {
+            running.extend(next.take().map(|address| self.attempt(address)));
+            let answer = match select(running.next(), self.timer.sleep(STAGGER)).await {
+                Either::Left((answer, _)) => answer,
+                Either::Right(_) => {
+                    next = waiting.next();
+                    continue;
                 }
-                let address = SocketAddr::new(address, port);
-                let reason = match self.within(TCP_LIMIT, TcpStream::connect(address)).await {
-                    Some(Ok(stream)) => return Ok(stream),
-                    Some(Err(error)) => error.to_string(),
-                    None => "it does not answer".to_owned(),
-                };
-                Err(HttpsError::Connect { address, reason })
+            };
+            match answer {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => failure = error,
+                None => return Err(failure),
             }
-            .boxed()
-        });
-        select_ok(attempts).await.map(|(stream, _)| stream)
+            next = waiting.next();
+        }
+    }
+
+    async fn attempt(&self, address: SocketAddr) -> Result<TcpStream, HttpsError> {
+        let reason = match self.within(TCP_LIMIT, TcpStream::connect(address)).await {
+            Some(Ok(stream)) => return Ok(stream),
+            Some(Err(error)) => error.to_string(),
+            None => "it does not answer".to_owned(),
+        };
+        Err(HttpsError::Connect { address, reason })
     }
 
     async fn within<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {

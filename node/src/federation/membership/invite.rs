@@ -56,16 +56,22 @@ impl Federation {
             }
             answer => answer?,
         };
-        let signed = self.signed(room, &event, &answer)?;
+        let signed = self.signed(&node, room, &event, &answer).await?;
         room.receive_for_others(node.server_name().as_str(), signed).await
     }
 
     /// The invite as the other server signed it: the same event, and its server's signature on it.
-    fn signed(&self, room: &Room, event: &Arc<Event>, answer: &invite::Response) -> Answer<Arc<Event>> {
+    async fn signed(
+        &self,
+        node: &Arc<crate::Node>,
+        room: &Room,
+        event: &Arc<Event>,
+        answer: &invite::Response,
+    ) -> Answer<Arc<Event>> {
         let nonsense =
             |reason: &str| MatrixError::unreachable(format!("the invited user's server answers nonsense: {reason}"));
         let signed =
-            pdus::check(&self.stats, &answer.event, room.version()).map_err(|error| nonsense(&error.to_string()))?;
+            pdus::check(node, &answer.event, room.version()).await.map_err(|error| nonsense(&error.to_string()))?;
         if signed.event_id() != event.event_id() || signed.redacted() {
             return Err(nonsense("it signed another event"));
         }

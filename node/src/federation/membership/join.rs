@@ -154,7 +154,8 @@ impl Federation {
         // A restricted room's join comes back with the signature of the server that authorised it.
         let join = match &answer.event {
             Some(pdu) => {
-                let event = pdus::check(&self.stats, pdu, version)
+                let event = pdus::check(node, pdu, version)
+                    .await
                     .map_err(|error| Failure::Answer(MatrixError::unreachable(error.to_string())))?;
                 if event.event_id() != join.event_id() {
                     let message = "the server answers with another event than the join it was sent";
