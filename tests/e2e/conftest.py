@@ -18,7 +18,7 @@ from node import Node
 
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long tests too")
-    parser.addoption("--with-synapse", action="store_true", help="check the harness itself against a real Synapse")
+    parser.addoption("--with-synapse", action="store_true", help="run the tests with a real Synapse too")
 
 
 def pytest_collection_modifyitems(config, items):

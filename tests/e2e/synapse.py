@@ -49,6 +49,27 @@ rc_invites:
   per_issuer: {{per_second: 100000, burst_count: 100000}}
 """
 
+FEDERATION_CONFIG = """
+  - port: {federation_port}
+    type: http
+    tls: true
+    bind_addresses: ["127.0.0.1"]
+    resources: [{{names: [federation]}}]
+tls_certificate_path: {certificates}/cert.pem
+tls_private_key_path: {certificates}/key.pem
+federation_custom_ca_list: [{certificates}/ca.pem]
+ip_range_blacklist: []
+federation_ip_range_blacklist: []
+rc_federation: {{window_size: 1000, sleep_limit: 100000, sleep_delay: 1, reject_limit: 100000, concurrent: 100}}
+federation:
+  client_timeout: 10s
+  max_short_retry_delay: 1s
+  max_short_retries: 2
+  destination_min_retry_interval: 1s
+  destination_retry_multiplier: 2
+  destination_max_retry_interval: 2s
+"""
+
 LOG_CONFIG = """
 version: 1
 formatters: {plain: {format: '%(asctime)s %(levelname)s %(name)s %(message)s'}}
@@ -85,3 +106,20 @@ class Synapse(Node):
         """The interpreter of the environment that holds Synapse; made on first use."""
         venv = subprocess.run([HERE / "venv", "synapse"], check=True, capture_output=True, text=True).stdout.strip()
         return Path(venv) / "bin" / "python"
+
+
+class FederatedSynapse(Synapse):
+    """One that federates over HTTPS on this host as `localhost:PORT`, by certificates of a test's authority."""
+
+    def __init__(self, host, folder: Path, certificates: Path, federation_port: int):
+        self.server_name = f"localhost:{federation_port}"
+        self.certificates, self.federation_port = certificates, federation_port
+        super().__init__(host, folder, name="synapse", port=8018)
+
+    def configure(self, config: dict) -> None:
+        super().configure(config)
+        more = FEDERATION_CONFIG.format(certificates=self.certificates, federation_port=self.federation_port)
+        whole = self.config_file.read_text()
+        # Its listeners follow the one for clients.
+        head, rest = whole.split("database:", 1)
+        self.config_file.write_text(head.rstrip() + more + "database:" + rest)
