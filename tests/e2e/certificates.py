@@ -1,13 +1,13 @@
-"""A certificate authority and a certificate for `localhost`, made by the interpreter of Synapse's environment, which can."""
+"""A certificate authority and a certificate for `localhost` and `127.0.0.1`, made by the interpreter of Synapse's environment, which can."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-# The name is `localhost` alone: Synapse takes no wildcard below it.
+# Of names there is `localhost` alone: Synapse takes no wildcard below it.
 SCRIPT = """
-import datetime, sys
+import datetime, ipaddress, sys
 from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -34,7 +34,8 @@ write("ca.pem", begun("a test's authority", "a test's authority", authority)
     .add_extension(x509.KeyUsage(False, False, False, False, False, True, True, False, False), critical=True)
     .add_extension(identifier, critical=False).sign(authority, hashes.SHA256()))
 write("cert.pem", begun("localhost", "a test's authority", server)
-    .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    .add_extension(x509.SubjectAlternativeName(
+        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
     .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)

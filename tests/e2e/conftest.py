@@ -15,6 +15,8 @@ from client import Client
 from net import Network, disk_name
 from node import Node
 
+pytest_plugins = ["federated"]
+
 
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long tests too")

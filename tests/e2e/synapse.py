@@ -30,6 +30,7 @@ enable_registration_without_verification: true
 report_stats: false
 trusted_key_servers: []
 suppress_key_server_warning: true
+caches: {{sync_response_cache_duration: 0}}
 max_upload_size: 100M
 rc_message: {{per_second: 100000, burst_count: 100000}}
 rc_registration: {{per_second: 100000, burst_count: 100000}}
@@ -60,6 +61,9 @@ tls_private_key_path: {certificates}/key.pem
 federation_custom_ca_list: [{certificates}/ca.pem]
 ip_range_blacklist: []
 federation_ip_range_blacklist: []
+allow_public_rooms_over_federation: true
+allow_public_rooms_without_auth: true
+room_list_publication_rules: [{{action: allow}}]
 rc_federation: {{window_size: 1000, sleep_limit: 100000, sleep_delay: 1, reject_limit: 100000, concurrent: 100}}
 federation:
   client_timeout: 10s
@@ -109,12 +113,13 @@ class Synapse(Node):
 
 
 class FederatedSynapse(Synapse):
-    """One that federates over HTTPS on this host as `localhost:PORT`, by certificates of a test's authority."""
+    """One that federates over HTTPS on this host as `localhost:PORT`, or by its address, with certificates of a test's authority."""
 
-    def __init__(self, host, folder: Path, certificates: Path, federation_port: int):
-        self.server_name = f"localhost:{federation_port}"
+    def __init__(self, host, folder: Path, certificates: Path, server_name: str, name: str = "synapse", port: int = 8018):
+        self.server_name = server_name
+        federation_port = int(server_name.rpartition(":")[2])
         self.certificates, self.federation_port = certificates, federation_port
-        super().__init__(host, folder, name="synapse", port=8018)
+        super().__init__(host, folder, name=name, port=port)
 
     def configure(self, config: dict) -> None:
         super().configure(config)

@@ -1,87 +1,213 @@
-"""Ordinary federation: a kith node with a DNS name and a real Synapse, over HTTPS on one host."""
+"""A kith node and a real Synapse: messages, what a room is told, and what happens while one is away."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-import pytest_asyncio
 
-import certificates
 from checks import same_room
-from synapse import FederatedSynapse, Synapse
+from client import Client
+from federated import LONG, Syncs, agree, in_room, meet, refused, sees_state, set_state, state, talk
+from traffic import Talker, nothing_lost_nothing_twice
+from waiting import eventually
 
 pytestmark = pytest.mark.synapse
 
-KITH, SYNAPSE = 8448, 8449
+
+async def test_somebody_is_invited_and_messages_go_both_ways(host_and_guest):
+    host, guest = host_and_guest
+    room_id = await meet(host, guest)
+    await talk(room_id, host, guest)
+    await same_room(room_id, host, guest, deadline=LONG)
 
 
-@pytest_asyncio.fixture
-async def both(lan, tmp_path):
-    """A user of a kith node, and one of a Synapse."""
-    host = lan.network.host("both")
-    made = certificates.make(Synapse.python(), tmp_path / "certificates")
-    synapse = FederatedSynapse(host, tmp_path, made, SYNAPSE)
-    lan.nodes.append(synapse)
-    kith = lan.node_on(host, "kith", {
-        "server_name": f"localhost:{KITH}",
-        "federation": {
-            "listen": [f"127.0.0.1:{KITH}"],
-            "tls_certificate": str(made / "cert.pem"),
-            "tls_private_key": str(made / "key.pem"),
-            "extra_roots": [str(made / "ca.pem")],
-            "allow_private_addresses": True,
-        },
-        "p2p": {"enabled": False},
-    })
-    await asyncio.gather(kith.start(), synapse.start(90))
-    return await lan.user(kith, "alice"), await lan.user(synapse, "bob")
+async def test_a_direct_chat_is_direct_for_who_is_invited(host_and_guest):
+    host, guest = host_and_guest
+    syncs = Syncs(guest)
+    room_id = await host.create_room(encrypted=False, invite=[guest.user_id], is_direct=True, preset="trusted_private_chat")
+
+    def invited(answer):
+        room = answer["rooms"].get("invite", {}).get(room_id) if "rooms" in answer else None
+        return room and [event for event in room["invite_state"]["events"] if event.get("state_key") == guest.user_id]
+
+    [event] = await syncs.until(invited, "of the invitation")
+    assert event["content"]["is_direct"] is True and event["sender"] == host.user_id
 
 
-async def test_a_room_of_either_server_is_joined_by_invite_and_messages_go_both_ways(lan, both):
-    alice, bob = both
-    for host, guest in ((alice, bob), (bob, alice)):
-        room_id = await host.create_room(encrypted=False)
-        await host.invite(room_id, guest.user_id)
-        await guest.accept(room_id, deadline=60, encrypted=False)
-        for sender, receiver in ((host, guest), (guest, host)):
-            text = f"from {sender.username} in the room of {host.username}"
-            event_id = await sender.send(room_id, text)
-            message = await receiver.wait_for_message(room_id, text, deadline=60)
-            assert (message.event_id, message.sender) == (event_id, sender.user_id)
-        await same_room(room_id, alice, bob, deadline=60)
+async def test_messages_of_three_servers_are_in_one_order_of_causes(three):
+    alice, bob, carol = three
+    room_id = await meet(alice, bob, carol)
+    for turn in range(3):
+        await talk(room_id, *three, say=f"turn {turn}")
+    await agree(room_id, *three)
 
 
-async def test_a_public_room_is_joined_by_its_alias_and_what_was_said_before_is_read(lan, both):
-    alice, bob = both
-    for host, guest in ((alice, bob), (bob, alice)):
-        room_id = await host.create_room(
-            encrypted=False, preset="public_chat", room_alias_name=f"room-of-{host.username}"
+async def test_a_redacted_message_is_gone_on_both_sides(host_and_guest):
+    host, guest = host_and_guest
+    room_id = await meet(host, guest)
+    for writer, reader in (host_and_guest, host_and_guest[::-1]):
+        event_id = await writer.send(room_id, f"{writer.username} regrets this")
+        await reader.wait_for_message(room_id, f"{writer.username} regrets this", LONG)
+        await writer.request("PUT", in_room(room_id, f"redact/{event_id}/1"), {"reason": "said too much"})
+
+        async def gone():
+            event = await reader.request("GET", in_room(room_id, f"event/{event_id}"))
+            return "body" not in event["content"] and event["unsigned"]["redacted_because"]["content"]["reason"] == "said too much"
+
+        await eventually(gone, LONG, "the message is redacted", every=0.1)
+
+
+async def test_five_hundred_messages_from_before_one_came_are_scrolled_back_to(host_and_guest):
+    host, guest = host_and_guest
+    room_id = await host.create_room(encrypted=False)
+    sent = [await host.send(room_id, f"message {number}") for number in range(500)]
+    await host.invite(room_id, guest.user_id, LONG)
+    await guest.accept(room_id, LONG, encrypted=False)
+
+    async def all_of_them():
+        read = [message.event_id for message in await guest.history(room_id) if message.type == "m.room.message"]
+        assert read == sent, (len(read), len(set(read)))
+        return True
+
+    await eventually(all_of_them, LONG, "all 500 are read, in order", every=0.5)
+
+
+async def test_typing_receipts_and_presence_are_seen_on_the_other_side(host_and_guest):
+    host, guest = host_and_guest
+    room_id = await meet(host, guest)
+    for here, there in (host_and_guest, host_and_guest[::-1]):
+        syncs = Syncs(there)
+        await syncs.until(lambda answer: True, "anything")
+
+        def ephemeral(kind):
+            def look(answer):
+                room = answer.get("rooms", {}).get("join", {}).get(room_id, {})
+                return [e["content"] for e in room.get("ephemeral", {}).get("events", []) if e["type"] == kind]
+            return look
+
+        await here.request("PUT", in_room(room_id, f"typing/{here.user_id}"), {"typing": True, "timeout": 30_000})
+        await syncs.until(
+            lambda answer: [c for c in ephemeral("m.typing")(answer) if here.user_id in c["user_ids"]], "who is typing"
         )
-        await host.send(room_id, "said before")
-        assert await guest.join(f"#room-of-{host.username}:{host.server_name}", deadline=60) == room_id
-        await guest.knows(room_id, encrypted=False)
-        assert "said before" in [message.body for message in await guest.history(room_id)]
-        await guest.send(room_id, "said after")
-        await host.wait_for_message(room_id, "said after", deadline=60)
+
+        event_id = await there.send(room_id, f"{here.username}, read this")
+        await here.wait_for_message(room_id, f"{here.username}, read this", LONG)
+        await here.request("POST", in_room(room_id, f"receipt/m.read/{event_id}"), {})
+        # A message ends typing; receipts may come together with others'.
+        await syncs.until(
+            lambda answer: [c for c in ephemeral("m.receipt")(answer) if here.user_id in c.get(event_id, {}).get("m.read", {})],
+            "of the receipt",
+        )
+        await here.request("PUT", f"/_matrix/client/v3/presence/{here.user_id}/status", {"presence": "online", "status_msg": "here"})
+        await syncs.until(
+            lambda answer: [e for e in answer.get("presence", {}).get("events", [])
+                            if e["sender"] == here.user_id and e["content"].get("status_msg") == "here"],
+            "of the presence",
+        )
 
 
-async def test_encrypted_messages_are_read_on_both_sides(lan, both):
-    alice, bob = both
-    room_id = await lan.room_of(alice, bob)
-    for sender, receiver in ((alice, bob), (bob, alice)):
+@pytest.mark.parametrize("version", ["1", "6", "9", "10", "11", "12"])
+async def test_rooms_of_all_ages_work_on_both_sides(host_and_guest, version):
+    host, guest = host_and_guest
+    room_id = await meet(host, guest, room_version=version)
+    create = await state(guest, room_id, "m.room.create")
+    assert create.get("room_version", "1") == version
+    await talk(room_id, host, guest)
+    await set_state(host, room_id, "m.room.topic", {"topic": f"version {version}"})
+    await sees_state(guest, room_id, "m.room.topic", {"topic": f"version {version}"})
+    await same_room(room_id, host, guest, deadline=LONG)
+
+
+async def test_a_room_is_upgraded_and_the_guest_follows(host_and_guest):
+    host, guest = host_and_guest
+    old = await meet(host, guest, room_version="10", preset="public_chat")
+    await set_state(host, old, "m.room.name", {"name": "the room"})
+    answer = await host.request("POST", in_room(old, "upgrade"), {"new_version": "11"})
+    new = answer["replacement_room"]
+    await sees_state(guest, old, "m.room.tombstone", {"replacement_room": new})
+    assert await guest.request("POST", f"/_matrix/client/v3/join/{new}?via={host.server_name}", {}) == {"room_id": new}
+    assert (await state(guest, new, "m.room.name"))["name"] == "the room"
+    assert (await state(guest, new, "m.room.create"))["predecessor"]["room_id"] == old
+    await guest.knows(new, encrypted=False)
+    await talk(new, host, guest)
+    await refused(guest.send(old, "too late"), "M_FORBIDDEN")
+
+
+async def test_state_that_was_changed_on_both_sides_while_they_were_apart_is_the_same_after_it(federation, three):
+    alice, bob, carol = three
+    room_id = await meet(alice, bob, carol)
+    levels = await state(alice, room_id, "m.room.power_levels")
+    levels["users"].update({bob.user_id: 100, carol.user_id: 50})
+    await set_state(alice, room_id, "m.room.power_levels", levels)
+    for one in three:
+        await sees_state(one, room_id, "m.room.power_levels", {"users": levels["users"]})
+
+    # Kith is away. Bob names the room, and takes Carol's rights from her.
+    federation.kith.kill()
+    await set_state(bob, room_id, "m.room.topic", {"topic": "bob's"})
+    await set_state(bob, room_id, "m.room.power_levels", {**levels, "users": {**levels["users"], carol.user_id: 0}})
+    await set_state(bob, room_id, "m.room.name", {"name": "bob's"})
+    # Now it is alone, and Alice does other things.
+    for synapse in (federation.synapse, federation.other):
+        await synapse.stop(30)
+    await federation.kith.start(90)
+    await set_state(alice, room_id, "m.room.topic", {"topic": "alice's"})
+    await set_state(alice, room_id, "m.room.name", {"name": "alice's"})
+    await set_state(alice, room_id, "m.room.power_levels", {**levels, "events_default": 10})
+
+    await federation.run(federation.synapse, federation.other)
+    # A server is told with the next event of what it missed.
+    for one in (alice, bob):
+        await one.send(room_id, f"{one.username} is back")
+    for one in three:
+        for other in (alice, bob):
+            await one.wait_for_message(room_id, f"{other.username} is back", LONG)
+    await agree(room_id, *three)
+
+
+async def test_a_server_that_was_away_gets_what_it_missed(host_and_guest):
+    here, away = host_and_guest
+    room_id = await meet(here, away)
+    away.node.kill()
+    for number in range(5):
+        await here.send(room_id, f"{number} while {away.username} was away")
+    await away.node.start(90)
+    for number in range(5):
+        await away.wait_for_message(room_id, f"{number} while {away.username} was away", LONG)
+    await same_room(room_id, here, away, deadline=LONG)
+
+
+async def test_kith_is_killed_in_the_middle_of_two_hundred_messages_and_nothing_is_lost_or_there_twice(federation, pair):
+    room_id = await meet(*pair)
+    talkers = [Talker(person, room_id, 200) for person in pair]
+    for part in (50, 100, 150):
+        await asyncio.gather(*(talker.after(part) for talker in talkers))
+        federation.kith.kill()
+        await federation.kith.start(90)
+    for talker in talkers:
+        await talker.finish(120)
+        assert len(talker.acknowledged) == 200
+    await nothing_lost_nothing_twice(talkers, 120)
+
+
+async def test_encrypted_messages_and_photos_go_both_ways_and_a_new_device_reads_them(federation, host_and_guest):
+    host, guest = host_and_guest
+    room_id = await federation.room_of(host, guest)
+    for sender, receiver in (host_and_guest, host_and_guest[::-1]):
         await sender.send(room_id, f"secret of {sender.username}")
-        await receiver.wait_for_message(room_id, f"secret of {sender.username}", deadline=60)
+        await receiver.wait_for_message(room_id, f"secret of {sender.username}", LONG)
+        photo = bytes(range(256)) * 1000
+        await sender.send_photo(room_id, photo, f"{sender.username}.jpg")
+        message = await receiver.wait_for_message(room_id, f"{sender.username}.jpg", LONG)
+        assert await receiver.fetch_photo(message) == photo
 
+    laptop = await Client.login(guest.node, guest.username)
+    federation.clients.append(laptop)
+    devices = lambda: {device.id for device in host.nio.device_store.active_user_devices(guest.user_id)}  # noqa: E731
+    await host.wait_for(lambda: laptop.nio.device_id in devices(), LONG, "knows the new device")
+    await host.send(room_id, "to all devices")
+    await asyncio.gather(*(one.wait_for_message(room_id, "to all devices", LONG) for one in (guest, laptop)))
 
-async def test_a_server_that_was_away_gets_what_it_missed(lan, both):
-    alice, bob = both
-    room_id = await alice.create_room(encrypted=False)
-    await alice.invite(room_id, bob.user_id)
-    await bob.accept(room_id, deadline=60, encrypted=False)
-    for away, here in ((bob, alice), (alice, bob)):
-        away.node.kill()
-        await here.send(room_id, f"while {away.username} was away")
-        await away.node.start(90)
-        await away.wait_for_message(room_id, f"while {away.username} was away", deadline=90)
-    await same_room(room_id, alice, bob, deadline=60)
+    await laptop.request("POST", "/_matrix/client/v3/logout", {})
+    await host.wait_for(lambda: laptop.nio.device_id not in devices(), LONG, "knows that the device is gone")

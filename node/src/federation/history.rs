@@ -6,8 +6,14 @@ use kith_room::{Event, graph::sort_by_prev_events};
 use kith_store::tables::rooms::GAPS;
 use kith_transport::Class;
 use ruma::{
-    OwnedEventId, OwnedServerName, ServerName, UInt,
-    api::federation::{backfill::get_backfill::v1 as get_backfill, event::get_room_state::v1 as get_room_state},
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, ServerName, UInt,
+    api::{
+        Direction,
+        federation::{
+            backfill::get_backfill::v1 as get_backfill,
+            event::{get_event_by_timestamp::v1 as get_event_by_timestamp, get_room_state::v1 as get_room_state},
+        },
+    },
 };
 
 use super::{Federation, heads, pdus};
@@ -25,6 +31,8 @@ const MOST_GAPS: usize = 5;
 const MOST_ROOTS: usize = 5;
 /// Events fetched in one go.
 const MOST_EVENTS: usize = 100;
+/// Pieces fetched on the way back to one event.
+const MOST_PIECES: usize = 20;
 /// How long a server may take.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
@@ -61,6 +69,49 @@ impl Federation {
             }
         }
         Ok(0)
+    }
+
+    /// Where history is missing here: asks other servers of the room which event is closest to a time on one side of it, and if one is
+    /// closer than `known`, the time of the closest here, fetches the history back to it, at most 2,000 events. Gives whether
+    /// anything came.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn history_at(
+        &self,
+        room: &Room,
+        at: MilliSecondsSinceUnixEpoch,
+        dir: Direction,
+        known: Option<u64>,
+    ) -> Answer<bool> {
+        let node = self.node()?;
+        let has_gaps =
+            || node.store.read(|read| Ok::<_, MatrixError>(GAPS.prefix(read, &room.number())?.next().is_some()));
+        if !has_gaps()? {
+            return Ok(false);
+        }
+        for server in servers(&node, room)? {
+            let request = get_event_by_timestamp::Request::new(room.id().to_owned(), at, dir);
+            let Ok(told) = self.client().request(&server, request, Class::Control, TIME_LIMIT).await else { continue };
+            let time = u64::from(told.origin_server_ts.get());
+            let wanted = u64::from(at.get());
+            let is_closer = match dir {
+                Direction::Forward => time >= wanted && known.is_none_or(|known| time < known),
+                Direction::Backward => time <= wanted && known.is_none_or(|known| time > known),
+            };
+            if !is_closer {
+                continue;
+            }
+            let mut came = false;
+            for _ in 0..MOST_PIECES {
+                if room.unknown([&told.event_id])?.is_empty() || self.backfill(room, None, MOST_EVENTS).await? == 0 {
+                    break;
+                }
+                came = true;
+            }
+            return Ok(came);
+        }
+        Ok(false)
     }
 
     async fn backfill_from(

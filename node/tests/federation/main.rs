@@ -6,6 +6,7 @@ mod client;
 mod hostile;
 mod memberships;
 mod messages;
+mod operations;
 mod partial;
 mod policy;
 mod profiles;

@@ -145,6 +145,12 @@ impl Stranger {
 
     /// As [`Stranger::send`], with a body that may be what no server should write.
     pub async fn send_text(&self, to: &Peer, forged: Forged<'_>, body: String) -> (StatusCode, Value) {
+        let (status, body) = self.fetch(to, forged, body).await;
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    /// As [`Stranger::send_text`], for answers that need not be JSON.
+    pub async fn fetch(&self, to: &Peer, forged: Forged<'_>, body: String) -> (StatusCode, Vec<u8>) {
         let mut request = Request::builder()
             .method(forged.method)
             .uri(format!("https://{}{}", forged.destination, forged.path))
@@ -158,8 +164,7 @@ impl Stranger {
         (forged.tamper)(&mut request);
         let response = self.network.request(to.key(), Class::Control, request.map(full)).await.expect("an answer");
         let status = response.status();
-        let body = read_body(response.into_body(), 1 << 20).await.expect("a body");
-        (status, serde_json::from_slice(&body).unwrap_or_default())
+        (status, read_body(response.into_body(), 1 << 20).await.expect("a body").to_vec())
     }
 }
 
@@ -203,7 +208,7 @@ async fn an_honest_request_is_answered_and_forged_ones_are_refused() {
     let upper = ServerName::parse(key(9).to_string().to_uppercase()).expect("a name");
     assert_eq!(refused(Forged { origin: upper, ..forge() }).await, 401, "not canonical");
     let dns = ServerName::parse("example.org").expect("a name");
-    assert_eq!(refused(Forged { origin: dns, ..forge() }).await, 401, "keys cannot be looked up yet");
+    assert_eq!(refused(Forged { origin: dns, ..forge() }).await, 401, "its keys cannot be had");
     assert_eq!(refused(Forged { origin: name(1), signer: 1, ..forge() }).await, 401, "our own name");
     let other_body: fn(&mut Request<Vec<u8>>) =
         |request| *request.body_mut() = br#"{"origin":"x","origin_server_ts":2,"pdus":[]}"#.to_vec();

@@ -13,7 +13,7 @@ use ruma::{
 };
 use serde::Deserialize;
 
-use super::{entered, seen, viewer};
+use super::{entered, remote, seen, viewer};
 use crate::{
     Node,
     http::{Answer, MatrixError, Routes, Session},
@@ -55,6 +55,25 @@ async fn get_event_by_timestamp(
     session: Session,
     request: get_event_by_timestamp::Request,
 ) -> Answer<get_event_by_timestamp::Response> {
+    let mut found = closest(&node, &session, &request)?;
+    let known = found.as_ref().map(|(time, _)| *time);
+    if remote::history_at(&node, &request.room_id, request.ts, request.dir, known).await {
+        found = closest(&node, &session, &request)?;
+    }
+    let (time, event_id) =
+        found.ok_or_else(|| MatrixError::not_found("there is no event on that side of this time"))?;
+    Ok(get_event_by_timestamp::Response::new(
+        OwnedEventId::try_from(event_id).map_err(MatrixError::internal)?,
+        MilliSecondsSinceUnixEpoch(UInt::new_saturating(time)),
+    ))
+}
+
+/// The event that is here, that the user may see, and that is closest to a time: its time and ID.
+fn closest(
+    node: &Arc<Node>,
+    session: &Session,
+    request: &get_event_by_timestamp::Request,
+) -> Answer<Option<(u64, String)>> {
     let wanted = u64::from(request.ts.get());
     let user = session.user_id.as_str();
     let forward = request.dir == Direction::Forward;
@@ -91,10 +110,5 @@ async fn get_event_by_timestamp(
             None => break,
         }
     }
-    let (time, _, event_id) =
-        best.ok_or_else(|| MatrixError::not_found("there is no event on that side of this time"))?;
-    Ok(get_event_by_timestamp::Response::new(
-        OwnedEventId::try_from(event_id).map_err(MatrixError::internal)?,
-        MilliSecondsSinceUnixEpoch(UInt::new_saturating(time)),
-    ))
+    Ok(best.map(|(time, _, event_id)| (time, event_id)))
 }

@@ -4,12 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use kith_transport::Class;
 use ruma::{
-    OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, ServerName, UInt, UserId,
-    api::federation::{
-        directory::{
-            get_public_rooms::v1::Response as PublicRooms, get_public_rooms_filtered::v1::Request as PublicRoomsRequest,
+    MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, ServerName, UInt, UserId,
+    api::{
+        Direction,
+        federation::{
+            directory::{
+                get_public_rooms::v1::Response as PublicRooms,
+                get_public_rooms_filtered::v1::Request as PublicRoomsRequest,
+            },
+            space::{SpaceHierarchyParentSummary, get_hierarchy::v1 as get_hierarchy},
         },
-        space::{SpaceHierarchyParentSummary, get_hierarchy::v1 as get_hierarchy},
     },
     directory::Filter,
     room::RoomSummary,
@@ -25,6 +29,8 @@ use crate::{
 
 /// How long a client that scrolls back waits for history of other servers; what comes later is there the next time.
 const SCROLL: Duration = Duration::from_secs(10);
+/// How long a client that jumps to a time waits for it.
+const JUMP: Duration = Duration::from_secs(30);
 /// How long a server may take to tell of a space.
 const TELL: Duration = Duration::from_secs(10);
 /// Events of history asked for at once.
@@ -92,6 +98,26 @@ pub(super) async fn backfill(node: &Arc<Node>, room_id: &RoomId, before: &[Store
             false
         }
         Err(_) => false,
+    }
+}
+
+/// Asks for the history around a time, if others have an event closer to it than `known`; says whether anything came.
+pub(super) async fn history_at(
+    node: &Arc<Node>,
+    room_id: &RoomId,
+    at: MilliSecondsSinceUnixEpoch,
+    dir: Direction,
+    known: Option<u64>,
+) -> bool {
+    let Ok(Some(room)) = node.rooms.get(room_id) else { return false };
+    match timeout(&*node.clock, JUMP, node.federation.history_at(&room, at, dir, known)).await {
+        Ok(Ok(came)) => came,
+        Ok(Err(error)) => {
+            tracing::info!(room = %room_id, %error, "no history could be had");
+            false
+        }
+        // What came until now is of use, too.
+        Err(_) => true,
     }
 }
 

@@ -158,6 +158,33 @@ async fn who_joins_late_scrolls_back_through_history_that_only_the_other_node_ha
 }
 
 #[tokio::test]
+async fn the_event_closest_to_a_time_is_found_in_history_that_only_the_other_node_has() {
+    let (here, there) = World::two().await;
+    let alice = here.person("alice").await;
+    let bob = there.person("bob").await;
+    let room = alice.create(json!({ "preset": "public_chat" })).await;
+    let mut said = Vec::new();
+    for n in 0..230 {
+        said.push(alice.say(&room, &n.to_string()).await);
+    }
+    let time = alice.get(&format!("/rooms/{room}/event/{}", said[30])).await.ok()["origin_server_ts"].clone();
+    bob.post(&format!("/join/{room}?via={}", here.node().server_name()), json!({})).await.ok();
+    let path = format!("/_matrix/client/v1/rooms/{room}/timestamp_to_event?ts={time}&dir=");
+    // Time stands still for some events: those with this time are equally close, the first and the last of them are meant.
+    for dir in ["f", "b"] {
+        let expected = alice.get(&format!("{path}{dir}")).await.ok();
+        let found = bob.get(&format!("{path}{dir}")).await.ok();
+        assert_eq!(found, expected, "{dir}");
+        let id = text(&found["event_id"]);
+        assert_eq!(text(&bob.get(&format!("/rooms/{room}/context/{id}?limit=3")).await.ok()["event"]["event_id"]), id);
+    }
+    // Nobody has anything before the room.
+    bob.get(&format!("/_matrix/client/v1/rooms/{room}/timestamp_to_event?ts=1&dir=b"))
+        .await
+        .refused(404, "M_NOT_FOUND");
+}
+
+#[tokio::test]
 async fn members_at_a_sync_token_are_those_of_all_branches_that_had_come_by_then() {
     let hub = MemoryHub::new();
     let (here, there) = World::two_on(&hub).await;
