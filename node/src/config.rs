@@ -99,15 +99,18 @@ impl Config {
         client.oauth.unwrap_or_else(|| client.public_base_url.is_some() || only_here())
     }
 
-    /// Where to listen for other servers, with TLS: as configured, else port 8448 when there is a certificate.
+    /// Where to listen for other servers, with TLS: as configured, else port 8448 when there is a certificate, or 443 where an authority
+    /// gives one by itself.
     #[must_use]
     pub fn federation_listen(&self) -> Vec<SocketAddr> {
         let federation = &self.federation;
-        match (&federation.listen, &federation.tls_certificate) {
-            (Some(listen), _) => listen.clone(),
-            (None, Some(_)) => vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, FEDERATION_PORT))],
-            (None, None) => Vec::new(),
-        }
+        let port = match &federation.tls_certificate {
+            Some(_) => FEDERATION_PORT,
+            None if federation.acme => ACME_PORT,
+            None => return federation.listen.clone().unwrap_or_default(),
+        };
+        let everywhere = || vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))];
+        federation.listen.clone().unwrap_or_else(everywhere)
     }
 
     /// What `/.well-known/matrix/server` tells other servers: host and port where this one is reached, for a node with a DNS name.
@@ -115,10 +118,19 @@ impl Config {
     /// that of the server name; the port that of the first of `listening` with TLS, else the proxy's. None: nothing leads here.
     #[must_use]
     pub fn delegation(&self, listening: &[SocketAddr]) -> Option<String> {
+        self.server_name.as_deref()?;
+        match (listening.first(), self.proxy()) {
+            (Some(listener), _) => Some(format!("{}:{}", self.federation_host()?, listener.port())),
+            (None, Some((host, port))) => Some(format!("{host}:{port}")),
+            (None, None) => None,
+        }
+    }
+
+    /// The host at which other servers reach this one, and which its certificate has to name: that of `client.public_base_url` if it is an
+    /// `https` address, else that of the server name, if it is a DNS name.
+    #[must_use]
+    pub fn federation_host(&self) -> Option<String> {
         let name = self.server_name.as_deref()?;
-        let public = self.client.public_base_url.as_deref().and_then(|url| url.parse::<http::Uri>().ok());
-        let public = public.filter(|url| url.scheme_str() == Some("https"));
-        let proxy = public.as_ref().and_then(|url| Some((url.host()?.to_owned(), url.port_u16().unwrap_or(443))));
         let own = || {
             let (host, _) = kith_transport::https::host::parse(name)?;
             Some(match host {
@@ -126,14 +138,14 @@ impl Config {
                 host => host.to_string(),
             })
         };
-        match (listening.first(), proxy) {
-            (Some(listener), proxy) => {
-                let host = proxy.map_or_else(own, |(host, _)| Some(host))?;
-                Some(format!("{host}:{}", listener.port()))
-            }
-            (None, Some((host, port))) => Some(format!("{host}:{port}")),
-            (None, None) => None,
-        }
+        self.proxy().map_or_else(own, |(host, _)| Some(host))
+    }
+
+    /// Host and port of `client.public_base_url`, if it is an `https` address.
+    fn proxy(&self) -> Option<(String, u16)> {
+        let url: http::Uri = self.client.public_base_url.as_deref()?.parse().ok()?;
+        (url.scheme_str() == Some("https")).then_some(())?;
+        Some((url.host()?.to_owned(), url.port_u16().unwrap_or(443)))
     }
 }
 
@@ -152,6 +164,9 @@ pub(crate) fn default_data_dir(variable: &dyn Fn(&str) -> Option<OsString>) -> P
     .unwrap_or_else(|| PathBuf::from("/var/lib"))
     .join("kith")
 }
+
+/// Where an authority comes to see that a name is ours (RFC 8737).
+const ACME_PORT: u16 = 443;
 
 #[cfg(test)]
 mod delegation {
@@ -187,5 +202,9 @@ mod delegation {
         assert_eq!(config.federation_listen(), ["0.0.0.0:8448".parse().unwrap()]);
         config.federation.listen = Some(Vec::new());
         assert!(config.federation_listen().is_empty());
+        config.federation.tls_certificate = None;
+        config.federation.listen = None;
+        config.federation.acme = true;
+        assert_eq!(config.federation_listen(), ["0.0.0.0:443".parse().unwrap()]);
     }
 }

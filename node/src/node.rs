@@ -16,7 +16,10 @@ use kith_store::{
     blobs::{BlobStore, FolderBlobs},
     tables::node::{CLOCK_FLOOR, FACTS},
 };
-use kith_transport::{Https, HttpsConfig, Network, Router, SecretKey, Transport, https::tls::TlsError};
+use kith_transport::{
+    Https, HttpsConfig, Network, Router, SecretKey, Transport,
+    https::tls::{self, TlsError},
+};
 use ruma::{
     ServerName, UserId,
     signatures::{Ed25519KeyPair, Ed25519KeyPairParseError},
@@ -34,7 +37,8 @@ use crate::{
     ephemeral::{self, Ephemeral},
     federation::{Federation, policy::Asking},
     http::{
-        certificate::Certificate,
+        acme::{Acme, Renewal},
+        certificate::{Certificate, Shown},
         server::{self, ListenError, Serving},
     },
     identity::{self, Identity, IdentityError},
@@ -174,12 +178,7 @@ impl Node {
         };
         let bound = listen(config.client.listen.clone(), "client.listen").await?;
         let bound_for_servers = listen(config.federation_listen(), "federation.listen").await?;
-        let certificate = match (&config.federation.tls_certificate, &config.federation.tls_private_key) {
-            (Some(chain), Some(key)) if !bound_for_servers.is_empty() => {
-                Some(Arc::new(Certificate::open(chain.clone(), key.clone())?))
-            }
-            _ => None,
-        };
+        let (certificate, renewal) = if bound_for_servers.is_empty() { (None, None) } else { certificate(&config)? };
         if let Some(floor) = store.read(|read| FACTS.get(read, &CLOCK_FLOOR.to_owned()))? {
             clock.floor(floor);
         }
@@ -289,9 +288,12 @@ impl Node {
             spawner: node.spawner.clone(),
             stop: stopped,
         };
-        if let Some(certificate) = &certificate {
+        if let Some(Shown::Files(certificate)) = certificate.as_deref() {
             let watching = certificate.clone().watch(node.clock.clone(), node.spawner.clone());
             node.spawner.spawn("certificate", Box::pin(watching));
+        }
+        if let Some(renewal) = renewal {
+            node.spawner.spawn("certificate", Box::pin(renewal.run()));
         }
         let router = crate::http::layers::around(for_servers, server_router.clone());
         let with_tls = Serving { router, certificate, ..serving.clone() };
@@ -321,6 +323,20 @@ impl Node {
     pub fn stopping(&self) -> watch::Receiver<bool> {
         self.stop.subscribe()
     }
+}
+
+/// What the federation listeners show, and what keeps it new.
+fn certificate(config: &Config) -> Result<(Option<Arc<Shown>>, Option<Renewal>), TlsError> {
+    let federation = &config.federation;
+    if let (Some(chain), Some(key)) = (&federation.tls_certificate, &federation.tls_private_key) {
+        let files = Certificate::open(chain.clone(), key.clone())?;
+        return Ok((Some(Arc::new(Shown::Files(Arc::new(files)))), None));
+    }
+    let Some(host) = config.federation_host().filter(|_| federation.acme) else { return Ok((None, None)) };
+    let trust = tls::client(&federation.extra_roots)?;
+    let contact = federation.acme_contact.as_deref();
+    let (acme, renewal) = Acme::open(&host, &federation.acme_directory, contact, trust, &config.data_dir);
+    Ok((Some(Arc::new(Shown::Acme(acme))), Some(renewal)))
 }
 
 impl fmt::Debug for Node {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -18,6 +19,7 @@ from node import Node
 from synapse import FederatedSynapse, Synapse
 from waiting import eventually
 
+HERE = Path(__file__).resolve().parent
 KITH, SYNAPSE, OTHER = 8448, 8449, 8450
 # A server that was away is tried again within seconds (synapse.py), and machines of tests are busy.
 LONG = 60

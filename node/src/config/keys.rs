@@ -167,13 +167,21 @@ section! {
 section! {
     /// Federation over HTTPS with ordinary homeservers: for nodes with a `server_name`.
     "federation" Federation FEDERATION {
-        /// Addresses to listen on, with TLS. By default `["0.0.0.0:8448"]` when a certificate is set, else none: a proxy may stand before
+        /// Addresses to listen on, with TLS. By default `["0.0.0.0:8448"]` when a certificate is set, `["0.0.0.0:443"]` with `acme`, else none: a proxy may stand before
         /// the client listener instead.
         listen: Option<Vec<SocketAddr>> = None, Kind::Addresses, unset "[\"0.0.0.0:8448\"]";
         /// The certificate chain, PEM. It is read again when it is renewed.
         tls_certificate: Option<PathBuf> = None, Kind::Path, unset "\"cert.pem\"";
         /// Its private key, PEM.
         tls_private_key: Option<PathBuf> = None, Kind::Path, unset "\"key.pem\"";
+        /// Gets the certificate by itself (ACME) and renews it: for the host that `/.well-known/matrix/server` tells. The authority must reach a
+        /// `listen` address at port 443 of that name. With this its terms of service are accepted.
+        acme: bool = false, Kind::Bool, default "false";
+        /// The authority, by the URL of its ACME directory.
+        acme_directory: String = "https://acme-v02.api.letsencrypt.org/directory".into(), Kind::Text,
+            default "\"https://acme-v02.api.letsencrypt.org/directory\"";
+        /// The email address to which the authority may write.
+        acme_contact: Option<String> = None, Kind::Text, unset "\"you@example.org\"";
         /// Certificates (PEM) trusted beside the platform's.
         extra_roots: Vec<PathBuf> = Vec::new(), Kind::Paths, default "[]";
         /// Lets federation, push, previews and bridges reach loopback and private addresses.

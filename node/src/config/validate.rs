@@ -142,10 +142,17 @@ fn federation(config: &Config) -> Result<(), Problem> {
         (None, Some(_)) => {
             return Err(("federation.tls_private_key", "needs `federation.tls_certificate` too".into()));
         }
+        (Some(_), Some(_)) if federation.acme => {
+            return Err((
+                "federation.acme",
+                "there is a certificate already: leave `federation.tls_certificate` away, or this".into(),
+            ));
+        }
+        (None, None) if federation.acme => acme(config)?,
         (None, None) if federation.listen.as_ref().is_some_and(|listen| !listen.is_empty()) => {
             return Err((
                 "federation.listen",
-                "HTTPS needs `federation.tls_certificate` and `federation.tls_private_key`; \
+                "HTTPS needs `federation.tls_certificate` and `federation.tls_private_key`, or `federation.acme`; \
                  behind a proxy that has them, forward to `client.listen` instead"
                     .into(),
             ));
@@ -158,6 +165,28 @@ fn federation(config: &Config) -> Result<(), Problem> {
         }
     }
     no_duplicates("federation.listen", federation.listen.as_deref().unwrap_or_default())
+}
+
+/// Certificates are for DNS names, and an authority is asked over TLS.
+fn acme(config: &Config) -> Result<(), Problem> {
+    let host = config.federation_host();
+    let host = host.as_deref().and_then(kith_transport::https::host::parse);
+    if !matches!(host, Some((kith_transport::https::host::Host::Name(_), _))) {
+        return Err((
+            "federation.acme",
+            "needs a `server_name` that is a DNS name, to which the certificate is given".into(),
+        ));
+    }
+    let directory: Option<http::Uri> = config.federation.acme_directory.parse().ok();
+    if !directory.is_some_and(|url| url.scheme_str() == Some("https") && url.host().is_some()) {
+        return Err(("federation.acme_directory", "must be an `https` URL".into()));
+    }
+    match &config.federation.acme_contact {
+        Some(contact) if !contact.contains('@') || contact.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            Err(("federation.acme_contact", "must be an email address".into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn p2p(config: &Config) -> Result<(), Problem> {
@@ -259,6 +288,47 @@ mod tests {
         assert_eq!(open("0.0.0.0:8008", false), Some("registration.mode"));
         assert_eq!(open("[::]:8008", false), Some("registration.mode"));
         assert_eq!(open("192.168.1.2:8008", true), None);
+    }
+
+    #[test]
+    fn an_authority_gives_certificates_for_dns_names_alone_and_is_asked_over_tls() {
+        let acme = |name: Option<&str>, change: fn(&mut Config)| {
+            let name = name.map(str::to_owned);
+            problem(|config| {
+                config.server_name = name;
+                config.federation.acme = true;
+                change(config);
+            })
+        };
+        assert_eq!(acme(Some("example.org"), |_| {}), None);
+        assert_eq!(
+            acme(Some("example.org"), |config| config.federation.acme_contact = Some("me@example.org".into())),
+            None
+        );
+        for name in [None, Some("192.0.2.1"), Some("[2001:db8::1]")] {
+            assert_eq!(acme(name, |_| {}), Some("federation.acme"), "{name:?}");
+        }
+        for directory in ["http://acme.test/dir", "acme.test", ""] {
+            let problem = problem(|config| {
+                config.server_name = Some("example.org".into());
+                config.federation.acme = true;
+                config.federation.acme_directory = directory.to_owned();
+            });
+            assert_eq!(problem, Some("federation.acme_directory"), "{directory}");
+        }
+        for contact in ["", "nobody", "a b@c", "a@b\n"] {
+            let problem = problem(|config| {
+                config.server_name = Some("example.org".into());
+                config.federation.acme = true;
+                config.federation.acme_contact = Some(contact.to_owned());
+            });
+            assert_eq!(problem, Some("federation.acme_contact"), "{contact:?}");
+        }
+        let both = acme(Some("example.org"), |config| {
+            config.federation.tls_certificate = Some("cert.pem".into());
+            config.federation.tls_private_key = Some("key.pem".into());
+        });
+        assert_eq!(both, Some("federation.acme"));
     }
 
     #[test]

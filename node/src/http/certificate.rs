@@ -1,17 +1,45 @@
 //! The certificate of the federation listeners, read again when it was renewed: authorities give them for weeks, and nobody restarts
 //! a node for one.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use kith_transport::https::tls::{self, TlsError};
 use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use super::acme::Acme;
 use crate::platform::{Clock, Spawner, SpawnerExt as _};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(600);
+
+/// What a listener shows to who connects.
+#[derive(Debug)]
+pub enum Shown {
+    /// A certificate of the owner's.
+    Files(Arc<Certificate>),
+    /// One that an authority gives by itself.
+    Acme(Acme),
+}
+
+impl Shown {
+    /// Secures a connection. None: it came for nothing else.
+    ///
+    /// # Errors
+    /// The other side does not go on, or there is nothing yet that it could be shown.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
+        match self {
+            Self::Files(certificate) => TlsAcceptor::from(certificate.current()).accept(stream).await.map(Some),
+            Self::Acme(acme) => acme.accept(stream).await,
+        }
+    }
+}
 
 /// A certificate and its key, in files.
 pub struct Certificate {

@@ -1,6 +1,7 @@
 //! HTTP, on both faces of the node: the error type that every handler answers with, the one generic piece that
 //! turns a `ruma` request type into a route, and the layers around all routes.
 
+pub mod acme;
 pub mod certificate;
 pub mod endpoint;
 pub mod error;

@@ -24,10 +24,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
 };
-use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-use super::{certificate::Certificate, patience::Patient};
+use super::{certificate::Shown, patience::Patient};
 use crate::platform::{Clock, Spawner, timeout};
 
 /// How many connections one listener holds at a time; further ones wait in the system's queue.
@@ -90,7 +89,7 @@ pub struct Serving {
     /// Where requests go.
     pub router: axum::Router,
     /// What is shown where TLS is spoken. None: plain HTTP.
-    pub certificate: Option<Arc<Certificate>>,
+    pub certificate: Option<Arc<Shown>>,
     /// The node's time.
     pub clock: Arc<dyn Clock>,
     /// Starts a task for each connection.
@@ -181,9 +180,9 @@ impl Drop for Visitor {
 async fn connection(stream: TcpStream, remote: SocketAddr, serving: Serving) {
     let _ = stream.set_nodelay(true);
     let Some(certificate) = &serving.certificate else { return talk(stream, remote, serving).await };
-    let accepting = TlsAcceptor::from(certificate.current()).accept(stream);
-    match timeout(&*serving.clock, HEAD_TIMEOUT, accepting).await {
-        Ok(Ok(stream)) => talk(stream, remote, serving).await,
+    match timeout(&*serving.clock, HEAD_TIMEOUT, certificate.accept(stream)).await {
+        Ok(Ok(Some(stream))) => talk(stream, remote, serving).await,
+        Ok(Ok(None)) => tracing::debug!(%remote, "the certificate's authority was answered"),
         Ok(Err(error)) => tracing::debug!(%remote, %error, "no secure connection"),
         Err(_) => tracing::debug!(%remote, "no secure connection in time"),
     }

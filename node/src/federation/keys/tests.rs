@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     federation::signing,
     http::{
-        certificate::Certificate,
+        certificate::{Certificate, Shown},
         server::{Serving, serve},
     },
     platform::{ManualClock, Spawner, TokioSpawner, WebChoice},
@@ -71,7 +71,7 @@ impl Publisher {
         let (stop, stopped) = watch::channel(false);
         let serving = Serving {
             router,
-            certificate: Some(Arc::new(Certificate::open(chain, key).unwrap())),
+            certificate: Some(Arc::new(Shown::Files(Arc::new(Certificate::open(chain, key).unwrap())))),
             clock: Arc::new(ManualClock::new(0)),
             spawner: spawner.clone(),
             stop: stopped,
