@@ -19,7 +19,7 @@ use kith_transport::https::host::{FEDERATION_PORT, Host};
 pub use example::example;
 pub use keys::{Appservices, Client, Federation, KEYS, Key, Kind, Limits, P2p, Registration};
 pub use load::{ConfigError, Flags, Place};
-pub use parse::{Contact, MdnsMode, ProfilesFor, Rate, RegistrationMode, Secret};
+pub use parse::{Contact, MdnsMode, OldKey, ProfilesFor, Rate, RegistrationMode, Secret};
 
 /// What the owner can set about a node. `Default` is a node that needs no configuration.
 #[derive(Debug, Clone, PartialEq)]

@@ -103,8 +103,9 @@ class Run:
 class Figures:
     """Rows of the table: what, the unit, and one value per server."""
 
-    def __init__(self):
+    def __init__(self, aims: list[tuple[str, str]]):
         self.rows: dict[str, dict[str, str]] = {}
+        self.aims = aims
 
     def put(self, server: str, what: str, value: str) -> None:
         print(f"{server:8} {what}: {value}", flush=True)
@@ -118,7 +119,7 @@ class Figures:
     def table(self, servers: list[str]) -> str:
         lines = ["| what | " + " | ".join(servers) + " | aim |", "| --- |" + " --- |" * (len(servers) + 1)]
         for what, values in self.rows.items():
-            aim = next((aim for begin, aim in AIMS if what.startswith(begin)), "")
+            aim = next((aim for begin, aim in self.aims if what.startswith(begin)), "")
             lines.append(f"| {what} | " + " | ".join(values.get(server, "") for server in servers) + f" | {aim} |")
         return "\n".join(lines)
 
@@ -289,7 +290,7 @@ async def main() -> None:
     options = parser.parse_args()
     scale = 0.1 if options.quick else 1.0
     os.environ.setdefault("KITH_LOG", "warn")
-    figures = Figures()
+    figures = Figures(AIMS)
     folder = Path(tempfile.mkdtemp(prefix="kith-bench-", dir=Path(os.environ["KITH_BENCH"]).parent))
     try:
         about = machine(folder)
@@ -309,20 +310,21 @@ async def main() -> None:
         table = figures.table(["kith", "Synapse"])
         print(table)
         if not (options.quick or options.only):
-            write(table, about)
+            write("figures", table, about)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write(table: str, about: str) -> None:
-    """Puts the figures between the marks of docs/benchmarks.md."""
+def write(what: str, table: str, about: str) -> None:
+    """Puts figures between their marks in docs/benchmarks.md."""
     page = REPOSITORY / "docs" / "benchmarks.md"
     text = page.read_text()
-    begin, end = "<!-- figures -->\n", "<!-- end of figures -->\n"
+    begin, end = f"<!-- {what} -->\n", f"<!-- end of {what} -->\n"
     head, rest = text.split(begin, 1)
     _, tail = rest.split(end, 1)
     day = time.strftime("%Y-%m-%d")
     page.write_text(f"{head}{begin}\n{day}, commit {commit()}: {about}.\n\n{table}\n\n{end}{tail}")
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

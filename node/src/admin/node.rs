@@ -162,8 +162,10 @@ impl NodeAdmin {
             entries.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
         };
         let counts = self.node.rooms.counts();
+        let mut counters = stats.entries();
+        counters.extend(self.node.transport.https().map(|https| https.stats()).unwrap_or_default());
         FederationStatus {
-            counters: named(stats.entries()),
+            counters: named(counters),
             refused: named(stats.refused.entries()),
             rejected: counts.rejected.load(Ordering::Relaxed),
             soft_failed: counts.soft_failed.load(Ordering::Relaxed),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use ruma::serde::{Base64, base64::Standard};
 use serde::{Deserialize, Deserializer};
 
 /// Who may make an account (`registration.mode`).
@@ -165,6 +166,31 @@ pub(super) fn on_off<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool,
         "on" => Ok(true),
         "off" => Ok(false),
         _ => Err(serde::de::Error::custom("expected \"on\" or \"off\"")),
+    }
+}
+
+/// A key with which a server name signed before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldKey {
+    /// Its ID, such as `ed25519:a_Xy12`.
+    pub id: String,
+    /// The public key, in unpadded base64.
+    pub key: String,
+    /// Until when it was used, Unix milliseconds.
+    pub expired: u64,
+}
+
+impl OldKey {
+    /// From ID, key and time with blanks between. None: it is not that, or the ID is the one of this node's own key.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.split_ascii_whitespace().collect();
+        let [id, key, expired] = parts[..] else { return None };
+        let version = id.strip_prefix("ed25519:")?;
+        let is_version = !version.is_empty() && version.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let bytes = Base64::<Standard>::parse(key).ok()?;
+        (is_version && version != "0" && bytes.as_bytes().len() == 32).then_some(())?;
+        Some(Self { id: id.to_owned(), key: bytes.encode(), expired: expired.parse().ok()? })
     }
 }
 

@@ -159,6 +159,12 @@ fn federation(config: &Config) -> Result<(), Problem> {
         }
         _ => {}
     }
+    for key in &federation.old_verify_keys {
+        if super::OldKey::parse(key).is_none() {
+            let is = format!("`{key}` is not a key ID, a key in base64 and a time in milliseconds");
+            return Err(("federation.old_verify_keys", is));
+        }
+    }
     for server in &federation.trusted_key_servers {
         if ruma::ServerName::parse(server).is_err() {
             return Err(("federation.trusted_key_servers", format!("`{server}` is not a server name")));
@@ -288,6 +294,25 @@ mod tests {
         assert_eq!(open("0.0.0.0:8008", false), Some("registration.mode"));
         assert_eq!(open("[::]:8008", false), Some("registration.mode"));
         assert_eq!(open("192.168.1.2:8008", true), None);
+    }
+
+    #[test]
+    fn an_old_key_is_an_id_a_key_and_a_time() {
+        let old = |key: &str| problem(|config| config.federation.old_verify_keys = vec![key.to_owned()]);
+        let key = "Noi6WqcDj0QmPxCNQqgezwTlBKrfqehY1u2FyWP9uYw";
+        assert_eq!(old(&format!("ed25519:a_Xy12 {key} 1700000000000")), None);
+        for wrong in [
+            format!("a_Xy12 {key} 1700000000000"),
+            format!("ed25519: {key} 1700000000000"),
+            format!("ed25519:0 {key} 1700000000000"),
+            format!("ed25519:a {key}"),
+            format!("ed25519:a {key} 1.5"),
+            format!("ed25519:a {key} 1 2"),
+            "ed25519:a Noi6 1700000000000".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(old(&wrong), Some("federation.old_verify_keys"), "{wrong}");
+        }
     }
 
     #[test]

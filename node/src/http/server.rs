@@ -253,7 +253,11 @@ fn silence(clock: &dyn Clock, called: Arc<AtomicBool>) -> BoxFuture<'static, ()>
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_rustls::TlsConnector;
+
+    use super::{super::certificate::Certificate, *};
+    use crate::platform::{ManualClock, TokioSpawner};
 
     #[test]
     fn one_address_has_so_many_connections_and_a_network_of_ipv6_is_one() {
@@ -270,5 +274,71 @@ mod tests {
             assert!(visitors.enter(parse(same)).is_some());
         }
         assert!(visitors.0.lock().unwrap().is_empty());
+    }
+
+    /// A listener with TLS, its certificate and its virtual clock.
+    async fn with_tls() -> (SocketAddr, tempfile::TempDir, Arc<ManualClock>, watch::Sender<bool>) {
+        let folder = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (chain, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        std::fs::write(&chain, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.key_pair.serialize_pem()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let clock = Arc::new(ManualClock::new(0));
+        let serving = Serving {
+            router: axum::Router::new().route("/", axum::routing::get(async || "here")),
+            certificate: Some(Arc::new(Shown::Files(Arc::new(Certificate::open(chain, key).unwrap())))),
+            clock: clock.clone(),
+            spawner: Arc::new(TokioSpawner::current()),
+            stop: stopped,
+        };
+        let spawner = serving.spawner.clone();
+        spawner.spawn("listener", Box::pin(serve(listener, serving)));
+        (address, folder, clock, stop)
+    }
+
+    async fn connect(from: &str, to: SocketAddr) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        socket.connect(to).await.unwrap()
+    }
+
+    /// What a server gets that asks for `/`.
+    async fn ask(from: &str, to: SocketAddr, folder: &std::path::Path) -> io::Result<String> {
+        let trust = kith_transport::https::tls::client(&[folder.join("cert.pem")]).unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let mut stream = TlsConnector::from(Arc::new(trust)).connect(name, connect(from, to).await).await?;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+
+    /// Slow loris: connections that are opened, and say nothing, or a little.
+    #[tokio::test]
+    async fn peers_that_say_nothing_take_only_their_own_places_and_not_for_long() {
+        let (address, folder, clock, _stop) = with_tls().await;
+        let mut slow = Vec::new();
+        for number in 0..2 * OF_ONE_ADDRESS {
+            let mut stream = connect("127.0.0.1", address).await;
+            if number % 2 == 0 {
+                // The first bytes of a handshake that never goes on.
+                let _ = stream.write_all(&[22, 3, 1]).await;
+            }
+            slow.push(stream);
+        }
+        assert!(ask("127.0.0.1", address, folder.path()).await.is_err(), "that address has all places it may have");
+        let answer = ask("127.0.0.2", address, folder.path()).await.unwrap();
+        assert!(answer.ends_with("here"), "another is served at once: {answer}");
+        clock.advance(HEAD_TIMEOUT);
+        for mut stream in slow {
+            let mut rest = Vec::new();
+            // A connection that was reset has ended, too.
+            let _ = stream.read_to_end(&mut rest).await;
+        }
+        let answer = ask("127.0.0.1", address, folder.path()).await.unwrap();
+        assert!(answer.ends_with("here"), "their places are free again: {answer}");
     }
 }

@@ -15,6 +15,7 @@ use ruma::{
 
 use crate::{
     Node,
+    config::OldKey,
     federation::keys,
     http::{Anonymous, Answer, MatrixError, Routes},
 };
@@ -82,11 +83,19 @@ fn document(node: &Node) -> Answer<Raw<ServerSigningKeys>> {
     };
     let valid = i64::try_from(node.clock.now_ms().saturating_add(VALID_FOR)).unwrap_or(i64::MAX);
     let valid = ruma::Int::new_saturating(valid);
+    let old = node.config.federation.old_verify_keys.iter().filter_map(|key| OldKey::parse(key));
+    let old: CanonicalJsonObject = old
+        .map(|OldKey { id, key, expired }| {
+            let expired =
+                CanonicalJsonValue::Integer(i64::try_from(expired).map_or(ruma::Int::MAX, ruma::Int::new_saturating));
+            (id, object(vec![("key", text(key)), ("expired_ts", expired)]).into())
+        })
+        .collect();
     let keys = object(vec![(&id, object(vec![("key", text(key.encode()))]).into())]);
     let mut document = object(vec![
         ("server_name", text(node.server_name().to_string())),
         ("verify_keys", keys.into()),
-        ("old_verify_keys", CanonicalJsonObject::new().into()),
+        ("old_verify_keys", old.into()),
         ("valid_until_ts", CanonicalJsonValue::Integer(valid)),
     ]);
     sign_json(node.server_name().as_str(), &*node.key, &mut document).map_err(MatrixError::internal)?;

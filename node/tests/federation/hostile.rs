@@ -1,11 +1,14 @@
 //! A server that lies, floods and forges: what it may cost, and what it must not.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use http::{Method, Request, StatusCode};
 use kith::rooms::{Received, read};
 use kith_room::{Builder, Event, Signer, build::build};
-use kith_transport::memory::MemoryHub;
+use kith_transport::{Router, full, memory::MemoryHub, read_body};
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, RoomVersionId, UInt, UserId};
 use serde_json::{Value, json};
 
@@ -361,4 +364,65 @@ async fn a_server_that_types_and_reads_without_end_takes_no_memory_for_it() {
     let number = read::room_number(&snapshot, room.as_str()).expect("readable").expect("known");
     let receipts = kith_store::tables::receipts::RECEIPTS.prefix(&snapshot, &number).expect("readable").count();
     assert!((100..=500).contains(&receipts), "{receipts}");
+}
+
+/// One who is asked for what lies before its event answers with more and more, each piece leading to another. What it may cost is bounded,
+/// and the others go on meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn missing_events_without_end_are_given_up_and_hold_up_nobody() {
+    static CHAIN: OnceLock<Vec<Arc<Event>>> = OnceLock::new();
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let hub = MemoryHub::new();
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
+    let room = one.public_room().await.id().to_owned();
+    two.join(&room, &one).await.expect("joined");
+    let endless = Router::new(|request| async move {
+        let path = request.uri().path().to_owned();
+        let body = read_body(request.into_body(), 1 << 20).await.expect("a body");
+        let chain = CHAIN.get().expect("made");
+        let (status, answer) = if path.contains("get_missing_events") {
+            ASKED.fetch_add(1, Ordering::Relaxed);
+            let body: Value = serde_json::from_slice(&body).expect("JSON");
+            let latest = body["latest_events"].as_array().expect("events");
+            let end =
+                chain.iter().position(|event| latest.iter().any(|id| *id == event.event_id().as_str())).unwrap_or(0);
+            let events: Vec<Value> = chain[end.saturating_sub(100)..end]
+                .iter()
+                .map(|event| serde_json::from_str(event.text()).expect("JSON"))
+                .collect();
+            (200, json!({"events": events}))
+        } else {
+            (404, json!({"errcode": "M_NOT_FOUND", "error": "no"}))
+        };
+        http::Response::builder().status(status).body(full(answer.to_string())).expect("an answer")
+    });
+    let mallory = Stranger { network: hub.join(crate::world::key(MALLORY), endless), seed: MALLORY };
+    let user = UserId::parse(format!("@mallory:{}", name(MALLORY))).expect("a user");
+    mallory.join(&one, &room, &user).await;
+    let last = mallory.message(&one, &room, &user, "the last").await;
+    let auth = last.auth_events().to_vec();
+    let nobodys = OwnedEventId::try_from(format!("${:0>43}", 1)).expect("an event ID");
+    let mut chain: Vec<Arc<Event>> = Vec::new();
+    for number in 0..6_000u64 {
+        let prev = chain.last().map_or_else(|| nobodys.clone(), |event| event.event_id().to_owned());
+        chain.push(forge(&room, 100 + number, &[prev], &auth, "more"));
+    }
+    let pdu: Value = serde_json::from_str(chain.last().expect("some").text()).expect("JSON");
+    CHAIN.set(chain).expect("once");
+    let body = json!({"origin": name(MALLORY), "origin_server_ts": 1, "pdus": [pdu]});
+    let began =
+        mallory.send(&one, Forged { body, path: "/_matrix/federation/v1/send/endless", ..mallory.honest(&one) });
+    assert_eq!(began.await.0, StatusCode::OK, "it is answered before anything is fetched");
+    until("it is asked", || ASKED.load(Ordering::Relaxed) > 0).await;
+    for number in 0..3 {
+        two.say(&room, &format!("meanwhile {number}")).await;
+        until("others are heard", || one.messages(&room).contains(&format!("meanwhile {number}"))).await;
+    }
+    until("the fetching ends", || one.node().federation.stats.pdus_fetched.get() >= 2_000).await;
+    let asked = ASKED.load(Ordering::Relaxed);
+    two.say(&room, "after it").await;
+    until("others are heard", || one.messages(&room).contains(&"after it".to_owned())).await;
+    // At most 40 steps for each of the servers that are asked, and it is given a rest then.
+    assert!(ASKED.load(Ordering::Relaxed) <= asked + 40 && asked <= 80, "{asked}");
+    assert!(!one.messages(&room).iter().any(|body| body == "more"), "what leads to nothing is not shown");
 }

@@ -186,6 +186,16 @@ fn sign_any_numbers(
     request.headers_mut().insert(http::header::AUTHORIZATION, header.parse().expect("a header"));
 }
 
+/// Takes the destination out of the header that signs a request.
+fn without_destination(request: &mut Request<Vec<u8>>) {
+    let header = request.headers().get(http::header::AUTHORIZATION).expect("signed").to_str().expect("text").to_owned();
+    let fields = header.strip_prefix("X-Matrix ").expect("the scheme").split(',');
+    let kept: Vec<&str> = fields.filter(|field| !field.trim().starts_with("destination=")).collect();
+    let header = format!("X-Matrix {}", kept.join(","));
+    assert!(!header.contains("destination") && header.contains("sig="), "{header}");
+    request.headers_mut().insert(http::header::AUTHORIZATION, header.parse().expect("a header"));
+}
+
 #[tokio::test]
 async fn an_honest_request_is_answered_and_forged_ones_are_refused() {
     let hub = MemoryHub::new();
@@ -218,10 +228,14 @@ async fn an_honest_request_is_answered_and_forged_ones_are_refused() {
     assert_eq!(refused(Forged { tamper: other_path, ..forge() }).await, 401, "another path");
     let unsigned: fn(&mut Request<Vec<u8>>) = |request| request.headers_mut().clear();
     assert_eq!(refused(Forged { tamper: unsigned, ..forge() }).await, 401, "no signature");
+    // Older servers name the destination in what they sign alone.
+    assert_eq!(refused(Forged { tamper: without_destination, ..forge() }).await, 200);
+    let elsewhere = Forged { destination: name(7), tamper: without_destination, ..forge() };
+    assert_eq!(refused(elsewhere).await, 401, "signed for another");
 
     let stats = &one.node().federation.stats;
     assert_eq!(stats.wrong_peers.get(), 1);
-    assert_eq!(stats.unsigned_requests.get(), 8);
+    assert_eq!(stats.unsigned_requests.get(), 9);
 }
 
 /// With any zone behind it, one key could once act as any number of servers.
@@ -373,6 +387,22 @@ async fn the_key_document_is_signed_with_the_key_in_the_name() {
     let keys = [(one.node().server_name().to_string(), [("ed25519:0".to_owned(), verify)].into())].into();
     let document = serde_json::from_value(body).expect("canonical JSON");
     ruma::signatures::verify_json(&keys, &document).expect("signed");
+}
+
+#[tokio::test]
+async fn keys_from_before_are_published_beside_the_present_one() {
+    let hub = MemoryHub::new();
+    let old = "ed25519:a_Xy12 Noi6WqcDj0QmPxCNQqgezwTlBKrfqehY1u2FyWP9uYw 1700000000000";
+    let one = Peer::with(&hub, 1, |config| config.federation.old_verify_keys = vec![old.to_owned()]).await;
+    let stranger = Stranger::new(&hub, 9);
+    let ask =
+        Forged { method: Method::GET, path: "/_matrix/key/v2/server", body: Value::Null, ..stranger.honest(&one) };
+    let (_, body) = stranger.send(&one, ask).await;
+    let expected = json!({
+        "ed25519:a_Xy12": { "key": "Noi6WqcDj0QmPxCNQqgezwTlBKrfqehY1u2FyWP9uYw", "expired_ts": 1_700_000_000_000u64 },
+    });
+    assert_eq!(body["old_verify_keys"], expected);
+    assert!(body["verify_keys"]["ed25519:0"].is_object());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -192,13 +192,14 @@ impl Connector {
             let (parts, body) = sender.send_request(request).await.map_err(|error| error.to_string())?.into_parts();
             let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
             let (location, cache_control) = (text(header::LOCATION), text(header::CACHE_CONTROL));
+            let expires = text(header::DATE).zip(text(header::EXPIRES)).map(Into::into);
             let status = parts.status.as_u16();
             // Only this one's body is of interest.
             let body = match status {
                 200 => read_body(crate::boxed(body), MOST_BYTES).await.map_err(|error| error.to_string())?,
                 _ => bytes::Bytes::new(),
             };
-            Ok(Answer { status, location, cache_control, body })
+            Ok(Answer { status, location, cache_control, expires, body })
         };
         let (mut exchange, connection) = (std::pin::pin!(exchange), std::pin::pin!(connection));
         match select(exchange.as_mut(), connection).await {

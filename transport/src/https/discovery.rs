@@ -202,7 +202,13 @@ mod tests {
                 }
                 let body = document.map(|server| Bytes::from(format!(r#"{{"m.server":"{server}"}}"#)));
                 let status = if body.is_some() { 200 } else { 404 };
-                Ok(Answer { status, location: None, cache_control: None, body: body.unwrap_or_default() })
+                Ok(Answer {
+                    status,
+                    location: None,
+                    cache_control: None,
+                    expires: None,
+                    body: body.unwrap_or_default(),
+                })
             })
         }
     }

@@ -34,6 +34,8 @@ pub struct Answer {
     pub location: Option<String>,
     /// The header `Cache-Control`.
     pub cache_control: Option<String>,
+    /// The headers `Date` and `Expires`.
+    pub expires: Option<[String; 2]>,
     /// The body, at most [`MOST_BYTES`].
     pub body: Bytes,
 }
@@ -116,14 +118,18 @@ fn read(answer: &Answer) -> Found {
         Ok(Document { server }) if host::parse(&server).is_none() => {
             Found::Nothing(format!("its document names {:?}, which is no server name", shortened(&server)))
         }
-        Ok(Document { server }) => Found::Delegates(server, lifetime(answer.cache_control.as_deref())),
+        Ok(Document { server }) => Found::Delegates(server, lifetime(answer)),
     }
 }
 
-/// How long a document is kept, by its `Cache-Control`.
-fn lifetime(cache_control: Option<&str>) -> Duration {
-    let mut kept = DEFAULT;
-    for directive in cache_control.unwrap_or_default().split(',') {
+/// How long a document is kept: by its `Cache-Control`, else until it `Expires`, by the clock of who sent it.
+fn lifetime(answer: &Answer) -> Duration {
+    let mut kept = answer.expires.as_ref().map_or(DEFAULT, |times| {
+        let [date, expires] = times.each_ref().map(|time| httpdate::parse_http_date(time).ok());
+        // What is no time is one that is over (RFC 9111, section 5.3).
+        date.zip(expires).and_then(|(date, expires)| expires.duration_since(date).ok()).unwrap_or(LEAST)
+    });
+    for directive in answer.cache_control.as_deref().unwrap_or_default().split(',') {
         let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
         match name.trim().to_ascii_lowercase().as_str() {
             "no-store" | "no-cache" => return LEAST,
@@ -229,7 +235,7 @@ mod tests {
     }
 
     fn page(status: u16, body: &'static str) -> Answer {
-        Answer { status, location: None, cache_control: None, body: Bytes::from_static(body.as_bytes()) }
+        Answer { status, location: None, cache_control: None, expires: None, body: Bytes::from_static(body.as_bytes()) }
     }
 
     fn redirect(to: &str) -> Answer {
@@ -261,6 +267,19 @@ mod tests {
             let answer = Answer { cache_control: header.map(str::to_owned), ..page(200, GOOD) };
             let expected = Found::Delegates("matrix.example.org:443".to_owned(), Duration::from_secs(seconds));
             assert_eq!(found(&[(START, answer)]).0, expected, "{header:?}");
+        }
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        for (expires, header, seconds) in [
+            ("Sun, 06 Nov 1994 10:49:37 GMT", None, 2 * hour),
+            ("Sun, 06 Nov 1994 10:49:37 GMT", Some("max-age=10800"), 3 * hour),
+            ("Sat, 06 Nov 2094 10:49:37 GMT", None, 48 * hour),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", None, 300),
+            ("0", None, 300),
+        ] {
+            let expired = Some([date.to_owned(), expires.to_owned()]);
+            let answer = Answer { cache_control: header.map(str::to_owned), expires: expired, ..page(200, GOOD) };
+            let expected = Found::Delegates("matrix.example.org:443".to_owned(), Duration::from_secs(seconds));
+            assert_eq!(found(&[(START, answer)]).0, expected, "{expires:?} {header:?}");
         }
     }
 
