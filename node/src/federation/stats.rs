@@ -55,6 +55,10 @@ stats! {
     limited_requests,
     /// Transactions received.
     transactions_in,
+    /// Transactions sent, again after a failure included.
+    transactions_out,
+    /// Transactions that were sent in vain.
+    transactions_failed,
     /// Events received in transactions and stored, allowed or not.
     pdus_in,
     /// Events received that wait for others.

@@ -6,7 +6,10 @@ use http::StatusCode;
 use kith::federation::outgoing::enqueue_edu;
 use kith_store::tables::rooms::OUTGOING;
 use kith_transport::{Router, full, memory::MemoryHub, read_body};
-use ruma::api::federation::transactions::edu::{DirectDeviceContent, Edu};
+use ruma::{
+    ServerName,
+    api::federation::transactions::edu::{DirectDeviceContent, Edu},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -127,4 +130,46 @@ async fn what_arrived_is_noted_on_the_disk_a_moment_later_or_at_the_end_and_not_
     a.restart().await;
     let (waiting, kept) = unsent(&a, &b);
     assert!(waiting == 0 && kept >= written, "{waiting} rooms wait, sent {kept:?}, before {written:?}");
+}
+
+/// Servers that are gone for good, in a room of many: each is tried now and then, and what goes to the others does not wait for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_servers_that_are_gone_hold_up_nobody_and_are_left_in_peace() {
+    const GONE: usize = 400;
+    let hub = MemoryHub::new();
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
+    let room = one.public_room().await.id().to_owned();
+    two.join(&room, &one).await.expect("joined");
+    let now = one.node().clock.now_ms();
+    let sender = one.user.clone();
+    one.node()
+        .store
+        .write(move |tx| {
+            for number in 0..GONE {
+                let mut seed = [7; 32];
+                seed[..8].copy_from_slice(&number.to_le_bytes());
+                let gone = kith_transport::SecretKey::from_seed(seed).public().to_string();
+                let content = DirectDeviceContent::new(sender.clone(), "org.example.note".into(), "id".into());
+                enqueue_edu(tx, &ServerName::parse(gone).expect("a name"), &Edu::DirectToDevice(content), now)?;
+            }
+            Ok::<_, kith_store::StoreError>(())
+        })
+        .await
+        .expect("queued");
+    let stats = &one.node().federation.stats;
+    let away = || one.node().federation.status().expect("readable").iter().filter(|to| to.away_since.is_some()).count();
+    until("all were tried", || away() == GONE).await;
+    // From here on each has its time, one second after the first attempt, then two ...
+    let (clock, before) = (kith::platform::SystemClock::new(), stats.transactions_failed.get());
+    let begin = kith::platform::Clock::monotonic(&clock);
+    for number in 0..50 {
+        one.say(&room, &format!("message {number}")).await;
+        until("it comes", || two.messages(&room).len() == number + 1).await;
+    }
+    let took = kith::platform::Clock::monotonic(&clock) - begin;
+    assert!(took < std::time::Duration::from_secs(10), "50 messages took {took:?}");
+    let tried = stats.transactions_failed.get() - before;
+    let most = GONE as u64 * u64::from((took.as_secs() + 2).ilog2() + 1);
+    assert!(tried <= most, "{tried} attempts in {took:?}");
+    assert_eq!(away(), GONE);
 }

@@ -109,7 +109,11 @@ async fn deliver(node: &Arc<Node>, name: &OwnedServerName, transaction: Transact
     let mut request = send::Request::new(transaction.id.as_str().into(), node.identity.server_name().to_owned(), now);
     request.pdus.clone_from(&transaction.pdus);
     request.edus = transaction.edus.iter().cloned().map(Raw::from_json).collect();
+    node.federation.stats.transactions_out.add();
     let answer = node.federation.client().request(name, request, Class::Control, TIME_LIMIT).await;
+    if answer.is_err() {
+        node.federation.stats.transactions_failed.add();
+    }
     match answer {
         Ok(response) => {
             for (event, result) in response.pdus {
