@@ -137,6 +137,10 @@ async def measure_delivery(name: str, here: Run, there: Run, figures: Figures, c
     for user in here.users[1:SENDERS]:
         await user.join(room)
     await there.users[0].request("POST", f"/_matrix/client/v3/join/{quote(room)}?via={here.users[0].server_name}", {})
+    # Both answer when the other server has the whole room; its sync would be cut in the middle of that.
+    await there.users[0].request("GET", f"/_matrix/client/v3/rooms/{quote(room)}/members")
+    await here.result(1, "send", "--room", room, "--count", 5)
+    await asyncio.sleep(2)
     for what, senders, count in (("1 sender", 1, counts[0]), (f"{SENDERS} senders", SENDERS, counts[1])):
         if not count:
             continue

@@ -36,11 +36,26 @@ pub const MAX_TEXT_BYTES: usize = 4 * MAX_EVENT_BYTES;
 ///
 /// The event is to be dropped; only [`ReceiveError::NoKey`] is worth another try.
 pub fn receive(text: &str, version: &RoomVersionId, keys: &PublicKeyMap) -> Result<Event, ReceiveError> {
+    receive_with(text, version, &|server, key_id, _| {
+        keys.get(server.as_str()).and_then(|keys| keys.get(key_id)).and_then(|key| key.as_bytes().try_into().ok())
+    })
+}
+
+/// [`receive`], where keys are looked up: by server, key ID, and in rooms that ask for keys which were valid then the event's
+/// `origin_server_ts`.
+///
+/// # Errors
+///
+/// As [`receive`].
+pub fn receive_with(text: &str, version: &RoomVersionId, keys: &KeyLookup<'_>) -> Result<Event, ReceiveError> {
     let rules = format::rules(version).ok_or_else(|| ReceiveError::UnknownVersion(version.clone()))?;
     receive_document(Document::read(text, &rules)?, &rules, keys)
 }
 
-/// [`receive`] for an event whose JSON is read already.
+/// Gives the key of a server with which it may have signed, if that is at hand.
+pub type KeyLookup<'a> = dyn Fn(&ServerName, &str, Option<u64>) -> Option<[u8; 32]> + 'a;
+
+/// [`receive_with`] for an event whose JSON is read already.
 ///
 /// # Errors
 ///
@@ -48,7 +63,7 @@ pub fn receive(text: &str, version: &RoomVersionId, keys: &PublicKeyMap) -> Resu
 pub fn receive_document(
     mut document: Document,
     rules: &RoomVersionRules,
-    keys: &PublicKeyMap,
+    keys: &KeyLookup<'_>,
 ) -> Result<Event, ReceiveError> {
     document.remove("unsigned");
     let text = document.to_text();
@@ -216,8 +231,12 @@ fn signatures_of<'a>(
     Ok(signatures)
 }
 
-fn verify_signatures(document: &Document, rules: &RoomVersionRules, keys: &PublicKeyMap) -> Result<(), ReceiveError> {
+fn verify_signatures(document: &Document, rules: &RoomVersionRules, keys: &KeyLookup<'_>) -> Result<(), ReceiveError> {
     let object = document.object();
+    let at = rules.enforce_key_validity.then(|| match object.get("origin_server_ts") {
+        Some(CanonicalJsonValue::Integer(at)) => u64::try_from(i64::from(*at)).unwrap_or_default(),
+        _ => 0,
+    });
     let signed = document.signed_text(rules)?;
     for server in servers_that_must_sign(object, rules)? {
         let own_key = self_certified_key(&server);
@@ -225,13 +244,13 @@ fn verify_signatures(document: &Document, rules: &RoomVersionRules, keys: &Publi
         let signatures = signatures_of(object, &server)?;
         for (key_id, signature) in &signatures {
             let key = match &own_key {
-                Some(key) => (*key_id == SELF_CERTIFIED_KEY_ID).then_some(key.as_slice()),
-                None => keys.get(server.as_str()).and_then(|keys| keys.get(*key_id)).map(Base64::as_bytes),
+                Some(key) => (*key_id == SELF_CERTIFIED_KEY_ID).then_some(*key),
+                None => keys(&server, key_id, at),
             };
             let Some(key) = key else { continue };
             let signature =
                 Base64::<Standard>::parse(signature).map_err(|_| ReceiveError::BadSignature(server.clone()))?;
-            if !signature::verifies(key, signature.as_bytes(), signed.as_bytes()) {
+            if !signature::verifies(&key, signature.as_bytes(), signed.as_bytes()) {
                 return Err(ReceiveError::BadSignature(server.clone()));
             }
             verified = true;

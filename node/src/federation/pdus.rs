@@ -5,8 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use kith_room::{Event, ReceiveError, graph::sort_by_prev_events, receive::receive};
-use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, signatures::PublicKeyMap};
+use kith_room::{Event, ReceiveError, graph::sort_by_prev_events, receive::receive_with};
+use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -40,10 +40,11 @@ pub fn room_of(pdu: &RawValue) -> Option<String> {
 /// # Errors
 /// The event is to be dropped.
 pub async fn check(node: &Arc<Node>, pdu: &RawValue, version: &RoomVersionId) -> Result<Arc<Event>, ReceiveError> {
-    let result = match receive(pdu.get(), version, &PublicKeyMap::new()) {
+    let look = || receive_with(pdu.get(), version, &|server, id, at| keys::at_hand(node, server, id, at));
+    let result = match look() {
         Err(ReceiveError::NoKey { .. }) => {
-            let keys = keys::for_event(node, pdu.get(), version).await;
-            receive(pdu.get(), version, &keys)
+            keys::fetch_for_event(node, pdu.get(), version).await;
+            look()
         }
         result => result,
     };
@@ -64,7 +65,11 @@ pub async fn check_each(
     version: &RoomVersionId,
     pdus: Vec<Box<RawValue>>,
 ) -> Answer<Vec<Result<Arc<Event>, ReceiveError>>> {
-    // Most events need no key that is not in a name: only those that do are looked at twice.
+    // Of many events most are signed by one server, whose keys the first of them tells.
+    if let Some(pdu) = pdus.first().filter(|_| pdus.len() > CHECKED_AT_ONCE) {
+        keys::fetch_for_event(node, pdu.get(), version).await;
+    }
+    // Most need no key that is not in a name or at hand: only those that do are looked at twice.
     let first = in_parts(node, version, pdus, BTreeMap::new()).await?;
     let mut needed = Needs::new();
     for (_, result) in &first {
@@ -130,15 +135,15 @@ async fn in_parts(
     known: Known,
 ) -> Answer<Vec<Looked>> {
     if pdus.len() <= CHECKED_AT_ONCE {
-        return Ok(look_at(version, pdus, &known));
+        return Ok(look_at(node, version, pdus, &known));
     }
     let known = Arc::new(known);
     let mut jobs = Vec::new();
     while !pdus.is_empty() {
         let rest = pdus.split_off(pdus.len().min(PART));
         let part = std::mem::replace(&mut pdus, rest);
-        let (version, known) = (version.clone(), known.clone());
-        jobs.push(node.spawner.blocking("check events", move || look_at(&version, part, &known)));
+        let (for_part, version, known) = (node.clone(), version.clone(), known.clone());
+        jobs.push(node.spawner.blocking("check events", move || look_at(&for_part, &version, part, &known)));
     }
     let mut looked = Vec::new();
     for part in futures::future::join_all(jobs).await {
@@ -147,17 +152,15 @@ async fn in_parts(
     Ok(looked)
 }
 
-fn look_at(version: &RoomVersionId, pdus: Vec<Box<RawValue>>, known: &Known) -> Vec<Looked> {
-    let look = |pdu: &RawValue| {
-        // Before anything was fetched, no key is at hand.
-        let needs = if known.is_empty() { Needs::new() } else { keys::needs(pdu.get(), version) };
-        match receive(pdu.get(), version, &keys::map_of(&needs, known)) {
-            Err(ReceiveError::NoKey { .. }) => Err(Unchecked::NeedsKeys(match known.is_empty() {
-                true => keys::needs(pdu.get(), version),
-                false => needs,
-            })),
-            result => result.map_err(Unchecked::Refused),
-        }
+/// Checks events with these keys, and those at hand.
+fn look_at(node: &Node, version: &RoomVersionId, pdus: Vec<Box<RawValue>>, known: &Known) -> Vec<Looked> {
+    let key = |server: &ServerName, id: &str, at| match known.get(server) {
+        Some(row) => keys::usable_at(row, id, at),
+        None => keys::at_hand(node, server, id, at),
+    };
+    let look = |pdu: &RawValue| match receive_with(pdu.get(), version, &key) {
+        Err(ReceiveError::NoKey { .. }) => Err(Unchecked::NeedsKeys(keys::needs(pdu.get(), version))),
+        result => result.map_err(Unchecked::Refused),
     };
     pdus.into_iter()
         .map(|pdu| {

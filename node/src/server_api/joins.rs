@@ -200,8 +200,8 @@ async fn countersigned(node: &Arc<Node>, room: &Room, pdu: &RawValue) -> Answer<
         document.sign(room.rules(), signer(node)).map_err(|error| MatrixError::bad_json(error.to_string()))?;
     }
     // Signatures of the event itself: what this server added is verified by its own key.
-    let keys = keys::for_event(node, &document.to_text(), room.version()).await;
-    let event = receive_document(document, room.rules(), &keys)
+    keys::fetch_for_event(node, &document.to_text(), room.version()).await;
+    let event = receive_document(document, room.rules(), &|server, id, at| keys::at_hand(node, server, id, at))
         .inspect_err(|error| node.federation.stats.refused.add(error))
         .map_err(|error| MatrixError::forbidden(error.to_string()))?;
     if event.redacted() {

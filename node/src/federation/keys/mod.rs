@@ -23,11 +23,7 @@ use kith_store::{
     tables::federation::{SERVER_KEYS, SERVER_KEYS_BY_AGE, ServerKeyRow, ServerKeysRow},
 };
 use kith_transport::{Class, empty, full, read_body};
-use ruma::{
-    CanonicalJsonObject, OwnedServerName, RoomVersionId, ServerName,
-    serde::Base64,
-    signatures::{Ed25519KeyPair, PublicKeyMap},
-};
+use ruma::{CanonicalJsonObject, OwnedServerName, RoomVersionId, ServerName, signatures::Ed25519KeyPair};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -111,25 +107,9 @@ pub fn needs(text: &str, version: &RoomVersionId) -> Needs {
     needs
 }
 
-/// Of the keys at hand, those that are needed and may be used.
-pub fn map_of(needs: &Needs, known: &BTreeMap<OwnedServerName, ServerKeys>) -> PublicKeyMap {
-    let mut map = PublicKeyMap::new();
-    for (server, needed) in needs {
-        let Some(row) = known.get(server) else { continue };
-        for (key_id, needed_for) in needed {
-            if let Some(key) = usable(row, key_id, *needed_for) {
-                map.entry(server.to_string()).or_default().insert(key_id.clone(), Base64::new(key.to_vec()));
-            }
-        }
-    }
-    map
-}
-
-/// The keys with which one event is verified; fetches what is not known.
-pub async fn for_event(node: &Arc<Node>, text: &str, version: &RoomVersionId) -> PublicKeyMap {
-    let needs = needs(text, version);
-    let known = gather(node, &needs).await;
-    map_of(&needs, &known)
+/// Fetches the keys with which one event is verified, as far as they are not at hand.
+pub async fn fetch_for_event(node: &Arc<Node>, text: &str, version: &RoomVersionId) {
+    gather(node, &needs(text, version)).await;
 }
 
 /// The key with which a server signs requests now; fetches it if it is not known.
@@ -154,6 +134,20 @@ pub async fn gather(node: &Arc<Node>, needs: &Needs) -> BTreeMap<OwnedServerName
         tracing::info!("the keys of some servers could not be had in time");
     }
     known.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A key with which a server signed an event, if it may be used for it and is known already. `at`: when the event says it was made, in
+/// rooms that ask for keys which were valid then.
+pub fn at_hand(node: &Node, server: &ServerName, key_id: &str, at: Option<u64>) -> Option<[u8; 32]> {
+    if server == node.server_name() {
+        return usable_at(&own(node), key_id, at);
+    }
+    usable_at(node.federation.keys.known(node, server).ok().flatten().as_deref()?, key_id, at)
+}
+
+/// The key of that ID, if it may be used for an event.
+pub fn usable_at(row: &ServerKeysRow, key_id: &str, at: Option<u64>) -> Option<[u8; 32]> {
+    usable(row, key_id, at.map_or(Use::Event, Use::EventAt)).copied()
 }
 
 /// What is known of a server's keys, once what is needed was fetched if possible.
