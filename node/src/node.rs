@@ -106,6 +106,8 @@ pub struct Node {
     pub e2ee: E2ee,
     /// What is kept in memory for delayed events.
     pub delayed: Delayed,
+    /// What is kept in memory for the extension of the client API.
+    pub(crate) extension: client_api::kith::Extension,
     stop: watch::Sender<bool>,
 }
 
@@ -213,6 +215,7 @@ impl Node {
             WebChoice::None => Arc::new(NoWeb),
         };
         let (stop, stopped) = watch::channel(false);
+        let extension = client_api::kith::Extension::new(clock.monotonic());
         let node = Arc::new_cyclic(|node: &Weak<Self>| Self {
             federation: Federation::new(
                 node.clone(),
@@ -246,6 +249,7 @@ impl Node {
             push: Push::default(),
             e2ee: E2ee::default(),
             delayed: Delayed::default(),
+            extension,
             stop,
         });
 
