@@ -233,7 +233,8 @@ pub(crate) fn told(read: &dyn Read, server: &ServerName) -> Answer<Introduction>
         let Ok(id) = UserId::parse(&user_id) else { continue };
         let profile: Map<String, Value> = profile::for_member_event(read, &id)?;
         let text = |field: &str| profile.get(field).and_then(Value::as_str).map(str::to_owned);
-        let user = Introduced { user_id, displayname: text(profile::DISPLAYNAME), avatar_url: text(profile::AVATAR_URL) };
+        let user =
+            Introduced { user_id, displayname: text(profile::DISPLAYNAME), avatar_url: text(profile::AVATAR_URL) };
         introduction.users.extend(checked(user, server));
     }
     Ok(introduction)

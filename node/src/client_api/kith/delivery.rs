@@ -104,7 +104,9 @@ async fn get_delivery(node: Arc<Node>, session: Session, request: Untyped<GetDel
         for id in &events {
             let event = read::event_by_id(read, id)?;
             // What others have sent is theirs to know; what has no place in the stream is sent nowhere.
-            own.extend(event.filter(|event| event.row.room == room && event.sender() == user && event.row.position != 0));
+            own.extend(
+                event.filter(|event| event.row.room == room && event.sender() == user && event.row.position != 0),
+            );
         }
         let servers = Servers::of(read, room, node.server_name().as_str(), &progress, &own)?;
         own.iter().map(|event| Ok((event.row.event_id.clone(), servers.reach(read, event, &progress)?))).collect()

@@ -154,5 +154,11 @@ fn contacts(read: &dyn Read, user: &str, own: &str) -> Answer<Vec<(String, Vec<I
             }
         }
     }
-    Ok(order.into_iter().map(|server| { let of = users.remove(&server).unwrap_or_default(); (server, of) }).collect())
+    Ok(order
+        .into_iter()
+        .map(|server| {
+            let of = users.remove(&server).unwrap_or_default();
+            (server, of)
+        })
+        .collect())
 }
