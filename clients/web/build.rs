@@ -148,7 +148,8 @@ impl Npm {
         let mut command = Command::new(if cfg!(windows) { "npm.cmd" } else { "npm" });
         command.args(arguments).current_dir(&self.folder);
         // What is asked of the network ends soon where there is none.
-        command.env("npm_config_fetch_retries", "1").env("npm_config_fetch_retry_maxtimeout", "5000");
+        command.env("npm_config_fetch_retries", "1").env("npm_config_fetch_retry_mintimeout", "1000");
+        command.env("npm_config_fetch_retry_maxtimeout", "5000");
         command.env("npm_config_audit", "false").env("npm_config_fund", "false");
         command.env("npm_config_update_notifier", "false");
         command
@@ -164,7 +165,8 @@ impl Npm {
         }
         let said = [stdout, stderr].concat();
         let said = String::from_utf8_lossy(&said);
-        let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let lines: Vec<&str> =
+            said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("npm warn")).collect();
         for line in lines.iter().skip(lines.len().saturating_sub(12)) {
             warn(line);
         }
