@@ -1,7 +1,7 @@
 //! Introductions: who on the nodes near by wants to be found (extension `org.kith.node`, `docs/extension.md`).
 //!
 //! A user says so in the account data `org.kith.introduction`. The node then tells its user ID, name and picture to nodes that it sees
-//! on the local network and that are connected directly ([`told`], served by [`crate::server_api::introductions`]). The other side
+//! on the local network and that are connected directly (served by `server_api/introductions.rs`). The other side
 //! asks while one of its own users looks who is near ([`Introductions::look`]): a node on which nobody looks contacts no stranger. What
 //! it was told is kept in memory only, within the bounds below; of what a hostile node tells, only IDs of its own server are taken.
 

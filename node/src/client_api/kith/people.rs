@@ -19,6 +19,7 @@ use super::joined_rooms;
 use crate::{
     Node,
     client_api::untyped::{Untyped, Written},
+    config::MdnsMode,
     federation::introductions::{Introduced, name_of},
     http::{Answer, Routes, Session},
     rooms::read,
@@ -72,8 +73,13 @@ pub(super) fn routes(routes: Routes) -> Routes {
 
 async fn get_people(node: Arc<Node>, session: Session, _: Untyped<GetPeople, Written>) -> Answer<Written> {
     let peers = node.transport.network().map(|network| network.peers()).unwrap_or_default();
-    node.federation.introductions.look(&node, &peers, PATIENCE).await;
-    let mut known = node.store.read(|read| contacts(read, session.user_id.as_str(), node.server_name().as_str()))?;
+    let contacts = node.store.read(|read| contacts(read, session.user_id.as_str(), node.server_name().as_str()));
+    let mut known = contacts?;
+    // Who shows itself to contacts only does not call strangers either.
+    let only_contacts = node.config.p2p.mdns == MdnsMode::Contacts;
+    let is_known = |peer: &PeerInfo| name_of(peer).is_some_and(|name| known.iter().any(|(server, _)| *server == name));
+    let asked: Vec<PeerInfo> = peers.iter().filter(|peer| !only_contacts || is_known(peer)).cloned().collect();
+    node.federation.introductions.look(&node, &asked, PATIENCE).await;
     let by_key: BTreeMap<ServerKey, &PeerInfo> = peers.iter().map(|peer| (peer.key, peer)).collect();
     let now = node.clock.now_ms();
 

@@ -19,6 +19,7 @@ use crate::{
         devices::{self, NewDevice},
         users,
     },
+    config::Config,
     http::escape::escaped,
     platform::Clock as _,
     testing::{Client, TestNode, eventually},
@@ -36,12 +37,22 @@ struct Shown {
 impl Shown {
     /// A node on such a network, and what the network is told.
     async fn node(hub: &MemoryHub, key: u8, change: fn(&mut PeerInfo)) -> (TestNode, Arc<Mutex<Vec<String>>>) {
+        Self::node_with(hub, key, change, |_| {}).await
+    }
+
+    /// As [`Shown::node`], with changes to the configuration.
+    async fn node_with(
+        hub: &MemoryHub,
+        key: u8,
+        change: fn(&mut PeerInfo),
+        configure: fn(&mut Config),
+    ) -> (TestNode, Arc<Mutex<Vec<String>>>) {
         let (hub, told) = (hub.clone(), Arc::new(Mutex::default()));
         let notes = told.clone();
         let join = Arc::new(move |secret: &kith_transport::SecretKey, router| -> Arc<dyn Network> {
             Arc::new(Self { inner: hub.join(secret.public(), router), change, told: notes.clone() })
         });
-        (TestNode::start_in(join, key).await, told)
+        (TestNode::start_in_with(join, key, configure).await, told)
     }
 }
 

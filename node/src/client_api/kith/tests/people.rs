@@ -6,7 +6,10 @@ use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::federation::{introductions::PATH, signing};
+use crate::{
+    config::MdnsMode,
+    federation::{introductions::PATH, signing},
+};
 
 /// Says whether a user wants to be found.
 async fn introduce(who: &Client, nearby: Value) {
@@ -145,4 +148,21 @@ async fn nobody_is_asked_who_is_there_unless_a_user_looks() {
     let carol = person(&far, "carol", false).await;
     assert_eq!(get(&carol, "people").await, json!({ "people": [] }));
     assert!(!told.lock().unwrap().iter().any(|path| path == PATH));
+}
+
+#[tokio::test]
+async fn a_node_that_shows_itself_to_contacts_only_asks_them_alone() {
+    let hub = MemoryHub::new();
+    let contacts_only = |config: &mut Config| config.p2p.mdns = MdnsMode::Contacts;
+    let (here, told) = Shown::node_with(&hub, 1, |_| {}, contacts_only).await;
+    let there = TestNode::start_among(&hub, 2).await;
+    let (alice, bob) = (person(&here, "alice", false).await, person(&there, "bob", false).await);
+    let boris = person(&there, "boris", false).await;
+    introduce(&boris, json!(true)).await;
+    let asked = || told.lock().unwrap().iter().any(|path| path == PATH);
+    assert_eq!(get(&alice, "people").await["people"][0]["users"], json!([]));
+    assert!(!asked());
+    room_of(&alice, &[&bob]).await;
+    assert_eq!(get(&alice, "people").await["people"][0]["users"].as_array().unwrap().len(), 2);
+    assert!(asked());
 }
