@@ -110,6 +110,8 @@ pub struct Node {
     pub e2ee: E2ee,
     /// What is kept in memory for delayed events.
     pub delayed: Delayed,
+    /// What is kept in memory for the extension of the client API.
+    pub(crate) extension: client_api::kith::Extension,
     stop: watch::Sender<bool>,
 }
 
@@ -212,6 +214,7 @@ impl Node {
             WebChoice::None => Arc::new(NoWeb),
         };
         let (stop, stopped) = watch::channel(false);
+        let extension = client_api::kith::Extension::new(clock.monotonic());
         let node = Arc::new_cyclic(|node: &Weak<Self>| Self {
             federation: Federation::new(
                 node.clone(),
@@ -245,6 +248,7 @@ impl Node {
             push: Push::default(),
             e2ee: E2ee::default(),
             delayed: Delayed::default(),
+            extension,
             stop,
         });
 
@@ -268,9 +272,10 @@ impl Node {
             bound_for_servers.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let base_url = node.config.public_base_url_at(&addresses);
         let for_servers = server_api::well_known::routes(node.config.delegation(&federation_addresses));
-        let client_router = client_api::router(&node).merge(setup::page::routes(node.server_name(), &base_url));
-        let client_router = client_router.merge(for_servers.clone());
-        let client_router = crate::http::layers::around(client_router, server_router.clone());
+        let client_router = client_api::router(&node).merge(for_servers.clone());
+        let client_router = client_router.merge(setup::routes(node.server_name(), &base_url));
+        let others = setup::client::before(server_router.clone(), &kith_web::EMBEDDED);
+        let client_router = crate::http::layers::around(client_router, others);
         let _ = inbound.set(Router::from_service(server_router.clone()));
         node.federation.start()?;
         node.spawner.spawn("contacts", Box::pin(contacts::watch(node.clone())));

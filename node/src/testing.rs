@@ -66,9 +66,18 @@ impl TestNode {
     /// A node whose key is made from `key`, among others: see `kith_transport::memory`.
     pub(crate) async fn start_among(hub: &MemoryHub, key: u8) -> Self {
         let hub = hub.clone();
-        let join: NetworkFactory = Arc::new(move |secret, router| hub.join(secret.public(), router));
+        Self::start_in(Arc::new(move |secret, router| hub.join(secret.public(), router)), key).await
+    }
+
+    /// As [`TestNode::start_among`], in any network.
+    pub(crate) async fn start_in(join: NetworkFactory, key: u8) -> Self {
+        Self::start_in_with(join, key, |_| {}).await
+    }
+
+    /// As [`TestNode::start_in`], with changes to the configuration.
+    pub(crate) async fn start_in_with(join: NetworkFactory, key: u8, configure: impl FnOnce(&mut Config)) -> Self {
         let network = (NetworkChoice::Given(join), WebChoice::None);
-        Self::start_at(MemoryBackend::new(), [key; 32], u64::from(key), network, |_| {}).await
+        Self::start_at(MemoryBackend::new(), [key; 32], u64::from(key), network, configure).await
     }
 
     async fn start_at(

@@ -1,16 +1,20 @@
-"""The page behind the setup link, in a real browser: how an owner meets it, and how a hostile web page does."""
+"""The plain page, in a real browser: how an owner meets it, and how a hostile web page does; and what lies at `/`."""
 
 from __future__ import annotations
 
 import json
+import re
 
 from aiohttp import web
 
 from browser import Browser
 from client import PASSWORD
+from node import REPOSITORY
 from test_first_start import setup_token, unconfigured
 
-LINK = "http://localhost:8008/#/setup/"
+# The plain page is there whether or not the web client is, which has tests of its own.
+PAGE = "http://localhost:8008/plain/"
+LINK = PAGE + "#/setup/"
 
 
 async def started(lan):
@@ -29,7 +33,7 @@ async def test_the_owner_makes_an_account_on_the_page_and_the_link_is_used_up(la
     node, token = await started(lan)
     name = node.identity()["server_name"]
     async with Browser(node.host) as browser, browser.page() as page:
-        await page.go("http://localhost:8008/")
+        await page.go(PAGE)
         await page.shows("Your node is running")
         assert name in await page.text() and token not in await page.run("document.documentElement.outerHTML")
 
@@ -61,7 +65,7 @@ async def test_the_page_fits_a_small_screen_and_has_contrast_in_light_and_dark(l
         for scheme in ("light", "dark"):
             await page.look_as(320, 640, scheme)
             for address, heading in [
-                ("http://localhost:8008/", "Your node is running"),
+                (PAGE, "Your node is running"),
                 (LINK + token, "Make your account"),
                 (LINK + "wrong", "This link does not work"),
             ]:
@@ -70,6 +74,31 @@ async def test_the_page_fits_a_small_screen_and_has_contrast_in_light_and_dark(l
                 assert await page.run("document.documentElement.scrollWidth") <= 320, (scheme, heading)
                 assert await page.run(CONTRAST) >= 4.5, (scheme, heading)
         assert not page.complaints
+
+
+async def test_the_page_behind_the_printed_link_is_the_client_or_without_one_the_plain_page(lan):
+    node, _ = await started(lan)
+    async with node.http() as http:
+        async with http.get("/") as answer:
+            page, headers = await answer.text(), answer.headers
+        assert "script-src 'self'" in headers["Content-Security-Policy"] and "unsafe-inline" not in headers["Content-Security-Policy"]
+        async with http.get("/config.json") as answer:
+            told = await answer.json()
+            assert "Access-Control-Allow-Origin" not in answer.headers
+        expected = {"base_url": "http://localhost:8008", "server_name": node.identity()["server_name"], "kith": True}
+        assert told == expected
+        if "/plain/setup.js" in page:
+            assert not (REPOSITORY / "clients/web/package.json").exists(), "the web client is not embedded"
+            return
+        assert headers["Cache-Control"] == "no-cache"
+        async with http.get("/", headers={"If-None-Match": headers["ETag"]}) as answer:
+            assert answer.status == 304
+        scripts = re.findall(r'<script[^>]* src="([^"]+)"', page)
+        assert scripts and "<script>" not in page
+        for script in scripts:
+            async with http.get("/" + script.removeprefix("./").removeprefix("/")) as answer:
+                assert answer.status == 200 and "immutable" in answer.headers["Cache-Control"], script
+                assert answer.headers["Content-Type"].startswith("text/javascript")
 
 
 async def test_a_hostile_web_page_learns_nothing_makes_no_account_and_cannot_keep_the_owner_out(lan):
@@ -93,7 +122,7 @@ async def test_a_hostile_web_page_learns_nothing_makes_no_account_and_cannot_kee
                 learned = await page.run(ATTACK)
                 assert learned["registered"] == [401, 401, 401], learned
                 assert learned["limited"], "tokens can be guessed without end"
-                assert learned["unreadable"] == ["/", "/setup.js", "/_matrix/key/v2/server"], learned
+                assert learned["unreadable"] == ["/", "/config.json", "/plain/", "/plain/setup.js", "/_matrix/key/v2/server"], learned
                 assert name not in json.dumps(learned) and token not in json.dumps(learned)
 
                 await page.go("http://rebound.example:8008/")
@@ -148,7 +177,7 @@ ATTACK = """(async () => {
     limited = (await register({ type: "m.login.registration_token", token: `guess${i}` }))[0] === 429;
   }
   const unreadable = [];
-  for (const path of ["/", "/setup.js", "/_matrix/key/v2/server"]) {
+  for (const path of ["/", "/config.json", "/plain/", "/plain/setup.js", "/_matrix/key/v2/server"]) {
     await fetch(base + path).then((answer) => answer.text()).catch(() => unreadable.push(path));
   }
   return { registered: tries.map((each) => each[0]), said: tries.map((each) => each[1]), limited, unreadable };

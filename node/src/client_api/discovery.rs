@@ -43,6 +43,8 @@ const FEATURES: &[&str] = &[
     // Thread subscriptions, and what sliding sync tells of them.
     "org.matrix.msc4306",
     "org.matrix.msc4308",
+    // Of kith alone: `docs/extension.md`.
+    "org.kith.node",
 ];
 
 /// The version that rooms are made with unless their maker chooses.

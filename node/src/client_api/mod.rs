@@ -7,6 +7,7 @@ mod discovery;
 mod ephemeral;
 pub mod filters;
 mod keys;
+pub mod kith;
 mod media;
 mod notifications;
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
     let routes = ephemeral::routes(routes);
     let routes = notifications::routes(routes);
     let routes = keys::routes(routes);
+    let routes = kith::routes(routes);
     routes.finish()
 }
 

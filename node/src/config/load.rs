@@ -20,8 +20,9 @@ pub struct Flags {
     pub data_dir: Option<PathBuf>,
 }
 
-/// Variables that begin with `KITH_` and are no configuration keys.
-const OTHER_VARIABLES: &[&str] = &["KITH_CONFIG", "KITH_LOG", "KITH_LOG_FORMAT"];
+/// Variables that begin with `KITH_` and are no configuration keys: of the command line, and of the build, whose environment
+/// `cargo run` hands on.
+const OTHER_VARIABLES: &[&str] = &["KITH_CONFIG", "KITH_LOG", "KITH_LOG_FORMAT", "KITH_WEB_DIST"];
 
 /// The name of the configuration file that is looked for in the data folder.
 const FILE_NAME: &str = "kith.toml";

@@ -168,6 +168,24 @@ impl Client {
         class: Class,
         limit: Duration,
     ) -> Result<serde_json::Value, FederationError> {
+        self.request_short(server, method, path, body, class, limit, SMALL_ANSWER).await
+    }
+
+    /// As [`Client::request_json`], with an answer of at most `most` bytes.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    #[allow(clippy::too_many_arguments, reason = "each is another thing")]
+    pub async fn request_short(
+        &self,
+        server: &ServerName,
+        method: http::Method,
+        path: &str,
+        body: &serde_json::Value,
+        class: Class,
+        limit: Duration,
+        most: usize,
+    ) -> Result<serde_json::Value, FederationError> {
         let local = |error: &dyn std::fmt::Display| FederationError::Local(error.to_string());
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let mut request = http::Request::builder()
@@ -177,7 +195,7 @@ impl Client {
             .body(body)
             .map_err(|error| local(&error))?;
         self.sign(&mut request, server)?;
-        let response = self.send(server, request, class, limit, SMALL_ANSWER).await?;
+        let response = self.send(server, request, class, limit, most).await?;
         serde_json::from_slice(response.body())
             .map_err(|error| FederationError::Nonsense { server: server.to_owned(), reason: error.to_string() })
     }

@@ -9,6 +9,7 @@
 //! | [`missing`], [`heads`], [`history`] | events that were missed: behind parked ones, by comparing heads, by scrolling back |
 //! | [`partial`] | the members of rooms that were joined without them |
 //! | [`policy`] | asking policy servers to sign events |
+//! | [`introductions`] | who on the nodes near by wants to be found |
 //! | [`queries`] | aliases, profiles and public rooms of other servers |
 //! | [`answers`] | answers kept for requests that come twice |
 //! | [`keys`] | keys of servers with DNS names |
@@ -20,6 +21,7 @@ pub mod ends;
 pub mod error;
 pub mod heads;
 pub mod history;
+pub mod introductions;
 pub mod keys;
 pub mod membership;
 pub mod missing;
@@ -66,6 +68,7 @@ pub struct Federation {
     pub(crate) answers: Answers,
     pub(crate) limits: Limits,
     pub(crate) keys: keys::Keys,
+    pub(crate) introductions: introductions::Introductions,
     /// Counters since the start.
     pub stats: Stats,
 }
@@ -90,6 +93,7 @@ impl Federation {
             answers: Answers::default(),
             limits: Limits::default(),
             keys: keys::Keys::default(),
+            introductions: introductions::Introductions::default(),
             stats: Stats::default(),
         }
     }

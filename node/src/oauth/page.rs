@@ -66,8 +66,8 @@ impl IntoResponse for Page {
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
-             <link rel=\"icon\" href=\"../icon.svg\" type=\"image/svg+xml\">\n<link rel=\"stylesheet\" href=\"../setup.css\">\n\
-             </head>\n<body>\n<header>\n<img src=\"../icon.svg\" alt=\"\" width=\"40\" height=\"40\">\n<p class=\"brand\">kith</p>\n\
+             <link rel=\"icon\" href=\"../plain/icon.svg\" type=\"image/svg+xml\">\n<link rel=\"stylesheet\" href=\"../plain/setup.css\">\n\
+             </head>\n<body>\n<header>\n<img src=\"../plain/icon.svg\" alt=\"\" width=\"40\" height=\"40\">\n<p class=\"brand\">kith</p>\n\
              </header>\n<main>\n<section>\n<h1>{title}</h1>\n{body}\n</section>\n</main>\n</body>\n</html>\n",
             title = escape(&self.title),
             body = self.body,

@@ -10,6 +10,7 @@ pub mod directory;
 mod edus;
 pub mod events;
 pub mod heads;
+mod introductions;
 pub mod invites;
 mod invites_v1;
 pub mod joins;
@@ -58,6 +59,7 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
     let routes = events::routes(routes);
     let routes = missing::routes(routes);
     let routes = heads::routes(routes);
+    let routes = introductions::routes(routes);
     let routes = media::routes(routes);
     let routes = profiles::routes(routes);
     let routes = directory::routes(routes);

@@ -127,7 +127,7 @@ async function submit(event) {
     element("done-user").textContent = user || `@${username}:${document.documentElement.dataset.serverName}`;
     element("form").reset();
     // The link is used up: it need not stay in the history.
-    history.replaceState(null, "", "/");
+    history.replaceState(null, "", location.pathname);
     show("done");
     element("done-title").focus();
     announce("The account is ready.");

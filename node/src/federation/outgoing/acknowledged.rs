@@ -36,6 +36,12 @@ impl Acknowledged {
         self.lock().get(destination).cloned().unwrap_or_default()
     }
 
+    /// Up to where a room has arrived at each destination, as far as that is newer than the store.
+    pub(super) fn in_room(&self, room: u64) -> BTreeMap<String, u64> {
+        let all = self.lock();
+        all.iter().filter_map(|(name, rooms)| Some((name.clone(), *rooms.get(&room)?))).collect()
+    }
+
     /// Notes positions; true if they are the first to be written.
     fn note(&self, destination: &str, rooms: &BTreeMap<u64, u64>) -> bool {
         let mut all = self.lock();
@@ -124,6 +130,7 @@ mod tests {
         acknowledged.note("a", &[(2, 9)].into());
         acknowledged.written(&written);
         assert_eq!(acknowledged.of("a"), [(2, 9)].into());
-        assert!(acknowledged.of("b").is_empty());
+        assert_eq!(acknowledged.in_room(2), [("a".to_owned(), 9)].into());
+        assert!(acknowledged.of("b").is_empty() && acknowledged.in_room(1).is_empty());
     }
 }

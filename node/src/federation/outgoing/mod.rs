@@ -6,6 +6,7 @@
 
 mod acknowledged;
 pub(crate) mod backoff;
+pub(crate) mod progress;
 mod queue;
 mod sender;
 
