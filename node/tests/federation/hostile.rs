@@ -52,6 +52,7 @@ fn routes() -> Vec<(Method, String, Value)> {
         get(format!("{federation}/v1/backfill/{room}?v={event}&limit=10")),
         get(format!("{federation}/v1/timestamp_to_event/{room}?ts=1&dir=f")),
         post(&format!("{federation}/unstable/org.kith.heads"), json!({"rooms": {}})),
+        get(format!("{federation}/unstable/org.kith/introduction")),
         get(format!("{federation}/v1/media/download/abc")),
         get(format!("{federation}/v1/media/thumbnail/abc?width=32&height=32")),
         get(format!("{federation}/v1/query/profile?user_id={user}")),
