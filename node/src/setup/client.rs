@@ -206,8 +206,8 @@ mod tests {
             for known in [tag.as_str(), "\"other\", W/\"22\"", "\"22\"", "*"] {
                 let again = ask(&CLIENT, Method::GET, path, &[("if-none-match", known)]).await;
                 assert_eq!(
-                    (again.status(), again.headers()["etag"].to_str()),
-                    (StatusCode::NOT_MODIFIED, Ok(&*tag)),
+                    (again.status(), again.headers()["etag"].to_str().ok()),
+                    (StatusCode::NOT_MODIFIED, Some(&*tag)),
                     "{known}"
                 );
                 assert_eq!(text(again).await, "");

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     requests::{Forged, Stranger, key_pair, name},
-    world::{Peer, until},
+    world::{Peer, until, until_within},
 };
 
 /// The one who means no good.
@@ -380,8 +380,9 @@ async fn missing_events_without_end_are_given_up_and_hold_up_nobody() {
     let endless = Router::new(|request| async move {
         let path = request.uri().path().to_owned();
         let body = read_body(request.into_body(), 1 << 20).await.expect("a body");
-        let chain = CHAIN.get().expect("made");
-        let (status, answer) = if path.contains("get_missing_events") {
+        let (status, answer) = if path.contains("get_missing_events")
+            && let Some(chain) = CHAIN.get()
+        {
             ASKED.fetch_add(1, Ordering::Relaxed);
             let body: Value = serde_json::from_slice(&body).expect("JSON");
             let latest = body["latest_events"].as_array().expect("events");
@@ -404,7 +405,7 @@ async fn missing_events_without_end_are_given_up_and_hold_up_nobody() {
     let auth = last.auth_events().to_vec();
     let nobodys = OwnedEventId::try_from(format!("${:0>43}", 1)).expect("an event ID");
     let mut chain: Vec<Arc<Event>> = Vec::new();
-    for number in 0..6_000u64 {
+    for number in 0..3_000u64 {
         let prev = chain.last().map_or_else(|| nobodys.clone(), |event| event.event_id().to_owned());
         chain.push(forge(&room, 100 + number, &[prev], &auth, "more"));
     }
@@ -419,7 +420,8 @@ async fn missing_events_without_end_are_given_up_and_hold_up_nobody() {
         two.say(&room, &format!("meanwhile {number}")).await;
         until("others are heard", || one.messages(&room).contains(&format!("meanwhile {number}"))).await;
     }
-    until("the fetching ends", || one.node().federation.stats.pdus_fetched.get() >= 2_000).await;
+    // 2,000 signatures, in a program that is not optimized.
+    until_within(120, "the fetching ends", || one.node().federation.stats.pdus_fetched.get() >= 2_000).await;
     let asked = ASKED.load(Ordering::Relaxed);
     two.say(&room, "after it").await;
     until("others are heard", || one.messages(&room).contains(&"after it".to_owned())).await;

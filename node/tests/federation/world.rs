@@ -218,8 +218,13 @@ pub fn object(value: Value) -> Map<String, Value> {
 
 /// Waits until a condition holds, at most 30 seconds.
 pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    until_within(30, what, condition).await;
+}
+
+/// [`until`], with its patience in seconds.
+pub async fn until_within(seconds: u64, what: &str, condition: impl Fn() -> bool) {
     let clock = SystemClock::new();
-    let end = clock.monotonic() + Duration::from_secs(30);
+    let end = clock.monotonic() + Duration::from_secs(seconds);
     while !condition() {
         assert!(clock.monotonic() < end, "in vain: {what}");
         clock.sleep(Duration::from_millis(10)).await;
