@@ -27,7 +27,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; 
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The camera scans codes, the microphone records messages; for nobody but the page itself.
 const PERMISSIONS: &str =
-    "camera=(self), microphone=(self), geolocation=(), payment=(), usb=(), serial=(), bluetooth=()";
+    "camera=(self), microphone=(self), geolocation=(), payment=(), usb=(), serial=()";
 
 /// What the client is told.
 #[derive(Debug, Clone, Serialize)]
