@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from pathlib import Path
+
+import pytest
 
 from test_first_start import setup_token, unconfigured
-from waiting import eventually
-from web_client import served, web_client
+from web_client import web_client
+from web_scene import fake_extension, settle, talk
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """Where pictures of the client go: KITH_WEB_PICTURES, else a temporary folder."""
+    return Path(os.environ.get("KITH_WEB_PICTURES", tmp_path / "pictures"))
 
 
 def photo(folder, name: str = "harbour.png", width: int = 1600, height: int = 1000):
@@ -56,4 +66,76 @@ async def test_two_people_get_from_the_first_start_to_an_encrypted_photo_in_a_mi
         measured("first start to an exchanged encrypted photo", took, "s")
         assert took < 60
         assert not alice.complaints and not bob.complaints, (alice.complaints, bob.complaints)
-    _ = (eventually, served)
+
+
+async def test_pictures_of_the_main_states_and_nothing_serious_for_axe(lan, tmp_path, pictures):
+    node = lan.node("mira")
+    await node.start()
+    name = node.identity()["server_name"]
+    owner = f"@mira:{name}"
+    near = [{"user_id": f"@{user}:{name}", "displayname": shown} for user, shown in (("noor", "Noor"), ("emil", "Emil Sand"), ("tove", "Tove Lind"))]
+    problems: dict[str, list[str]] = {}
+
+    async with web_client(node) as page:
+        async def shoot(what: str, sizes=((1280, 800), (390, 844)), schemes=("light", "dark")) -> None:
+            for width, height in sizes:
+                for scheme in schemes:
+                    await page.look_as(width, height, scheme)
+                    await asyncio.sleep(0.3)
+                    await page.screenshot(pictures / f"{what}-{width}-{scheme}.png")
+                    assert await page.run("document.documentElement.scrollWidth") <= width, (what, width)
+                    if found := await page.serious():
+                        problems[f"{what} {width} {scheme}"] = found
+            await page.look_as(1280, 800)
+
+        small = ((1280, 800), (390, 844), (320, 640))
+        await page.shows("Welcome back")
+        await shoot("sign-in", small)
+        await page.click("Make a new account")
+        await page.fill("Your name", "Mira")
+        await shoot("setup", small)
+        await page.click("Begin")
+        await page.shows("Good to have you here", 30)
+        await shoot("empty", small)
+
+        friends, rooms = await settle(lan, node, owner, tmp_path)
+        for room_id in rooms.values():
+            await page.run(f"location.hash = '#/room/' + encodeURIComponent({room_id!r})")
+            await page.shows("Accept")
+            await shoot("invitation", ((390, 844),), ("light",)) if room_id == rooms["jonas"] else None
+            await page.click("Accept")
+            await page.there("document.querySelector('.composer textarea')")
+        said = await talk(friends, rooms)
+        await fake_extension(page, name, near, {"waiting": [], "delivered": ["all"], "total": 1})
+        await page.reload()
+        await page.there("document.querySelectorAll('.conversation').length >= 4")
+        await page.click("Harbour house")
+        await page.shows_message("Yesterday, from the pier")
+        await page.there("document.querySelector('.photo img')?.naturalWidth > 0")
+        await page.write("Perfect. Save me a seat on the left side ⛵")
+        await page.shows_message("Save me a seat")
+        await friends["jonas"].request("PUT", f"/_matrix/client/v3/rooms/{rooms['harbour']}/typing/{friends['jonas'].user_id}", {"typing": True, "timeout": 30000})
+        await page.there("document.querySelector('.mark.delivered')")
+        await shoot("conversation", small)
+        await page.run("location.hash = '#/'")
+        await shoot("list", small)
+        await page.run(f"location.hash = '#/room/' + encodeURIComponent({rooms['harbour']!r})")
+        await page.shows_message("Save me a seat")
+        await page.run("document.querySelector('.message:not(.mine) .tools button[aria-expanded]').click()")
+        await shoot("menu", ((1280, 800), (390, 844)), ("light",))
+        await page.run(f"location.hash = '#/room/' + encodeURIComponent({rooms['harbour']!r}) + '/info'")
+        await page.shows("Copy the link to this conversation")
+        await shoot("details", small)
+        for address, heading in (("people", "Their code"), ("group", "Who is in it"), ("settings", "Blocked people"), ("settings/profile", "Your address"), ("settings/devices", "This device"),
+                                 ("settings/appearance", "Colours"), ("settings/notifications", "What notifications show"), ("settings/storage", "Used by"), ("settings/node", "Waiting to be sent")):
+            await page.run(f"location.hash = '#/{address}'")
+            await page.shows(heading)
+            await asyncio.sleep(0.3)
+            await shoot(address.replace("/", "-"))
+        await page.run("location.hash = '#/settings/profile'")
+        await page.click("Recovery key")
+        await page.shows("I have saved it")
+        await shoot("recovery")
+        assert not page.complaints, page.complaints
+    assert not problems, "\n".join(f"{where}: {each}" for where, found in problems.items() for each in found)
+    _ = said

@@ -131,7 +131,8 @@ class WebClient(Page):
 
     async def there(self, script: str, deadline: float = 20, what: str | None = None):
         """Waits until an expression is true; returns its value."""
-        return await eventually(lambda: self.run(script), deadline, what or script)
+        # An element has no value here: that it is there is what counts.
+        return await eventually(lambda: self.run(f"((v) => v instanceof Node || v)({script})"), deadline, what or script)
 
     async def write(self, text: str) -> None:
         """Writes a message and sends it."""
@@ -189,7 +190,8 @@ async def web_client(node: Node, url: str | None = None, fragment: str = "", siz
         where = url or await stack.enter_async_context(served(node))
         browser = await stack.enter_async_context(Browser(node.host))
         page = await stack.enter_async_context(browser.page(WebClient))
-        await page.call("Emulation.setLocaleOverride", locale="en-GB")
+        agent = await page.run("navigator.userAgent")
+        await page.call("Emulation.setUserAgentOverride", userAgent=agent, acceptLanguage="en-GB")
         await page.look_as(*size, scheme)
         await page.open(where, fragment)
         yield page

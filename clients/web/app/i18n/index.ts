@@ -17,6 +17,11 @@ function preferred(): Language {
 const [language, setSignal] = createSignal<Language>(preferred());
 export { language };
 
+/** How dates and numbers are written: as the browser's region does, where it speaks the language of the client. */
+export function locale(): string {
+    return navigator.languages.find((each) => each.split("-")[0] === language()) ?? language();
+}
+
 export function setLanguage(to: Language): void {
     localStorage.setItem("kith.language", to);
     document.documentElement.lang = to;

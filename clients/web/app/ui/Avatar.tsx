@@ -20,7 +20,7 @@ export function Avatar(props: { id: string; name: string; url?: string | null; s
     });
     return (
         <span class={`avatar ${props.size ?? "medium"} hue-${colourOf(props.id, 8)}`} classList={{ group: props.group }} aria-hidden="true">
-            <Show when={shown()} fallback={<span class="letters">{initials(props.name)}</span>}>
+            <Show when={shown()} fallback={<span class="letters" data-letters={initials(props.name)} />}>
                 {(url) => <img src={url()} alt="" draggable={false} onError={() => setShown(null)} />}
             </Show>
             <Show when={props.near}>

@@ -1,6 +1,6 @@
 /** One conversation in the list. */
 import { Show } from "solid-js";
-import { language, t, tn } from "../i18n/index.ts";
+import { locale, t, tn } from "../i18n/index.ts";
 import { shortWhen } from "../lib/dates.ts";
 import { serverOf } from "../lib/names.ts";
 import { useApp } from "../model/app.ts";
@@ -26,7 +26,7 @@ export function ConversationRow(props: { conversation: Conversation; open: boole
                     <span class="conversation-name"><bdi>{c().name}</bdi></span>
                     <Show when={c().favourite}><Icon name="star" class="tiny" /></Show>
                     <Show when={c().muted}><Icon name="bellOff" class="tiny" /></Show>
-                    <time class="conversation-time" dateTime={new Date(c().ts || 0).toISOString()}>{c().ts ? shortWhen(c().ts, language()) : ""}</time>
+                    <time class="conversation-time" dateTime={new Date(c().ts || 0).toISOString()}>{c().ts ? shortWhen(c().ts, locale()) : ""}</time>
                 </span>
                 <span class="conversation-bottom">
                     <span class="conversation-preview" classList={{ lively: c().typing.length > 0 || c().membership === "invite" }}><bdi>{line()}</bdi></span>

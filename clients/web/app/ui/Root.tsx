@@ -86,7 +86,7 @@ export function Root() {
 
 export function Waiting(props: { text: string }) {
     return (
-        <main class="waiting" aria-busy="true">
+        <main class="waiting-page" aria-busy="true">
             <Logo class="breathing" />
             <p>{props.text}</p>
             <Spinner />
@@ -96,7 +96,7 @@ export function Waiting(props: { text: string }) {
 
 function Notice(props: { title: string; text: string; action: string; onAction: () => void; steal?: boolean }) {
     return (
-        <main class="waiting">
+        <main class="waiting-page">
             <Logo />
             <h1>{props.title}</h1>
             <p>{props.text}</p>

@@ -1,6 +1,6 @@
 /** What a search finds: conversations, people, messages. All of it is looked up on this device. */
 import { createEffect, createMemo, createSignal, For, onCleanup, Show } from "solid-js";
-import { language, t } from "../i18n/index.ts";
+import { locale, t } from "../i18n/index.ts";
 import { shortWhen } from "../lib/dates.ts";
 import { localpart, safeName, shortUser } from "../lib/names.ts";
 import { readMatrixLink } from "../lib/links.ts";
@@ -78,7 +78,7 @@ export function SearchResults(props: { query: string }) {
                                         <span class="hit-top">
                                             <bdi>{safeName(room(each.room_id)?.getMember(each.sender)?.name ?? localpart(each.sender), 40)}</bdi>
                                             <span class="quiet">{safeName(room(each.room_id)?.name ?? "", 40)}</span>
-                                            <time>{shortWhen(each.ts, language())}</time>
+                                            <time>{shortWhen(each.ts, locale())}</time>
                                         </span>
                                         <Excerpt body={each.body} query={wanted()} />
                                     </span>

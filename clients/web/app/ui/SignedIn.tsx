@@ -17,6 +17,7 @@ import { createVerifications } from "../model/verifications.ts";
 import type { Config } from "../session/config.ts";
 import { forgetEverything, signOut, startClient } from "../session/open.ts";
 import { setUp, standing as standingOf, type Standing } from "../session/recovery.ts";
+import { INTRODUCTION } from "./settings/IntroductionSwitch.tsx";
 import { Shell } from "./Shell.tsx";
 import { takePassphrase, type Wishes } from "./start/Setup.tsx";
 import { Waiting } from "./Root.tsx";
@@ -92,7 +93,7 @@ export function SignedIn(props: { config: Config; client: MatrixClient; onEnd: (
         sessionStorage.removeItem("kith.wishes");
         const { displayname, nearby } = JSON.parse(wishes) as Wishes;
         await client.setDisplayName(displayname).catch(() => {});
-        await client.setAccountData("org.kith.introduction" as never, { nearby } as never).catch(() => {});
+        await client.setAccountData(INTRODUCTION as never, { nearby } as never).catch(() => {});
     }
 
     createEffect(

@@ -10,6 +10,7 @@ import { Icon } from "../icons.tsx";
 import { useNear } from "../Near.tsx";
 import { copy, errorText, Field } from "../parts.tsx";
 import { Page } from "../Page.tsx";
+import { IntroductionSwitch } from "../settings/IntroductionSwitch.tsx";
 import { QrCode } from "./QrCode.tsx";
 import { Scanner } from "./Scanner.tsx";
 
@@ -67,6 +68,7 @@ export function AddPerson() {
                 <Show when={unnamed().length}>
                     <p class="quiet small">{t("near.unnamed", { names: unnamed().slice(0, 5).map((each) => shortServer(each.server_name)).join(", ") })}</p>
                 </Show>
+                <Show when={extension()}><IntroductionSwitch /></Show>
             </section>
             <div class="two">
                 <section class="card">

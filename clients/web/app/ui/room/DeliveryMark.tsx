@@ -1,7 +1,7 @@
 /** How far a message of one's own has got: as a sign in its bubble, or in words below the last one. */
 import { createMemo, Match, Show, Switch } from "solid-js";
 import type { MatrixEvent } from "matrix-js-sdk";
-import { language, t, tn } from "../../i18n/index.ts";
+import { locale, t, tn } from "../../i18n/index.ts";
 import { ago } from "../../lib/dates.ts";
 import { safeName, serverOf, shortServer } from "../../lib/names.ts";
 import { useApp } from "../../model/app.ts";
@@ -29,7 +29,7 @@ export function DeliveryMark(props: { event: MatrixEvent; words?: boolean }) {
         if (now.is === "waiting") {
             const [first] = now.servers;
             if (!first || now.count > 1) return tn("delivery.waitingMany", now.count, { total: now.count + now.delivered });
-            return first.away_since_ms ? t("delivery.waitingSince", { name: owner(first.server_name), when: ago(first.away_since_ms, language()) }) : t("delivery.waiting", { name: owner(first.server_name) });
+            return first.away_since_ms ? t("delivery.waitingSince", { name: owner(first.server_name), when: ago(first.away_since_ms, locale()) }) : t("delivery.waiting", { name: owner(first.server_name) });
         }
         if (now.is === "read") return room.getJoinedMemberCount() > 2 ? tn("delivery.readBy", now.by) : t("delivery.read");
         return t(`delivery.${now.is}`);

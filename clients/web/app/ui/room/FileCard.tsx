@@ -1,7 +1,7 @@
 /** A file of any kind: only ever saved, never opened here. */
 import { createSignal } from "solid-js";
 import type { IContent } from "matrix-js-sdk";
-import { language, t } from "../../i18n/index.ts";
+import { locale, t } from "../../i18n/index.ts";
 import { bytes } from "../../lib/dates.ts";
 import { useApp } from "../../model/app.ts";
 import { Icon } from "../icons.tsx";
@@ -30,7 +30,7 @@ export function FileCard(props: { content: IContent }) {
             <span class="file-icon">{busy() ? <Spinner /> : <Icon name="file" />}</span>
             <span class="file-text">
                 <span class="file-name"><bdi>{nameOfFile(props.content)}</bdi></span>
-                <span class="file-size">{size() === null ? "" : bytes(size()!, language())}</span>
+                <span class="file-size">{size() === null ? "" : bytes(size()!, locale())}</span>
             </span>
             <Icon name="download" />
         </button>

@@ -1,7 +1,7 @@
 /** One message: who, what, when, and how far it has got. */
 import { createMemo, createSignal, For, Show } from "solid-js";
 import { EventStatus, type MatrixEvent } from "matrix-js-sdk";
-import { language, t, tn } from "../../i18n/index.ts";
+import { locale, t, tn } from "../../i18n/index.ts";
 import { dateAndTime, timeOf } from "../../lib/dates.ts";
 import { colourOf, localpart, safeName } from "../../lib/names.ts";
 import { useApp } from "../../model/app.ts";
@@ -51,7 +51,7 @@ export function Message(props: { event: MatrixEvent; first: boolean; last: boole
             class="message"
             classList={{ mine, first: props.first, last: props.last, marked: props.marked, failed: state().status === EventStatus.NOT_SENT, "tools-open": tools() }}
             data-event-id={state().id}
-            aria-label={t("message.label", { name: mine ? t("message.you") : state().name, time: dateAndTime(state().ts, language()) })}
+            aria-label={t("message.label", { name: mine ? t("message.you") : state().name, time: dateAndTime(state().ts, locale()) })}
         >
             <Show when={!mine && group()}>
                 <span class="message-avatar">
@@ -70,7 +70,7 @@ export function Message(props: { event: MatrixEvent; first: boolean; last: boole
                         </Show>
                         <span class="meta">
                             <Show when={state().edited}><span>{t("message.edited")}</span></Show>
-                            <time dateTime={new Date(state().ts).toISOString()} title={dateAndTime(state().ts, language())}>{timeOf(state().ts, language())}</time>
+                            <time dateTime={new Date(state().ts).toISOString()} title={dateAndTime(state().ts, locale())}>{timeOf(state().ts, locale())}</time>
                             <Show when={mine && !state().redacted}><DeliveryMark event={props.event} /></Show>
                         </span>
                     </div>

@@ -1,7 +1,7 @@
 /** A quiet line about a change of the room. */
 import { createMemo } from "solid-js";
 import { EventType, type MatrixEvent } from "matrix-js-sdk";
-import { language, t } from "../../i18n/index.ts";
+import { locale, t } from "../../i18n/index.ts";
 import { dateAndTime } from "../../lib/dates.ts";
 import { localpart, safeName } from "../../lib/names.ts";
 import { nameOf } from "../../model/preview.ts";
@@ -48,6 +48,6 @@ export function Notice(props: { event: MatrixEvent }) {
     }
 
     return (
-        <p class="notice" title={dateAndTime(props.event.getTs(), language())} data-event-id={props.event.getId()}><bdi>{text()}</bdi></p>
+        <p class="notice" title={dateAndTime(props.event.getTs(), locale())} data-event-id={props.event.getId()}><bdi>{text()}</bdi></p>
     );
 }

@@ -34,7 +34,7 @@ export function RoomHeader() {
                 type="button"
                 class="room-title"
                 aria-expanded={info()}
-                aria-label={t("room.about", { name: name() })}
+                title={t("info.title")}
                 onClick={() => go(info() ? roomPath(room.roomId) : roomPath(room.roomId, "info"))}
             >
                 <Avatar id={direct() ?? room.roomId} name={name()} url={entry()?.avatar_url} near={near()} group={!direct()} />

@@ -1,7 +1,7 @@
 /** The rows of a conversation, of which only those in sight are drawn. Stays at the newest unless one has scrolled away. */
 import { createEffect, createSignal, Match, on, onMount, Show, Switch } from "solid-js";
 import { Virtualizer, type VirtualizerHandle } from "virtua/solid";
-import { language, t } from "../../i18n/index.ts";
+import { locale, t } from "../../i18n/index.ts";
 import { dayName } from "../../lib/dates.ts";
 import type { Row } from "../../model/rows.ts";
 import { Icon } from "../icons.tsx";
@@ -119,7 +119,7 @@ function RowView(props: { row: Row; marked: boolean }) {
         <Switch>
             <Match when={as("message")}>{(row) => <Message event={row().event} first={row().first} last={row().last} marked={props.marked} />}</Match>
             <Match when={as("notice")}>{(row) => <Notice event={row().event} />}</Match>
-            <Match when={as("day")}>{(row) => <div class="day"><span>{dayName(row().ts, language())}</span></div>}</Match>
+            <Match when={as("day")}>{(row) => <div class="day"><span>{dayName(row().ts, locale())}</span></div>}</Match>
             <Match when={as("unread")}><div class="unread-line"><span>{t("room.unread")}</span></div></Match>
         </Switch>
     );

@@ -2,7 +2,7 @@
 import { createResource, createSignal, For, onCleanup, Show } from "solid-js";
 import type { IMyDevice } from "matrix-js-sdk";
 import { CryptoEvent } from "matrix-js-sdk/lib/crypto-api";
-import { language, t } from "../../i18n/index.ts";
+import { locale, t } from "../../i18n/index.ts";
 import { ago } from "../../lib/dates.ts";
 import { safeName } from "../../lib/names.ts";
 import { useApp } from "../../model/app.ts";
@@ -88,7 +88,7 @@ export function DevicesSection() {
                                             <span class="hit-text">
                                                 <bdi>{safeName(device.display_name ?? "", 60) || device.device_id}</bdi>
                                                 <span class="quiet small">
-                                                    {own ? t("devices.this") : device.last_seen_ts ? t("devices.seen", { when: ago(device.last_seen_ts, language()) }) : device.device_id}
+                                                    {own ? t("devices.this") : device.last_seen_ts ? t("devices.seen", { when: ago(device.last_seen_ts, locale()) }) : device.device_id}
                                                     {" · "}{device.verified ? t("devices.verified") : t("devices.unverified")}
                                                 </span>
                                             </span>

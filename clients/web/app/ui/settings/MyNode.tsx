@@ -1,6 +1,6 @@
 /** One's own node: its address, who it reaches, what waits to be sent, what it holds. */
 import { createResource, For, onCleanup, Show } from "solid-js";
-import { language, t, tn } from "../../i18n/index.ts";
+import { locale, t, tn } from "../../i18n/index.ts";
 import { ago, bytes, duration } from "../../lib/dates.ts";
 import { shortServer } from "../../lib/names.ts";
 import { useApp } from "../../model/app.ts";
@@ -24,10 +24,10 @@ export function NodeSection() {
                             <dt>{t("node.version")}</dt>
                             <dd>{node().version}</dd>
                             <dt>{t("node.uptime")}</dt>
-                            <dd>{ago(Date.now() - node().uptime_ms, language()) || duration(node().uptime_ms)}</dd>
+                            <dd>{ago(Date.now() - node().uptime_ms, locale()) || duration(node().uptime_ms)}</dd>
                             <dt>{t("node.storage")}</dt>
-                            <dd>{t("node.storageText", { database: bytes(node().storage.database_bytes, language()), media: bytes(node().storage.media_bytes, language()) })}
-                                <Show when={node().storage.free_bytes !== undefined}><br /><span class="quiet">{t("node.free", { free: bytes(node().storage.free_bytes!, language()) })}</span></Show>
+                            <dd>{t("node.storageText", { database: bytes(node().storage.database_bytes, locale()), media: bytes(node().storage.media_bytes, locale()) })}
+                                <Show when={node().storage.free_bytes !== undefined}><br /><span class="quiet">{t("node.free", { free: bytes(node().storage.free_bytes!, locale()) })}</span></Show>
                             </dd>
                         </dl>
                         <details class="more">
@@ -44,7 +44,7 @@ export function NodeSection() {
                                     <li>
                                         <span class="device-icon" classList={{ good: each.connected }}><Icon name={each.nearby ? "near" : "globe"} /></span>
                                         <span class="hit-text"><span>{shortServer(each.server_name)}</span>
-                                            <span class="quiet small">{each.nearby ? t("node.near") : each.connected ? t("node.connected") : each.last_seen_ms ? t("devices.seen", { when: ago(each.last_seen_ms, language()) }) : t("node.away")}</span>
+                                            <span class="quiet small">{each.nearby ? t("node.near") : each.connected ? t("node.connected") : each.last_seen_ms ? t("devices.seen", { when: ago(each.last_seen_ms, locale()) }) : t("node.away")}</span>
                                         </span>
                                     </li>
                                 )}
@@ -61,7 +61,7 @@ export function NodeSection() {
                                         <span class="hit-text"><span>{shortServer(queue.server_name)}</span>
                                             <span class="quiet small">
                                                 {tn("node.rooms", queue.rooms)} · {tn("node.messages", queue.messages)}
-                                                {queue.away_since_ms ? ` · ${t("node.awaySince", { when: ago(queue.away_since_ms, language()) })}` : ""}
+                                                {queue.away_since_ms ? ` · ${t("node.awaySince", { when: ago(queue.away_since_ms, locale()) })}` : ""}
                                                 {queue.dropped ? ` · ${t("node.dropped", { count: queue.dropped })}` : ""}
                                             </span>
                                         </span>

@@ -1,17 +1,15 @@
 /** Name, picture, address, being found by people near, and the way out. */
-import { createResource, createSignal, onCleanup, Show } from "solid-js";
-import { ClientEvent, type MatrixEvent } from "matrix-js-sdk";
+import { createResource, createSignal, Show } from "solid-js";
 import { t } from "../../i18n/index.ts";
 import { prepareAvatar } from "../../lib/pictures.ts";
 import { useApp } from "../../model/app.ts";
 import { savedRecovery } from "../../session/saved.ts";
 import { Avatar } from "../Avatar.tsx";
 import { Icon } from "../icons.tsx";
-import { attempt, Confirm, copy, Field, say, Switch } from "../parts.tsx";
+import { attempt, Confirm, copy, Field, say } from "../parts.tsx";
 import { useProfile } from "../profile.ts";
+import { IntroductionSwitch } from "./IntroductionSwitch.tsx";
 import { RecoveryKeyDialog } from "./RecoveryKey.tsx";
-
-const INTRODUCTION = "org.kith.introduction";
 
 export function ProfileSection() {
     const app = useApp();
@@ -22,11 +20,6 @@ export function ProfileSection() {
     const [leaving, setLeaving] = createSignal(false);
     const [showKey, setShowKey] = createSignal(false);
     const [recovery] = createResource(savedRecovery);
-    const read = () => client.getAccountData(INTRODUCTION as never)?.getContent<{ nearby?: boolean }>().nearby === true;
-    const [nearby, setNearby] = createSignal(read());
-    const follow = (event: MatrixEvent) => event.getType() === INTRODUCTION && setNearby(read());
-    client.on(ClientEvent.AccountData, follow);
-    onCleanup(() => client.off(ClientEvent.AccountData, follow));
     let picture!: HTMLInputElement;
 
     async function setPicture(file: File): Promise<void> {
@@ -59,10 +52,7 @@ export function ProfileSection() {
             </section>
             <Show when={extension()}>
                 <section class="card">
-                    <Switch label={t("introduction.label")} hint={t("introduction.hint")} checked={nearby()} onChange={(on) => {
-                        setNearby(on);
-                        attempt(client.setAccountData(INTRODUCTION as never, { nearby: on } as never));
-                    }} />
+                    <IntroductionSwitch />
                 </section>
             </Show>
             <section class="card menu-card">

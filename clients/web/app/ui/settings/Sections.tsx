@@ -1,7 +1,7 @@
 /** The small sections: appearance and language, notifications, blocked people, storage. */
 import { createResource, createSignal, For, onCleanup, Show } from "solid-js";
 import { ClientEvent } from "matrix-js-sdk";
-import { LANGUAGES, language, setLanguage, t, type Language } from "../../i18n/index.ts";
+import { LANGUAGES, language, locale, setLanguage, t, type Language } from "../../i18n/index.ts";
 import { bytes } from "../../lib/dates.ts";
 import { localpart } from "../../lib/names.ts";
 import { useApp } from "../../model/app.ts";
@@ -98,7 +98,7 @@ export function StorageSection() {
         <section class="card">
             <dl class="facts">
                 <dt>{t("storage.used")}</dt>
-                <dd>{used() === undefined ? "…" : bytes(used()!, language())}</dd>
+                <dd>{used() === undefined ? "…" : bytes(used()!, locale())}</dd>
                 <dt>{t("storage.kept")}</dt>
                 <dd>{kept() ? t("storage.keptYes") : t("storage.keptNo")}</dd>
             </dl>

@@ -20,7 +20,7 @@ export function Setup(props: { config: Config; onSession: (session: Session) => 
     const [chosen, setChosen] = createSignal<string | null>(null);
     const [withPassphrase, setWithPassphrase] = createSignal(false);
     const [passphrase, setPassphrase] = createSignal("");
-    const [nearby, setNearby] = createSignal(true);
+    const [nearby, setNearby] = createSignal(false);
     const [busy, setBusy] = createSignal(false);
     const [problem, setProblem] = createSignal<{ field: "name" | "passphrase" | "all"; text: string } | null>(null);
     const username = createMemo(() => chosen() ?? slug(name()));
