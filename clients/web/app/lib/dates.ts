@@ -1,9 +1,17 @@
 /** Times as a person reads them, in the language of the client. */
 
+/** A name for the local day of a time. Asked for each message of a conversation: a quarter of an hour is in one day, wherever one is. */
 export function dayKey(ts: number): string {
-    const date = new Date(ts);
-    return `${date.getFullYear()}-${date.getMonth()}-${date.getDate()}`;
+    const quarter = Math.floor(ts / 900_000);
+    let key = days.get(quarter);
+    if (!key) {
+        if (days.size > 50_000) days.clear();
+        const date = new Date(ts);
+        days.set(quarter, (key = `${date.getFullYear()}-${date.getMonth()}-${date.getDate()}`));
+    }
+    return key;
 }
+const days = new Map<number, string>();
 
 const made = new Map<string, Intl.DateTimeFormat>();
 function formatter(language: string, options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {

@@ -21,26 +21,32 @@ export function rowsOf(events: MatrixEvent[], unreadAfter: string | null, before
         rows.push(same && isSame(same, row) ? same : row);
     };
     let passed = false;
-    events.forEach((event, i) => {
-        const previous = events[i - 1];
-        if (!previous || dayKey(previous.getTs()) !== dayKey(event.getTs())) add({ kind: "day", id: `day ${dayKey(event.getTs())} ${i && event.getId()}`, ts: event.getTs() });
+    const facts = events.map((event) => ({ event, sender: event.getSender(), ts: event.getTs(), day: dayKey(event.getTs()), message: kindOf(event) === "message" }));
+    facts.forEach((fact, i) => {
+        const { event, ts, day, message } = fact;
+        const previous = facts[i - 1];
+        if (previous?.day !== day) add({ kind: "day", id: `day ${day} ${previous ? event.getId() : ""}`, ts });
         if (passed) {
             add({ kind: "unread", id: "unread" });
             passed = false;
         }
         if (unreadAfter && event.getId() === unreadAfter && i < events.length - 1) passed = true;
         const id = event.getTxnId() ?? event.getUnsigned().transaction_id ?? event.getId()!;
-        if (kindOf(event) === "notice") add({ kind: "notice", id, event });
-        else add({ kind: "message", id, event, first: !belongs(previous, event), last: !belongs(event, events[i + 1]) });
+        if (message) add({ kind: "message", id, event, first: !belongs(previous, fact), last: !belongs(fact, facts[i + 1]) });
+        else add({ kind: "notice", id, event });
     });
     return rows;
 }
 
-function belongs(one: MatrixEvent | undefined, next: MatrixEvent | undefined): boolean {
-    return Boolean(
-        one && next && one.getSender() === next.getSender() && kindOf(one) === "message" && kindOf(next) === "message" &&
-            next.getTs() - one.getTs() < TOGETHER_MS && dayKey(one.getTs()) === dayKey(next.getTs()),
-    );
+interface Fact {
+    sender: string | undefined;
+    ts: number;
+    day: string;
+    message: boolean;
+}
+
+function belongs(one: Fact | undefined, next: Fact | undefined): boolean {
+    return Boolean(one && next && one.sender === next.sender && one.message && next.message && next.ts - one.ts < TOGETHER_MS && one.day === next.day);
 }
 
 function isSame(a: Row, b: Row): boolean {

@@ -10,7 +10,8 @@ import { CompleteDevice } from "./settings/CompleteDevice.tsx";
 
 const LATER_MS = 3 * 24 * 3600_000;
 
-export function Banners() {
+/** On narrow screens what can wait is said in the list alone. */
+export function Banners(props: { inList?: boolean }) {
     const { online, standing, conversations } = useApp();
     const [recovery, { refetch }] = createResource(savedRecovery);
     const [showKey, setShowKey] = createSignal(false);
@@ -24,10 +25,10 @@ export function Banners() {
         <>
             <Switch>
                 <Match when={!online()}>
-                    <div class="banner" role="status"><Icon name="offline" /><span>{t("banner.offline")}</span></div>
+                    <div class="banner" classList={{ "only-narrow": props.inList }} role="status"><Icon name="offline" /><span>{t("banner.offline")}</span></div>
                 </Match>
                 <Match when={standing() === "unverified" && !skipped()}>
-                    <div class="banner warm">
+                    <div class="banner warm" classList={{ "only-narrow": props.inList, "only-wide": !props.inList }}>
                         <Icon name="shield" />
                         <span>{t("banner.unverified")}</span>
                         <button type="button" class="button small" onClick={() => setCompleting(true)}>{t("banner.complete")}</button>
@@ -35,7 +36,7 @@ export function Banners() {
                     </div>
                 </Match>
                 <Match when={remind()}>
-                    <div class="banner">
+                    <div class="banner" classList={{ "only-narrow": props.inList, "only-wide": !props.inList }}>
                         <Icon name="key" />
                         <span>{t("banner.recovery")}</span>
                         <button type="button" class="button small" onClick={() => setShowKey(true)}>{t("banner.saveKey")}</button>

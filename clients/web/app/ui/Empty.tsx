@@ -10,7 +10,7 @@ export function Empty() {
     return (
         <section class="empty">
             <Logo />
-            <h1>{conversations.list.length ? t("empty.title") : t("empty.first")}</h1>
+            <h2 class="big">{conversations.list.length ? t("empty.title") : t("empty.first")}</h2>
             <p>{conversations.list.length ? t("empty.text") : t("empty.firstText")}</p>
             <Show when={!conversations.list.length}>
                 <div class="actions centred">

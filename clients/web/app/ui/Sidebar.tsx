@@ -4,7 +4,9 @@ import { t } from "../i18n/index.ts";
 import { route, roomPath } from "../lib/router.ts";
 import { useApp } from "../model/app.ts";
 import { Avatar } from "./Avatar.tsx";
+import { Banners } from "./Banners.tsx";
 import { ConversationRow } from "./ConversationRow.tsx";
+import { Empty } from "./Empty.tsx";
 import { Icon } from "./icons.tsx";
 import { Logo } from "./Logo.tsx";
 import { Near } from "./Near.tsx";
@@ -44,6 +46,7 @@ export function Sidebar() {
                     <Avatar id={client.getSafeUserId()} name={me().name} url={me().avatar_url} size="small" />
                 </a>
             </header>
+            <Banners inList />
             <div class="search-box">
                 <Icon name="search" />
                 <input
@@ -64,7 +67,7 @@ export function Sidebar() {
                     fallback={
                         <>
                             <Near />
-                            <Show when={conversations.list.length} fallback={<p class="sidebar-empty">{t("sidebar.empty")}</p>}>
+                            <Show when={conversations.list.length} fallback={<><p class="sidebar-empty only-wide">{t("sidebar.empty")}</p><div class="only-narrow"><Empty /></div></>}>
                                 <h2 class="visually-hidden">{t("sidebar.conversations")}</h2>
                                 <ul class="conversations">
                                     <For each={visible()}>

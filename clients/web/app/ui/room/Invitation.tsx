@@ -3,18 +3,20 @@ import { createSignal, Show } from "solid-js";
 import type { Room } from "matrix-js-sdk";
 import { t } from "../../i18n/index.ts";
 import { go } from "../../lib/router.ts";
-import { localpart, safeName, serverOf } from "../../lib/names.ts";
+import { safeName, serverOf } from "../../lib/names.ts";
 import { useApp } from "../../model/app.ts";
 import { accept, directUser, leave, setBlocked } from "../../model/rooms.ts";
 import { Avatar } from "../Avatar.tsx";
 import { Icon } from "../icons.tsx";
+import { useProfile } from "../profile.ts";
 import { errorText, say } from "../parts.tsx";
 
 export function Invitation(props: { room: Room }) {
     const { client, people } = useApp();
     const [busy, setBusy] = createSignal(false);
     const inviter = () => props.room.getMember(client.getSafeUserId())?.events.member?.getSender() ?? "";
-    const name = () => safeName(props.room.getMember(inviter())?.name ?? localpart(inviter()), 60);
+    const profile = useProfile(inviter);
+    const name = () => safeName(String(props.room.getMember(inviter())?.events.member?.getContent().displayname ?? ""), 60) || profile().name;
     const direct = () => directUser(client, props.room);
     const title = () => (direct() ? name() : safeName(props.room.name));
 

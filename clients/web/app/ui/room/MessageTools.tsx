@@ -18,6 +18,7 @@ export function MessageTools(props: { event: MatrixEvent; onOpen: (open: boolean
     const [open, setOpen] = createSignal(false);
     const [deleting, setDeleting] = createSignal(false);
     let place!: HTMLDivElement;
+    let menu: HTMLDivElement | undefined;
     const me = client.getSafeUserId();
     const mine = props.event.getSender() === me;
     const sent = () => (changes(), props.event.getId()!.startsWith("$"));
@@ -37,7 +38,20 @@ export function MessageTools(props: { event: MatrixEvent; onOpen: (open: boolean
     createEffect(() => {
         props.onOpen(open());
         if (!open()) return;
+        // In the top layer, so that nothing cuts it off; beside its button, within the window.
+        queueMicrotask(() => {
+            if (!menu) return;
+            menu.showPopover();
+            const [at, size] = [place.getBoundingClientRect(), menu.getBoundingClientRect()];
+            const below = at.bottom + size.height + 8 < innerHeight ? at.bottom : Math.max(8, at.top - size.height);
+            const left = mine ? at.right - size.width : at.left;
+            menu.style.top = `${Math.min(below, Math.max(8, innerHeight - size.height - 8))}px`;
+            menu.style.left = `${Math.min(Math.max(8, left), innerWidth - size.width - 8)}px`;
+        });
         const away = (event: Event) => !place.contains(event.target as Node) && setOpen(false);
+        const scrolled = () => setOpen(false);
+        const scroller = place.closest(".timeline");
+        scroller?.addEventListener("scroll", scrolled, { passive: true });
         const key = (event: KeyboardEvent) => {
             if (event.key !== "Escape") return;
             setOpen(false);
@@ -47,6 +61,7 @@ export function MessageTools(props: { event: MatrixEvent; onOpen: (open: boolean
         document.addEventListener("keydown", key);
         queueMicrotask(() => place.querySelector<HTMLElement>(".menu button")?.focus());
         onCleanup(() => {
+            scroller?.removeEventListener("scroll", scrolled);
             document.removeEventListener("pointerdown", away);
             document.removeEventListener("keydown", key);
         });
@@ -74,7 +89,7 @@ export function MessageTools(props: { event: MatrixEvent; onOpen: (open: boolean
                 </Show>
                 <IconButton icon="more" label={t("message.more_actions")} expanded={open()} onClick={() => setOpen(!open())} />
                 <Show when={open()}>
-                    <div class="menu" role="menu" aria-label={t("message.more_actions")} onKeyDown={move}>
+                    <div class="menu" popover="manual" ref={menu} role="menu" aria-label={t("message.more_actions")} onKeyDown={move}>
                         <Show when={sent() && can().speak}>
                             <div class="quick-reactions">
                                 <For each={QUICK}>{(key) => <button type="button" role="menuitem" aria-label={t("message.react", { key })} onClick={act(() => attempt(react(client, room, props.event, key)))}>{key}</button>}</For>
