@@ -16,7 +16,7 @@ from aiohttp import web
 
 from browser import Browser, Page
 from node import REPOSITORY, Node
-from waiting import eventually
+from waiting import Late, eventually
 
 SOURCES = REPOSITORY / "clients" / "web"
 PORT = 8080
@@ -99,6 +99,18 @@ class WebClient(Page):
                 said = [each.get("value", each.get("description")) for each in event["params"]["args"]]
                 self.complaints.append(f"console: {said}")
 
+    async def expect(self, condition, deadline: float, what: str):
+        """Like `eventually`, and tells what the page shows instead."""
+        try:
+            return await eventually(condition, deadline, what)
+        except Late as late:
+            with contextlib.suppress(Exception):
+                shown = await self.run("(document.querySelector('dialog[open]') || document.body).innerText.slice(-1200)")
+                late.add_note(f"the page at {await self.run('location.href')} shows: {shown!r}; complaints: {self.complaints}")
+                if folder := os.environ.get("KITH_WEB_PICTURES"):
+                    await self.screenshot(Path(folder) / "failed.png")
+            raise
+
     async def open(self, url: str, fragment: str = "") -> None:
         """Opens the client and waits until it shows something."""
         self.url = url
@@ -114,11 +126,16 @@ class WebClient(Page):
 
     async def click(self, what: str, deadline: float = 10) -> None:
         """Clicks what is labelled so (a button, a link, a switch), or a CSS selector that begins with `css:`."""
-        await eventually(lambda: self.run(f"click_({json.dumps(what)})"), deadline, f"{what!r} can be clicked")
+        await self.expect(lambda: self.run(f"click_({json.dumps(what)})"), deadline, f"{what!r} can be clicked")
+
+    async def shows(self, text: str, deadline: float = 10) -> None:
+        async def is_there():
+            return text in await self.text()
+        await self.expect(is_there, deadline, f"the page says {text!r}")
 
     async def fill(self, label: str, text: str, deadline: float = 10) -> None:
         """Writes into the field that is labelled so, by the keyboard."""
-        await eventually(lambda: self.run(f"focus_({json.dumps(label)})"), deadline, f"there is a field {label!r}")
+        await self.expect(lambda: self.run(f"focus_({json.dumps(label)})"), deadline, f"there is a field {label!r}")
         await self.call("Input.insertText", text=text)
 
     async def choose_files(self, selector: str, *files: Path) -> None:
@@ -126,13 +143,14 @@ class WebClient(Page):
         root = (await self.call("DOM.getDocument"))["root"]["nodeId"]
         async def found():
             return (await self.call("DOM.querySelector", nodeId=root, selector=selector))["nodeId"]
-        node = await eventually(found, 10, selector)
+        node = await self.expect(found, 10, selector)
         await self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
 
     async def there(self, script: str, deadline: float = 20, what: str | None = None):
         """Waits until an expression is true; returns its value."""
-        # An element has no value here: that it is there is what counts.
-        return await eventually(lambda: self.run(f"((v) => v instanceof Node || v)({script})"), deadline, what or script)
+        # An object has no value here: that it is there is what counts.
+        plain = "((v) => (v && typeof v === 'object' && !(v instanceof Promise) ? true : v))"
+        return await self.expect(lambda: self.run(f"{plain}({script})"), deadline, what or script)
 
     async def write(self, text: str) -> None:
         """Writes a message and sends it."""

@@ -23,6 +23,8 @@ export interface Verifications {
     accept(): Promise<void>;
     /** Compares emoji. */
     startEmoji(): Promise<void>;
+    /** Makes the code to be scanned. Not before it is wanted: where one was made, the SDK ends a comparison of emoji. */
+    showCode(): Promise<void>;
     scan(code: Uint8ClampedArray): Promise<void>;
     /** The way out at every step. */
     cancel(mismatch?: boolean): Promise<void>;
@@ -36,11 +38,12 @@ export function createVerifications(client: MatrixClient, done: () => void): Ver
 
     function follow(request: VerificationRequest): void {
         const open = current();
+        // The SDK may tell of one request by several objects.
+        if (open && open.request.transactionId === request.transactionId) return;
         if (open && open.request !== request && isUnderWay(open.request)) {
             void request.cancel().catch(() => {});
             return;
         }
-        if (open?.request === request) return;
         watched = undefined;
         setCurrent({ request, sas: null, scanned: null, code: null, version: 0 });
         request.on(VerificationRequestEvent.Change, () => void changed(request));
@@ -68,10 +71,6 @@ export function createVerifications(client: MatrixClient, done: () => void): Ver
             if (shown) sas(shown);
             if (read) scanned(read);
         }
-        if (request.phase === VerificationPhase.Ready && !current()?.code) {
-            const code = await request.generateQRCode().catch(() => undefined);
-            if (code) update(request, { code });
-        }
         if (request.phase === VerificationPhase.Done) done();
     }
 
@@ -82,6 +81,11 @@ export function createVerifications(client: MatrixClient, done: () => void): Ver
         accept: async () => current()?.request.accept(),
         startEmoji: async () => {
             await current()?.request.startVerification("m.sas.v1");
+        },
+        async showCode() {
+            const request = current()?.request;
+            const code = await request?.generateQRCode();
+            if (request && code) update(request, { code });
         },
         scan: async (code) => {
             await current()?.request.scanQRCode(code);

@@ -28,6 +28,7 @@ export async function openClient(session: Session): Promise<MatrixClient> {
         accessToken: session.access_token,
         store,
         timelineSupport: true,
+        disableVoip: true,
         verificationMethods: METHODS,
         cryptoCallbacks: {
             getSecretStorageKey: async ({ keys }) => {

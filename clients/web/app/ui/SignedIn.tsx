@@ -8,6 +8,7 @@ import { AppProvider, type App } from "../model/app.ts";
 import { createConversations } from "../model/conversations.ts";
 import { createDelivery } from "../model/delivery.ts";
 import { findExtension, type Extension } from "../model/extension.ts";
+import { createKeeper } from "../model/keeper.ts";
 import { createMedia } from "../model/media.ts";
 import { createNotifications } from "../model/notify.ts";
 import { createPeople } from "../model/people.ts";
@@ -16,7 +17,8 @@ import { resendAll } from "../model/send.ts";
 import { createVerifications } from "../model/verifications.ts";
 import type { Config } from "../session/config.ts";
 import { forgetEverything, signOut, startClient } from "../session/open.ts";
-import { setUp, standing as standingOf, type Standing } from "../session/recovery.ts";
+import { savedRecovery } from "../session/saved.ts";
+import { restore, setUp, standing as standingOf, type Standing } from "../session/recovery.ts";
 import { INTRODUCTION } from "./settings/IntroductionSwitch.tsx";
 import { Shell } from "./Shell.tsx";
 import { takePassphrase, type Wishes } from "./start/Setup.tsx";
@@ -54,7 +56,11 @@ export function SignedIn(props: { config: Config; client: MatrixClient; onEnd: (
     const delivery = createDelivery(client, extension);
     const media = createMedia(client);
     const search = createSearchIndex(client);
-    const verifications = createVerifications(client, () => void refreshStanding());
+    const verifications = createVerifications(client, () => {
+        // The signatures of what was verified come by sync, soon.
+        for (const ms of [0, 1000, 3000, 10_000]) setTimeout(() => void refreshStanding(), ms);
+    });
+    const keeper = createKeeper(client);
     const isOpen = (room_id: string) => {
         const now = route();
         return now.at === "room" && now.room_id === room_id;
@@ -82,18 +88,26 @@ export function SignedIn(props: { config: Config; client: MatrixClient; onEnd: (
 
     /** What is done once, after an account was made or a device signed in. */
     async function welcome(): Promise<void> {
+        const wishes = sessionStorage.getItem("kith.wishes");
+        if (wishes) {
+            sessionStorage.removeItem("kith.wishes");
+            const { displayname, nearby } = JSON.parse(wishes) as Wishes;
+            // First of all: whoever is written to soon shall see the name.
+            await client.setDisplayName(displayname).catch(() => {});
+            await client.setAccountData(INTRODUCTION as never, { nearby } as never).catch(() => {});
+        }
         await refreshStanding();
         const passphrase = takePassphrase();
         if (standing() === "none") {
             await setUp(client, passphrase).catch((error: unknown) => console.warn("identity not made:", error));
             await refreshStanding();
         }
-        const wishes = sessionStorage.getItem("kith.wishes");
-        if (!wishes) return;
-        sessionStorage.removeItem("kith.wishes");
-        const { displayname, nearby } = JSON.parse(wishes) as Wishes;
-        await client.setDisplayName(displayname).catch(() => {});
-        await client.setAccountData(INTRODUCTION as never, { nearby } as never).catch(() => {});
+        // Who signed in with the recovery key has shown it already.
+        const kept = await savedRecovery();
+        if (standing() === "unverified" && kept) {
+            await restore(client, kept.encoded).catch((error: unknown) => console.warn("not restored:", error));
+            await refreshStanding();
+        }
     }
 
     createEffect(
@@ -108,7 +122,7 @@ export function SignedIn(props: { config: Config; client: MatrixClient; onEnd: (
         void (unread ? badge.setAppBadge?.(unread) : badge.clearAppBadge?.())?.catch(() => {});
     });
     onCleanup(() => {
-        for (const part of [conversations, people, delivery, search, verifications, notifications]) part.stop();
+        for (const part of [conversations, people, delivery, search, verifications, notifications, keeper]) part.stop();
         client.off(ClientEvent.Sync, onSync);
         client.off(HttpApiEvent.SessionLoggedOut, onLoggedOut);
         client.stopClient();

@@ -76,11 +76,14 @@ export function VerificationDialog(props: { current: Current }) {
                     <div class="actions"><button type="button" class="button" onClick={() => setScanning(false)}>{t("common.back")}</button><Cancel /></div>
                 </Match>
                 <Match when={phase() === VerificationPhase.Ready}>
-                    <p>{t("verify.how")}</p>
+                    <p>{props.current.code ? t("verify.letScan") : t("verify.how")}</p>
                     <Show when={props.current.code}>{(code) => <QrCode bytes={code()} label={t("verify.code")} />}</Show>
                     <div class="stack">
-                        <Show when={supports("m.qr_code.show.v1")}><button type="button" class="button wide" onClick={() => setScanning(true)}><Icon name="camera" /> {t("verify.scan")}</button></Show>
-                        <button type="button" class="button primary wide" onClick={() => attempt(verifications.startEmoji())}><Icon name="smile" /> {t("verify.emoji")}</button>
+                        <Show when={!props.current.code}>
+                            <button type="button" class="button primary wide" onClick={() => attempt(verifications.startEmoji())}><Icon name="smile" /> {t("verify.emoji")}</button>
+                            <Show when={supports("m.qr_code.scan.v1")}><button type="button" class="button wide" onClick={() => attempt(verifications.showCode())}><Icon name="qr" /> {t("verify.showCode")}</button></Show>
+                            <Show when={supports("m.qr_code.show.v1")}><button type="button" class="button wide" onClick={() => setScanning(true)}><Icon name="camera" /> {t("verify.scan")}</button></Show>
+                        </Show>
                         <Cancel />
                     </div>
                 </Match>

@@ -81,7 +81,7 @@ export function TimelineList(props: { label: string; target: { id: string | null
 
     return (
         <div class="timeline-frame">
-            <div class="timeline" ref={scroller} onScroll={onScroll} tabindex="0" role="log" aria-label={props.label} aria-live="polite">
+            <div class="timeline" data-rows={timeline.rows().length} ref={scroller} onScroll={onScroll} tabindex="0" role="log" aria-label={props.label} aria-live="polite">
                 <div class="timeline-space" />
                 <Show when={timeline.failed()}>
                     <p class="timeline-note">
