@@ -84,7 +84,8 @@ export function createConversations(client: MatrixClient): Conversations {
     const ofEvent = (event: MatrixEvent) => touch(event.getRoomId());
     const onTimeline = (event: MatrixEvent, room?: Room) => touch(room?.roomId ?? event.getRoomId());
     const onReceipt = (_: MatrixEvent, room: Room) => touch(room.roomId);
-    const onTyping = (event: MatrixEvent) => touch(event.getRoomId());
+    // Members tell of typing, too, but those of a room that was just entered do not.
+    const onTyping = (event: MatrixEvent) => event.getType() === EventType.Typing && touch(event.getRoomId());
     const onAll = () => client.getRooms().forEach(ofRoom);
     const onAccountData = (event: MatrixEvent) => {
         if ([EventType.Direct, EventType.PushRules, "m.ignored_user_list"].includes(event.getType() as EventType)) onAll();
@@ -102,7 +103,7 @@ export function createConversations(client: MatrixClient): Conversations {
         [RoomEvent.Tags, onRoomAccount],
         [RoomEvent.AccountData, onRoomAccount],
         [RoomEvent.UnreadNotifications, () => onAll()],
-        [RoomMemberEvent.Typing, onTyping],
+        [ClientEvent.Event, onTyping],
         [RoomMemberEvent.Membership, ofEvent],
         [RoomMemberEvent.Name, ofEvent],
         [RoomStateEvent.Events, ofEvent],

@@ -32,8 +32,12 @@ export function kindOf(event: MatrixEvent): Kind {
     return "message";
 }
 
+/** What a room is made with need not be told: it stands in its details. */
+const SETTINGS = new Set<string>([EventType.RoomJoinRules, EventType.RoomHistoryVisibility, EventType.RoomPowerLevels]);
+
 function changesAnything(event: MatrixEvent): boolean {
-    if (event.getType() !== EventType.RoomMember) return !(event.getType() === EventType.RoomPowerLevels && !event.getPrevContent().users);
+    if (SETTINGS.has(event.getType())) return Object.keys(event.getPrevContent()).length > 0;
+    if (event.getType() !== EventType.RoomMember) return true;
     const [now, before] = [event.getContent(), event.getPrevContent()];
     return now.membership !== before.membership || now.displayname !== before.displayname || now.avatar_url !== before.avatar_url;
 }
