@@ -1,7 +1,7 @@
 /** Plain texts from others: cut where they are endless, with links found in them. */
 
-export const MAX_SHOWN = 4000;
-const MAX_LINES = 60;
+export const MAX_SHOWN = 2500;
+const MAX_LINES = 40;
 
 /** The part of a body that is shown at first, and whether there is more. */
 export function cut(body: string): { text: string; more: boolean } {
