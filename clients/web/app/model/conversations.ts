@@ -3,7 +3,7 @@ import { createStore, reconcile } from "solid-js/store";
 import { createSignal, type Accessor } from "solid-js";
 import {
     ClientEvent, EventType, KnownMembership, MatrixEventEvent, NotificationCountType, RoomEvent, RoomMemberEvent, RoomStateEvent,
-    type MatrixClient, type MatrixEvent, type Room,
+    type MatrixClient, type MatrixEvent, type Room, type RoomMember,
 } from "matrix-js-sdk";
 import { safeName } from "../lib/names.ts";
 import { previewOf } from "./preview.ts";
@@ -84,8 +84,8 @@ export function createConversations(client: MatrixClient): Conversations {
     const ofEvent = (event: MatrixEvent) => touch(event.getRoomId());
     const onTimeline = (event: MatrixEvent, room?: Room) => touch(room?.roomId ?? event.getRoomId());
     const onReceipt = (_: MatrixEvent, room: Room) => touch(room.roomId);
-    // Members tell of typing, too, but those of a room that was just entered do not.
-    const onTyping = (event: MatrixEvent) => event.getType() === EventType.Typing && touch(event.getRoomId());
+    // The event itself does not say in which room it is.
+    const onTyping = (_: MatrixEvent, member: RoomMember) => touch(member.roomId);
     const onAll = () => client.getRooms().forEach(ofRoom);
     const onAccountData = (event: MatrixEvent) => {
         if ([EventType.Direct, EventType.PushRules, "m.ignored_user_list"].includes(event.getType() as EventType)) onAll();
@@ -103,7 +103,7 @@ export function createConversations(client: MatrixClient): Conversations {
         [RoomEvent.Tags, onRoomAccount],
         [RoomEvent.AccountData, onRoomAccount],
         [RoomEvent.UnreadNotifications, () => onAll()],
-        [ClientEvent.Event, onTyping],
+        [RoomMemberEvent.Typing, onTyping],
         [RoomMemberEvent.Membership, ofEvent],
         [RoomMemberEvent.Name, ofEvent],
         [RoomStateEvent.Events, ofEvent],
