@@ -75,12 +75,12 @@ class Browser:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.asynccontextmanager
-    async def page(self):
-        """A new tab."""
+    async def page(self, kind: type[Page] | None = None):
+        """A new tab; `kind` is what stands for it."""
         async with self.http.put("/json/new?about:blank") as answer:
             path = re.sub(r"^ws://[^/]+", "", (await answer.json(content_type=None))["webSocketDebuggerUrl"])
         async with self.http.ws_connect(path, max_msg_size=0) as connection:
-            page = Page(connection)
+            page = (kind or Page)(connection)
             reader = asyncio.create_task(page.read())
             try:
                 for domain in ("Page", "Runtime", "Log"):

@@ -1,0 +1,84 @@
+/** Cross-signing, secret storage and key backup: set up without questions, and brought back on a new device. */
+import type { AuthDict, MatrixClient, UIAuthCallback } from "matrix-js-sdk";
+import { encodeRecoveryKey } from "matrix-js-sdk/lib/crypto-api";
+import { useSecretStorageKey } from "./open.ts";
+import { passwordOf } from "./password.ts";
+import { saveRecovery, savedRecovery } from "./saved.ts";
+import { recoveryKey } from "./sign-in.ts";
+
+/** How a device stands towards the account's identity. */
+export type Standing =
+    | "ready"
+    /** The account has no identity yet: it can be made here. */
+    | "none"
+    /** The account has one, and this device does not belong to it yet. */
+    | "unverified";
+
+export async function standing(client: MatrixClient): Promise<Standing> {
+    const crypto = client.getCrypto()!;
+    const device = await crypto.getDeviceVerificationStatus(client.getSafeUserId(), client.getDeviceId()!);
+    if (device?.crossSigningVerified && (await crypto.getCrossSigningKeyId())) return "ready";
+    return (await crypto.userHasCrossSigningKeys(undefined, true)) ? "unverified" : "none";
+}
+
+/** Makes the identity of a new account and its backup, with the recovery key that this device keeps. */
+export async function setUp(client: MatrixClient, password: string | null): Promise<void> {
+    const crypto_ = client.getCrypto()!;
+    const kept = await savedRecovery();
+    const key = (kept && recoveryKey(kept.encoded)) || crypto.getRandomValues(new Uint8Array(32));
+    const encodedPrivateKey = encodeRecoveryKey(key)!;
+    useSecretStorageKey(key);
+    await crypto_.bootstrapCrossSigning({ authUploadDeviceSigningKeys: await withPassword(client, password) });
+    await crypto_.bootstrapSecretStorage({
+        createSecretStorageKey: async () => ({ privateKey: key, encodedPrivateKey, keyInfo: {} }) as never,
+        setupNewSecretStorage: true,
+        setupNewKeyBackup: true,
+    });
+    await saveRecovery({ encoded: encodedPrivateKey, saved: kept?.saved ?? false, is_password: kept?.is_password ?? false });
+}
+
+/** Brings the identity and the backed-up keys to this device. Throws if the key is not the one. Returns how many keys came. */
+export async function restore(client: MatrixClient, text: string): Promise<number> {
+    const key = recoveryKey(text);
+    if (!key) throw new NoRecoveryKey();
+    const stored = await client.secretStorage.getKey();
+    if (stored && !(await client.secretStorage.checkKey(key, stored[1]))) throw new NoRecoveryKey();
+    useSecretStorageKey(key);
+    const crypto = client.getCrypto()!;
+    await crypto.userHasCrossSigningKeys(undefined, true);
+    await crypto.bootstrapCrossSigning({});
+    const kept = await savedRecovery();
+    await saveRecovery({ encoded: encodeRecoveryKey(key)!, saved: true, is_password: kept?.is_password ?? false });
+    if (!(await crypto.getKeyBackupInfo())) return 0;
+    await crypto.loadSessionBackupPrivateKeyFromSecretStorage();
+    await crypto.checkKeyBackupAndEnable();
+    return (await crypto.restoreKeyBackup()).imported;
+}
+
+export class NoRecoveryKey extends Error {}
+
+/** Proves who asks, where the server wants that: with the given password, or the one that is made of the recovery key. */
+export async function withPassword(client: MatrixClient, given: string | null): Promise<UIAuthCallback<void>> {
+    const kept = await savedRecovery();
+    const key = kept?.is_password ? recoveryKey(kept.encoded) : null;
+    const password = given ?? (key ? await passwordOf(key) : null);
+    return async (makeRequest) => {
+        const auth: AuthDict | null = password === null ? null : authOf(client.getSafeUserId(), password);
+        await uiaRequest(makeRequest as (auth: AuthDict | null) => Promise<void>, auth);
+    };
+}
+
+/** Makes a request that the server may want proof for; the proof is given only when it is asked for. */
+export async function uiaRequest<T>(makeRequest: (auth: AuthDict | null) => Promise<T>, proof: AuthDict | null): Promise<T> {
+    try {
+        return await makeRequest(null);
+    } catch (error) {
+        const { httpStatus, data } = error as { httpStatus?: number; data?: { session?: string } };
+        if (httpStatus !== 401 || !proof) throw error;
+        return await makeRequest({ ...proof, session: data?.session } as AuthDict);
+    }
+}
+
+export function authOf(user: string, password: string): AuthDict {
+    return { type: "m.login.password", identifier: { type: "m.id.user", user }, password } as AuthDict;
+}

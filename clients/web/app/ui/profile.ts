@@ -1,0 +1,32 @@
+/** A user's name and picture, as far as they are known here. */
+import { createResource, type Accessor } from "solid-js";
+import { ClientEvent, UserEvent } from "matrix-js-sdk";
+import { createSignal, onCleanup } from "solid-js";
+import { localpart, safeName } from "../lib/names.ts";
+import { useApp } from "../model/app.ts";
+
+export interface Profile {
+    name: string;
+    avatar_url: string | null;
+}
+
+export function useProfile(user_id: Accessor<string>): Accessor<Profile> {
+    const { client } = useApp();
+    const [version, setVersion] = createSignal(0);
+    const changed = () => setVersion((n) => n + 1);
+    client.on(UserEvent.DisplayName, changed);
+    client.on(UserEvent.AvatarUrl, changed);
+    client.on(ClientEvent.Sync, changed);
+    onCleanup(() => {
+        client.off(UserEvent.DisplayName, changed);
+        client.off(UserEvent.AvatarUrl, changed);
+        client.off(ClientEvent.Sync, changed);
+    });
+    const [asked] = createResource(user_id, (id) => client.getProfileInfo(id).catch(() => null));
+    return () => {
+        version();
+        const user = client.getUser(user_id());
+        const name = user?.displayName ?? asked()?.displayname ?? localpart(user_id());
+        return { name: safeName(name) || localpart(user_id()), avatar_url: user?.avatarUrl ?? asked()?.avatar_url ?? null };
+    };
+}
