@@ -1,20 +1,19 @@
 //! Finding the server and opening the databases.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use matrix_sdk::{
-    Client, ClientBuilder,
+    Client, ClientBuilder, SqliteStoreConfig,
     config::RequestConfig,
     cross_process_lock::CrossProcessLockConfig,
     encryption::{BackupDownloadStrategy, EncryptionSettings},
     ruma::api::error::ErrorKind,
 };
-use rand::distr::{Alphanumeric, SampleString as _};
 
 use crate::{
     failure::Failure,
-    folder::{Folder, Session},
+    folder::{Folder, Session, StoreKey},
 };
 
 /// Where a node answers the clients of its own device.
@@ -34,29 +33,34 @@ fn builder() -> ClientBuilder {
         .user_agent(concat!("kith-chat/", env!("CARGO_PKG_VERSION")))
 }
 
+/// A random key and no passphrase: there is nothing to stretch, so each start is quick.
+fn with_store(builder: ClientBuilder, folder: &Folder, key: &StoreKey) -> ClientBuilder {
+    let store = SqliteStoreConfig::new(folder.store()).key(Some(&key.0));
+    builder.sqlite_store_with_config_and_cache_path(store, None::<&Path>)
+}
+
 /// The address that was given, else the node's own variable, else where a node is by default.
 pub fn server(given: Option<&str>) -> String {
     let from_node = || std::env::var("KITH_CLIENT_PUBLIC_BASE_URL").ok().filter(|url| !url.is_empty());
     given.map(str::to_owned).or_else(from_node).unwrap_or_else(|| LOCAL_NODE.to_owned())
 }
 
-/// A client of a server for somebody who signs in, with new databases. The passphrase opens these.
-pub async fn begin(folder: &Folder, server: &str) -> Result<(Client, String)> {
-    // What is left of a sign-in that did not succeed would not open with a new passphrase.
+/// A client of a server for somebody who signs in, with new databases. The key opens these.
+pub async fn begin(folder: &Folder, server: &str) -> Result<(Client, StoreKey)> {
+    // What is left of a sign-in that did not succeed would not open with a new key.
     if folder.session()?.is_none() {
         folder.erase()?;
     }
-    let passphrase = Alphanumeric.sample_string(&mut rand::rng(), 40);
-    let store = folder.store();
+    let key = StoreKey(rand::random());
     let address = if server.starts_with("http://") || server.starts_with("https://") {
         builder().homeserver_url(server)
     } else {
         builder().server_name_or_homeserver_url(server)
     };
-    let client = address.sqlite_store(store, Some(&passphrase)).build().await;
+    let client = with_store(address, folder, &key).build().await;
     let client = client.map_err(|error| anyhow!(error)).with_context(|| Failure::Unreachable(unreachable(server)))?;
     client.server_versions().await.with_context(|| Failure::Unreachable(unreachable(server)))?;
-    Ok((client, passphrase))
+    Ok((client, key))
 }
 
 fn unreachable(server: &str) -> String {
@@ -69,12 +73,9 @@ fn unreachable(server: &str) -> String {
 
 /// The client of who is signed in. It needs no server yet.
 pub async fn restore(folder: &Folder, session: &Session) -> Result<Client> {
-    let client = builder()
-        .homeserver_url(&session.homeserver)
-        .sqlite_store(folder.store(), Some(&session.passphrase))
-        .build()
-        .await
-        .context("the databases of this account cannot be opened")?;
+    let address = builder().homeserver_url(&session.homeserver);
+    let client = with_store(address, folder, &session.store_key).build().await;
+    let client = client.context("the databases of this account cannot be opened")?;
     client.restore_session(session.account.clone()).await.context("the session cannot be restored")?;
     Ok(client)
 }

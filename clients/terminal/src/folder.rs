@@ -7,8 +7,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use matrix_sdk::authentication::matrix::MatrixSession;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::failure::Failure;
 
@@ -18,10 +19,27 @@ pub struct Session {
     pub homeserver: String,
     pub account: MatrixSession,
     /// Opens the databases beside it.
-    pub passphrase: String,
+    pub store_key: StoreKey,
     /// Kept until its owner has written it down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery_key: Option<String>,
+}
+
+/// A key of databases, as base64 in the file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoreKey(pub [u8; 32]);
+
+impl Serialize for StoreKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for StoreKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = STANDARD.decode(String::deserialize(deserializer)?).map_err(de::Error::custom)?;
+        bytes.try_into().map(Self).map_err(|_| de::Error::custom("a key has 32 bytes"))
+    }
 }
 
 /// The data folder.
@@ -228,14 +246,15 @@ mod tests {
         let session = Session {
             homeserver: "http://localhost:8008".to_owned(),
             account: serde_json::from_value(account).unwrap(),
-            passphrase: "p".to_owned(),
+            store_key: StoreKey([7; 32]),
             recovery_key: None,
         };
         folder.keep(&session).unwrap();
         folder.change(|session| session.recovery_key = Some("k".to_owned())).unwrap();
         let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(folder.session_file()), mode(path.clone())), (0o600, 0o700));
-        assert_eq!(folder.session().unwrap().unwrap().recovery_key.as_deref(), Some("k"));
+        let kept = folder.session().unwrap().unwrap();
+        assert_eq!((kept.recovery_key.as_deref(), kept.store_key == session.store_key), (Some("k"), true));
         let lock = folder.lock(false).unwrap();
         assert_eq!(folder.lock(false).unwrap_err().downcast_ref(), Some(&Failure::InUse));
         drop(lock);

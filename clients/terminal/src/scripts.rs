@@ -164,7 +164,7 @@ pub async fn find_room(client: &Client, wanted: &str) -> Result<Room> {
     }
     let mut named = Vec::new();
     for room in rooms() {
-        let name = room.display_name().await.map(|name| name.to_string()).unwrap_or_default();
+        let name = worker::rooms::name(&room).await;
         if name.to_lowercase() == wanted.to_lowercase() {
             named.push((name == wanted, room));
         }

@@ -39,7 +39,7 @@ pub async fn enter(folder: &Folder, server: &str, way: Way, tell: impl Fn(&str))
     if folder.session()?.is_some() {
         bail!("somebody is signed in here already; `kith-chat logout` signs out, --data DIR takes another folder");
     }
-    let (client, passphrase) = connect::begin(folder, server).await?;
+    let (client, store_key) = connect::begin(folder, server).await?;
     let device = format!("kith-chat on {}", host_name());
     let password = match way {
         Way::Password { user, password } => {
@@ -59,7 +59,7 @@ pub async fn enter(folder: &Folder, server: &str, way: Way, tell: impl Fn(&str))
     };
     let Some(AuthSession::Matrix(account)) = client.session() else { bail!("the server gave no session") };
     let homeserver = client.homeserver().to_string();
-    let mut session = Session { homeserver, account, passphrase, recovery_key: None };
+    let mut session = Session { homeserver, account, store_key, recovery_key: None };
     folder.keep(&session)?;
     tell("Signed in. Setting up encryption …");
     match trust::set_up(&client, password.as_deref()).await {

@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow};
 use matrix_sdk::{
-    Client, Room, RoomMemberships, RoomState,
+    Client, Room, RoomDisplayName, RoomMemberships, RoomState,
     room::RoomMemberRole,
     ruma::{
-        RoomId, RoomOrAliasId, ServerName,
+        OwnedUserId, RoomId, RoomOrAliasId, ServerName,
         api::client::room::create_room,
         events::{
             EmptyStateKey, InitialStateEvent, room::encryption::RoomEncryptionEventContent,
@@ -139,6 +139,9 @@ async fn join_invited(room: &Room) -> Result<()> {
 
 /// Joins by id or alias, or by the name of an invitation.
 pub async fn join(client: &Client, wanted: &str) -> Result<Room> {
+    if wanted.starts_with('@') {
+        return conversation(client, wanted).await;
+    }
     if let Ok(room) = crate::scripts::find_room(client, wanted).await {
         join_invited(&room).await?;
         return Ok(room);
@@ -162,8 +165,7 @@ pub async fn conversation(client: &Client, user: &str) -> Result<Room> {
         return Ok(room);
     }
     for room in client.invited_rooms() {
-        let invite = room.invite_details().await;
-        let from = invite.ok().and_then(|invite| invite.inviter).map(|inviter| inviter.user_id().to_owned());
+        let from = inviter(&room).await.map(|(_, user)| user);
         if from.as_ref() == Some(&user) && room.is_direct().await.unwrap_or(false) {
             join_invited(&room).await?;
             return Ok(room);
@@ -189,19 +191,12 @@ pub async fn list(client: &Client) -> Vec<model::Room> {
 /// A room as a line of the list.
 pub async fn line(room: &Room) -> model::Room {
     let invited = room.state() == RoomState::Invited;
-    let name = match room.cached_display_name() {
-        Some(name) => name.to_string(),
-        None => room.display_name().await.map(|name| name.to_string()).unwrap_or_default(),
-    };
-    let inviter = match invited {
-        true => room.invite_details().await.ok().and_then(|invite| invite.inviter),
-        false => None,
-    };
+    let inviter = inviter(room).await;
     let counts = room.unread_notification_counts();
     let direct = room.direct_targets().into_iter().next().map(|user| user.to_string());
     model::Room {
         id: room.room_id().to_string(),
-        name: Some(text::line(&name)).filter(|name| !name.is_empty()).unwrap_or_else(|| room.room_id().to_string()),
+        name: name(room).await,
         topic: text::line(&room.topic().unwrap_or_default()),
         standing: if invited { Standing::Invited } else { Standing::Joined },
         direct: direct.map(|user| text::line(&user)),
@@ -210,10 +205,38 @@ pub async fn line(room: &Room) -> model::Room {
         unread: counts.notification_count.max(room.num_unread_notifications()),
         mentions: counts.highlight_count.max(room.num_unread_mentions()),
         last_ms: room.latest_event_timestamp().map_or(0, |at| at.get().into()),
-        inviter: inviter
-            .map(|inviter| format!("{} ({})", text::line(inviter.name()), text::line(inviter.user_id().as_str()))),
+        inviter: inviter.map(|(name, user)| {
+            let (name, user) = (text::line(&name), text::line(user.as_str()));
+            if name == user { user } else { format!("{name} ({user})") }
+        }),
         replaced_by: room.successor_room().map(|successor| successor.room_id.to_string()),
     }
+}
+
+/// What a room is called: by its name, its people, who invites to it; safe to show.
+pub async fn name(room: &Room) -> String {
+    let known = match room.cached_display_name() {
+        Some(name) => Some(name),
+        None => room.display_name().await.ok(),
+    };
+    let name = match known {
+        Some(RoomDisplayName::Empty) | None => {
+            inviter(room).await.map_or_else(|| "nobody else here".to_owned(), |(name, _)| name)
+        }
+        Some(RoomDisplayName::EmptyWas(name)) => format!("{name} (gone)"),
+        Some(name) => name.to_string(),
+    };
+    Some(text::line(&name)).filter(|name| !name.is_empty()).unwrap_or_else(|| room.room_id().to_string())
+}
+
+/// Who invites to a room: their name, as far as the invitation tells it, and who that is.
+async fn inviter(room: &Room) -> Option<(String, OwnedUserId)> {
+    if room.state() != RoomState::Invited {
+        return None;
+    }
+    let invite = room.invite_details().await.ok()?;
+    let name = invite.inviter.map_or_else(|| invite.inviter_id.to_string(), |inviter| inviter.name().to_owned());
+    Some((name, invite.inviter_id))
 }
 
 /// A room by its id, where it is one.
