@@ -106,7 +106,12 @@ fn marked<'a>(rest: &'a str, mark: &str, before: char) -> Option<&'a str> {
     if mark.starts_with('_') && before.is_alphanumeric() {
         return None;
     }
-    let inner = &inner[..inner.find(mark)?];
+    let mut end = inner.find(mark)?;
+    // Of several marks in a row the last ones close this: those before close what is inside.
+    while mark.len() == 2 && inner[end + 2..].starts_with(&mark[..1]) {
+        end += 1;
+    }
+    let inner = &inner[..end];
     let (first, last) = (inner.chars().next()?, inner.chars().next_back()?);
     (!first.is_whitespace() && !last.is_whitespace() && !mark.ends_with(first)).then_some(inner)
 }

@@ -119,7 +119,15 @@ pub struct Message {
     pub editable: bool,
     pub encrypted: bool,
     /// What is doubtful about who sent it.
-    pub warning: Option<&'static str>,
+    pub warning: Option<Warning>,
+}
+
+/// What is doubtful about who sent a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Warning {
+    pub words: &'static str,
+    /// It must be seen at once. What many devices have in common is told by a sign, and in words when asked for.
+    pub grave: bool,
 }
 
 impl Message {

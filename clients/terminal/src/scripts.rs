@@ -136,7 +136,7 @@ fn told(room: &Room, message: &Message) -> Value {
         "edited": message.edited,
         "encrypted": message.encrypted,
         "reactions": reactions,
-        "warning": message.warning,
+        "warning": message.warning.map(|warning| warning.words),
     })
 }
 

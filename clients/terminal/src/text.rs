@@ -164,10 +164,11 @@ pub fn wrap<T: Clone>(pieces: &[Piece<T>], columns: usize) -> Vec<Vec<Piece<T>>>
                     used += wide;
                     continue;
                 }
-                let is_space = word.chars().all(char::is_whitespace);
-                rows.push(std::mem::take(&mut row));
-                used = 0;
-                if is_space {
+                if used > 0 {
+                    rows.push(std::mem::take(&mut row));
+                    used = 0;
+                }
+                if word.chars().all(char::is_whitespace) {
                     continue;
                 }
                 for cluster in word.graphemes(true) {

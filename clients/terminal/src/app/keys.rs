@@ -272,7 +272,8 @@ impl App {
         let Some(open) = &mut self.open else { return Vec::new() };
         let text = open.compose.text().trim_end().to_owned();
         if text.trim().is_empty() {
-            return Vec::new();
+            open.compose.take();
+            return self.typing();
         }
         if let Some(line) = text.strip_prefix('/').filter(|line| !line.starts_with('/')) {
             return match commands::parse(line) {

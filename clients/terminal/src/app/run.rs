@@ -156,7 +156,7 @@ impl App {
             lines.push(format!("id   {}", crate::text::line(event)));
         }
         lines.push(if message.encrypted { "encrypted".to_owned() } else { "not encrypted".to_owned() });
-        lines.extend(message.warning.map(|warning| format!("! {warning}")));
+        lines.extend(message.warning.map(|warning| format!("⚠ {}", warning.words)));
         lines.extend(delivery(&message.delivery));
         for (key, count, mine) in &message.reactions {
             lines.push(format!("{key} {count}{}", if *mine { " (you too)" } else { "" }));

@@ -164,7 +164,10 @@ fn layout<'a>(
         pieces.push((" (edited)".to_owned(), theme.faint()));
     }
     if let Some(warning) = message.warning {
-        pieces.push((format!(" ⚠ {warning}"), theme.bad()));
+        match warning.grave {
+            true => pieces.push((format!(" ⚠ {}", warning.words), theme.bad())),
+            false => pieces.push((" ⚠".to_owned(), theme.faint())),
+        }
     }
     if let Some((sign, style)) = sign(&message.delivery, theme) {
         pieces.push((sign, style));

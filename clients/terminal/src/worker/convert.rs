@@ -14,7 +14,7 @@ use matrix_sdk_ui::timeline::{
 };
 
 use crate::{
-    model::{Body, Delivery, File, FileKind, Message},
+    model::{Body, Delivery, File, FileKind, Message, Warning},
     text,
 };
 
@@ -112,19 +112,21 @@ fn delivery(event: &EventTimelineItem, own: bool) -> Delivery {
     }
 }
 
-fn warning(event: &EventTimelineItem) -> Option<&'static str> {
+fn warning(event: &EventTimelineItem) -> Option<Warning> {
     let code = match event.get_shield(false) {
         TimelineEventShieldState::Red { code } => code,
         _ => return None,
     };
-    Some(match code {
+    let words = match code {
         Shield::SentInClear => "not encrypted",
         Shield::UnknownDevice => "from an unknown device",
         Shield::UnsignedDevice => "from a device its owner has not confirmed",
         Shield::VerificationViolation => "the sender's keys have changed: verify anew",
         Shield::MismatchedSender => "the sender is not who encrypted it",
         _ => "who sent it is not certain",
-    })
+    };
+    let grave = matches!(code, Shield::SentInClear | Shield::VerificationViolation | Shield::MismatchedSender);
+    Some(Warning { words, grave })
 }
 
 /// What it says, and its text as it was written.
@@ -219,7 +221,7 @@ fn of_type(kind: &MessageType) -> (Body, String) {
         MessageType::Location(content) => {
             Body::Text(text::block(&format!("location: {} {}", content.body, content.geo_uri)))
         }
-        MessageType::VerificationRequest(_) => Body::Placeholder("wants to compare emoji".to_owned()),
+        MessageType::VerificationRequest(_) => Body::Placeholder("asked to be verified".to_owned()),
         other => match text::block(other.body()) {
             body if body.is_empty() => unknown(other.msgtype()),
             body => Body::Text(body),
