@@ -171,7 +171,7 @@ pub async fn find_room(client: &Client, wanted: &str) -> Result<Room> {
     }
     let exact: BTreeSet<usize> = (0..named.len()).filter(|at| named[*at].0).collect();
     if exact.len() == 1 {
-        named = named.into_iter().filter(|(exact, _)| *exact).collect();
+        named.retain(|(exact, _)| *exact);
     }
     match named.len() {
         1 => named.pop().map(|(_, room)| room).context("no room"),

@@ -321,7 +321,7 @@ impl App {
         match (&verification.step, key.code) {
             (Step::Done | Step::Over(_), KeyCode::Enter | KeyCode::Esc | KeyCode::Char('q')) => {
                 self.verification = None;
-                return Vec::new();
+                Vec::new()
             }
             (_, KeyCode::Esc | KeyCode::Char('q')) => vec![Ask::CancelVerification],
             (Step::Asked, KeyCode::Enter | KeyCode::Char('y')) => {

@@ -359,6 +359,9 @@ fn a_secret_is_typed_unseen() {
     assert_eq!(press(&mut app, "\n"), [Ask::Recover { key: "EsTs".to_owned() }]);
 }
 
+/// Something on the screen.
+type Setting = Box<dyn Fn(&mut App)>;
+
 #[test]
 fn each_picture_and_dialog_is_drawn_in_every_size() {
     let verification = Verification {
@@ -367,7 +370,7 @@ fn each_picture_and_dialog_is_drawn_in_every_size() {
         own: true,
         step: Step::Compare(vec![("🐶".to_owned(), "Dog".to_owned()); 7]),
     };
-    let mut dialogs: Vec<Box<dyn Fn(&mut App)>> = vec![
+    let mut dialogs: Vec<Setting> = vec![
         Box::new(|_| {}),
         Box::new(move |app| app.verification = Some(verification.clone())),
         Box::new(|app| app.dialog = Some(Dialog::Help { scroll: 1_000 })),

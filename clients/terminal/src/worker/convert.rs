@@ -56,7 +56,7 @@ fn said(key: String, event: &EventTimelineItem, me: &UserId) -> Message {
     let (body, source) = body(content);
     let reply = content.in_reply_to().map(|reply| match reply.event {
         TimelineDetails::Ready(original) => {
-            let name = name(&original.sender.to_string(), &original.sender_profile);
+            let name = name(original.sender.as_str(), &original.sender_profile);
             (name, text::line(&words(&original.content)))
         }
         _ => ("an earlier message".to_owned(), "…".to_owned()),
