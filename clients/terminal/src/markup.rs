@@ -55,9 +55,11 @@ fn bullet(line: &str) -> Option<(&str, &str)> {
 
 const MARKS: [&str; 6] = ["**", "__", "~~", "*", "_", "`"];
 
-/// Reads the marks of one line. Each pass over the line is bounded: a mark without an end is text.
+/// Reads the marks of one line. A mark without an end is text, and is not looked for again: else a line of marks would take time
+/// that grows with its square.
 fn inline(line: &str, look: Look, pieces: &mut Vec<(String, Look)>) {
     let mut rest = line;
+    let mut endless = [false; MARKS.len()];
     let mut plain = String::new();
     let mut before = ' ';
     while let Some(first) = rest.chars().next() {
@@ -68,7 +70,16 @@ fn inline(line: &str, look: Look, pieces: &mut Vec<(String, Look)>) {
             rest = &rest[length..];
             continue;
         }
-        let found = MARKS.iter().find_map(|mark| marked(rest, mark, before).map(|inner| (*mark, inner)));
+        let mut found = None;
+        for (mark, endless) in
+            MARKS.iter().zip(&mut endless).filter(|(mark, endless)| !**endless && rest.starts_with(**mark))
+        {
+            *endless = !rest[mark.len()..].contains(mark);
+            if !*endless && let Some(inner) = marked(rest, mark, before) {
+                found = Some((*mark, inner));
+                break;
+            }
+        }
         let Some((mark, inner)) = found else {
             plain.push(first);
             before = first;
@@ -108,7 +119,7 @@ fn marked<'a>(rest: &'a str, mark: &str, before: char) -> Option<&'a str> {
     }
     let mut end = inner.find(mark)?;
     // Of several marks in a row the last ones close this: those before close what is inside.
-    while mark.len() == 2 && inner[end + 2..].starts_with(&mark[..1]) {
+    if mark.len() == 2 && inner[end + 2..].starts_with(&mark[..1]) {
         end += 1;
     }
     let inner = &inner[..end];

@@ -35,6 +35,12 @@ impl App {
             Command::Kick { user } => return vec![Ask::Kick { user }],
             Command::Create { name } => return vec![Ask::Create { name }],
             Command::Chat { user } => return vec![Ask::Chat { user }],
+            Command::Join { room } if room.is_empty() => {
+                match self.open_room().and_then(|room| room.replaced_by.clone()) {
+                    Some(room) => return vec![Ask::Join { room }],
+                    None => self.complain("/join needs a room such as #room:example.org"),
+                }
+            }
             Command::Join { room } => return vec![Ask::Join { room }],
             Command::Leave => {
                 if let Some(room) = self.open.as_ref().map(|open| open.room.clone()).or_else(|| self.chosen.clone()) {

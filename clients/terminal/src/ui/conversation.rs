@@ -68,7 +68,7 @@ fn header(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let members = if room.direct.is_some() { String::new() } else { format!(" · {}", room.members) };
     let topic = if room.topic.is_empty() { String::new() } else { format!(" · {}", room.topic) };
     let topic = match &room.replaced_by {
-        Some(_) => " · this room was replaced by another: /join it".to_owned(),
+        Some(_) => " · this room was replaced by another: /join goes there".to_owned(),
         None => topic,
     };
     let style = if app.focus == Focus::Rooms { theme.faint() } else { theme.accent() };
