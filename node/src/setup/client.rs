@@ -26,8 +26,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; 
                       media-src 'self' blob:; font-src 'self'; connect-src 'self'; worker-src 'self'; manifest-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The camera scans codes, the microphone records messages; for nobody but the page itself.
-const PERMISSIONS: &str =
-    "camera=(self), microphone=(self), geolocation=(), payment=(), usb=(), serial=()";
+const PERMISSIONS: &str = "camera=(self), microphone=(self), geolocation=(), payment=(), usb=(), serial=()";
 
 /// What the client is told.
 #[derive(Debug, Clone, Serialize)]
