@@ -16,10 +16,7 @@ use kith_store::{
     blobs::{BlobStore, FolderBlobs},
     tables::node::{CLOCK_FLOOR, FACTS},
 };
-use kith_transport::{
-    Https, HttpsConfig, Network, Router, SecretKey, Transport,
-    https::tls::{self, TlsError},
-};
+use kith_transport::{Https, HttpsConfig, Network, Router, SecretKey, Transport, https::tls::TlsError};
 use ruma::{
     ServerName, UserId,
     signatures::{Ed25519KeyPair, Ed25519KeyPairParseError},
@@ -35,10 +32,9 @@ use crate::{
     delayed::{self, Delayed},
     e2ee::{self, E2ee},
     ephemeral::{self, Ephemeral},
-    federation::{Federation, policy::Asking},
+    federation::{Federation, patterns::Blocked, policy::Asking},
     http::{
-        acme::{Acme, Renewal},
-        certificate::{Certificate, Shown},
+        certificate::Shown,
         server::{self, ListenError, Serving},
     },
     identity::{self, Identity, IdentityError},
@@ -180,7 +176,7 @@ impl Node {
         };
         let bound = listen(config.client.listen.clone(), "client.listen").await?;
         let bound_for_servers = listen(config.federation_listen(), "federation.listen").await?;
-        let (certificate, renewal) = if bound_for_servers.is_empty() { (None, None) } else { certificate(&config)? };
+        let (certificate, renewal) = if bound_for_servers.is_empty() { (None, None) } else { Shown::of(&config)? };
         if let Some(floor) = store.read(|read| FACTS.get(read, &CLOCK_FLOOR.to_owned()))? {
             clock.floor(floor);
         }
@@ -222,6 +218,7 @@ impl Node {
                 key.clone(),
                 transport.clone(),
                 clock.clone(),
+                Blocked::new(&config.federation.blocked_servers),
             ),
             config,
             identity,
@@ -328,20 +325,6 @@ impl Node {
     pub fn stopping(&self) -> watch::Receiver<bool> {
         self.stop.subscribe()
     }
-}
-
-/// What the federation listeners show, and what keeps it new.
-fn certificate(config: &Config) -> Result<(Option<Arc<Shown>>, Option<Renewal>), TlsError> {
-    let federation = &config.federation;
-    if let (Some(chain), Some(key)) = (&federation.tls_certificate, &federation.tls_private_key) {
-        let files = Certificate::open(chain.clone(), key.clone())?;
-        return Ok((Some(Arc::new(Shown::Files(Arc::new(files)))), None));
-    }
-    let Some(host) = config.federation_host().filter(|_| federation.acme) else { return Ok((None, None)) };
-    let trust = tls::client(&federation.extra_roots)?;
-    let contact = federation.acme_contact.as_deref();
-    let (acme, renewal) = Acme::open(&host, &federation.acme_directory, contact, trust, &config.data_dir);
-    Ok((Some(Arc::new(Shown::Acme(acme))), Some(renewal)))
 }
 
 impl fmt::Debug for Node {

@@ -6,7 +6,10 @@ use ruma::UserId;
 use serde_json::{Map, Value};
 
 use super::account_data;
-use crate::http::{Answer, MatrixError};
+use crate::{
+    federation::patterns::{fits, without_port},
+    http::{Answer, MatrixError},
+};
 
 /// The account data by which a user refuses all invites.
 const TYPE: &str = "m.invite_permission_config";
@@ -106,42 +109,6 @@ fn lists(config: &Map<String, Value>) -> Option<Vec<(Who, Vec<String>, Verdict)>
         }
     }
     Some(lists)
-}
-
-/// A server's name without its port, as server ACLs have it.
-fn without_port(server: &str) -> &str {
-    match server.rsplit_once(':') {
-        Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => server,
-    }
-}
-
-/// Whether a name fits a pattern, in which `*` stands for any characters and `?` for one (specification, "Glob-style matching").
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut at, mut from) = (0, 0);
-    // Where the last star was, and what it has swallowed so far.
-    let mut star: Option<(usize, usize)> = None;
-    while let Some(byte) = name.get(from) {
-        match pattern.get(at) {
-            Some(b'*') => {
-                star = Some((at, from));
-                at += 1;
-            }
-            Some(wanted) if *wanted == b'?' || wanted == byte => {
-                at += 1;
-                from += 1;
-            }
-            _ => match star {
-                Some((place, swallowed)) => {
-                    star = Some((place, swallowed + 1));
-                    at = place + 1;
-                    from = swallowed + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.get(at..).unwrap_or_default().iter().all(|byte| *byte == b'*')
 }
 
 #[cfg(test)]

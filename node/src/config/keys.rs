@@ -189,6 +189,8 @@ section! {
         /// Keys with which this server name signed before it was this node's, published so that what they signed still counts: key ID, key and
         /// until when it was used (Unix milliseconds), as in "ed25519:a_Xy12 Noi6WqcDj0QmPxCNQqgezwTlBKrfqehY1u2FyWP9uYw 1700000000000".
         old_verify_keys: Vec<String> = Vec::new(), Kind::List, default "[]";
+        /// Servers that are neither heard nor asked: names without ports, in which `*` stands for any characters and `?` for one.
+        blocked_servers: Vec<String> = Vec::new(), Kind::List, default "[]";
         /// Servers asked for the keys of servers that cannot be asked themselves. They are believed.
         trusted_key_servers: Vec<String> = Vec::new(), Kind::List, default "[]";
     }

@@ -25,7 +25,7 @@ use ruma::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{error::FederationError, signing};
+use super::{error::FederationError, patterns::Blocked, signing};
 use crate::platform::{Clock, timeout};
 
 /// How many requests of one class run towards one server at a time.
@@ -47,6 +47,7 @@ pub struct Client {
     key: Arc<Ed25519KeyPair>,
     transport: Transport,
     clock: Arc<dyn Clock>,
+    blocked: Blocked,
     turns: Mutex<BTreeMap<(OwnedServerName, Class), Arc<Semaphore>>>,
     large: Semaphore,
 }
@@ -58,8 +59,17 @@ impl Client {
         key: Arc<Ed25519KeyPair>,
         transport: Transport,
         clock: Arc<dyn Clock>,
+        blocked: Blocked,
     ) -> Self {
-        Self { server_name, key, transport, clock, turns: Mutex::default(), large: Semaphore::new(LARGE_AT_A_TIME) }
+        Self {
+            server_name,
+            key,
+            transport,
+            clock,
+            blocked,
+            turns: Mutex::default(),
+            large: Semaphore::new(LARGE_AT_A_TIME),
+        }
     }
 
     /// Asks `server`. `limit` bounds the time in all, the answer's body included; the answer may have [`SMALL_ANSWER`] bytes.
@@ -207,6 +217,9 @@ impl Client {
         for<'a> R::Authentication: ruma::api::auth_scheme::AuthScheme<Input<'a> = XMatrixSigningInput<'a>>,
         for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
     {
+        if self.blocked.has(server) {
+            return Err(FederationError::Blocked(server.to_owned()));
+        }
         let local = |error: &dyn std::fmt::Display| FederationError::Local(error.to_string());
         let request =
             request.try_into_http_request_inner(&format!("https://{server}"), ()).map_err(|error| local(&error))?;
@@ -221,6 +234,9 @@ impl Client {
     }
 
     fn sign(&self, request: &mut http::Request<Vec<u8>>, server: &ServerName) -> Result<(), FederationError> {
+        if self.blocked.has(server) {
+            return Err(FederationError::Blocked(server.to_owned()));
+        }
         match signing::sign(request, &self.server_name, server, &self.key) {
             true => Ok(()),
             false => Err(FederationError::Local("the request's body is no JSON object".to_owned())),

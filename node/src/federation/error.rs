@@ -42,6 +42,9 @@ pub enum FederationError {
     /// Too many requests to this server wait already.
     #[error("too many requests wait for {0}")]
     Busy(OwnedServerName),
+    /// The owner wants nothing to do with it.
+    #[error("{0} is blocked on this server")]
+    Blocked(OwnedServerName),
     /// The request could not be made: our own fault.
     #[error("the request could not be made: {0}")]
     Local(String),
@@ -116,6 +119,7 @@ impl From<FederationError> for MatrixError {
                 }
             }
             FederationError::Local(_) => Self::internal(&error),
+            FederationError::Blocked(_) => Self::forbidden(error.to_string()),
             _ => Self::unreachable(error.to_string()),
         }
     }

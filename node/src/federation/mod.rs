@@ -27,6 +27,7 @@ pub mod membership;
 pub mod missing;
 pub mod outgoing;
 pub mod partial;
+pub mod patterns;
 pub mod pdus;
 pub mod pending;
 pub mod policy;
@@ -41,7 +42,7 @@ use kith_store::{Committed, StoreError, Touched};
 use kith_transport::Transport;
 use ruma::{OwnedServerName, api::federation::transactions::edu::Edu, signatures::Ed25519KeyPair};
 
-use self::{answers::Answers, heads::Heads, missing::Missing, outgoing::Outgoing};
+use self::{answers::Answers, heads::Heads, missing::Missing, outgoing::Outgoing, patterns::Blocked};
 pub use self::{
     client::Client,
     error::FederationError,
@@ -60,6 +61,8 @@ use crate::{
 pub struct Federation {
     node: Weak<Node>,
     client: Client,
+    /// Servers that are neither heard nor asked.
+    pub(crate) blocked: Blocked,
     pub(crate) outgoing: Outgoing,
     pub(crate) missing: Missing,
     pub(crate) partial: partial::Partial,
@@ -74,17 +77,20 @@ pub struct Federation {
 }
 
 impl Federation {
-    /// The federation of `node`, which signs as `server_name` with `key` (the same that signs events).
+    /// The federation of `node`, which signs as `server_name` with `key` (the same that signs events), and has nothing to do with
+    /// those that are `blocked`.
     pub fn new(
         node: Weak<Node>,
         server_name: OwnedServerName,
         key: Arc<Ed25519KeyPair>,
         transport: Transport,
         clock: Arc<dyn Clock>,
+        blocked: Blocked,
     ) -> Self {
         Self {
             node,
-            client: Client::new(server_name, key, transport, clock),
+            client: Client::new(server_name, key, transport, clock, blocked.clone()),
+            blocked,
             outgoing: Outgoing::default(),
             missing: Missing::default(),
             partial: partial::Partial::default(),

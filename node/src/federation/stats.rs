@@ -51,6 +51,8 @@ stats! {
     unsigned_requests,
     /// Requests refused because the peer that brought them is not the server they name.
     wrong_peers,
+    /// Requests refused because their sender is blocked here.
+    blocked_requests,
     /// Requests refused because their sender asks too much.
     limited_requests,
     /// Transactions received.

@@ -13,8 +13,11 @@ use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::acme::Acme;
-use crate::platform::{Clock, Spawner, SpawnerExt as _};
+use super::acme::{Acme, Renewal};
+use crate::{
+    config::Config,
+    platform::{Clock, Spawner, SpawnerExt as _},
+};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(600);
@@ -29,6 +32,23 @@ pub enum Shown {
 }
 
 impl Shown {
+    /// What the configuration says is shown to other servers, and what keeps it new.
+    ///
+    /// # Errors
+    /// The files that it names cannot be used.
+    pub fn of(config: &Config) -> Result<(Option<Arc<Self>>, Option<Renewal>), TlsError> {
+        let federation = &config.federation;
+        if let (Some(chain), Some(key)) = (&federation.tls_certificate, &federation.tls_private_key) {
+            let files = Certificate::open(chain.clone(), key.clone())?;
+            return Ok((Some(Arc::new(Self::Files(Arc::new(files)))), None));
+        }
+        let Some(host) = config.federation_host().filter(|_| federation.acme) else { return Ok((None, None)) };
+        let trust = tls::client(&federation.extra_roots)?;
+        let contact = federation.acme_contact.as_deref();
+        let (acme, renewal) = Acme::open(&host, &federation.acme_directory, contact, trust, &config.data_dir);
+        Ok((Some(Arc::new(Self::Acme(acme))), Some(renewal)))
+    }
+
     /// Secures a connection. None: it came for nothing else.
     ///
     /// # Errors

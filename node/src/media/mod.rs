@@ -6,6 +6,7 @@
 //! Threats met (DESIGN section 8): media are answered with a policy that forbids a browser to run anything in them, and
 //! only harmless types are shown in place; sizes are bounded before anything is stored, images before they are decoded.
 
+mod elsewhere;
 pub mod ingest;
 pub mod multipart;
 pub mod preview;
@@ -41,11 +42,16 @@ const DECODERS: usize = 2;
 pub struct Media {
     decoders: Semaphore,
     previewers: Semaphore,
+    elsewhere: Semaphore,
 }
 
 impl Default for Media {
     fn default() -> Self {
-        Self { decoders: Semaphore::new(DECODERS), previewers: Semaphore::new(preview::FETCHERS) }
+        Self {
+            decoders: Semaphore::new(DECODERS),
+            previewers: Semaphore::new(preview::FETCHERS),
+            elsewhere: Semaphore::new(elsewhere::AT_A_TIME),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use kith_store::{
 };
 use ruma::{ServerName, api::federation::authenticated_media::get_content};
 
-use super::{ingest::Intake, multipart::Reader};
+use super::{elsewhere, ingest::Intake, multipart::Reader};
 use crate::{
     Node,
     http::{Answer, MatrixError},
@@ -110,9 +110,13 @@ pub(super) async fn fetch(node: &Arc<Node>, server: &ServerName, id: &str) -> An
     if !reader.is_complete() {
         return Err(unreachable(&"the answer broke off"));
     }
-    let head = reader.head().cloned().unwrap_or_default();
-    if head.location.is_some() {
-        return Err(unreachable(&"it names another place for it, which is not followed"));
+    let mut head = reader.head().cloned().unwrap_or_default();
+    if let Some(place) = head.location.take() {
+        let (parts, file) = elsewhere::get(node, &place).await?.into_parts();
+        intake = Intake::begin(node, node.config.limits.remote_media_size).await?;
+        intake.add(&file).await?;
+        let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        head.content_type = kind.or(head.content_type);
     }
     let (blob, size) = intake.finish().await?;
     let row = MediaRow {

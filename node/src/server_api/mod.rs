@@ -76,6 +76,10 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
 /// # Errors
 /// 401 `M_UNAUTHORIZED` with what is wrong; 403 `M_FORBIDDEN` when another server's peer brought it.
 pub async fn verify(node: &Arc<Node>, header: XMatrix, request: &Request<Bytes>) -> Answer<Origin> {
+    if node.federation.blocked.has(&header.origin) {
+        node.federation.stats.blocked_requests.add();
+        return Err(MatrixError::forbidden("this server wants nothing to do with yours"));
+    }
     match check(node, &header, request).await {
         Err(error) if mutant!("skips-request-signature") && error.status == StatusCode::UNAUTHORIZED => {
             Ok(Origin { server: header.origin })

@@ -251,3 +251,20 @@ async fn history_from_before_the_join_can_be_fetched() {
     assert_eq!(state, two.state(&room));
     let _: Value = json!(null);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_the_owner_blocks_is_neither_heard_nor_asked() {
+    let hub = MemoryHub::new();
+    let blocked = crate::requests::name(2).to_string();
+    let one = Peer::with(&hub, 1, |config| config.federation.blocked_servers = vec![blocked]).await;
+    let (two, three) = (Peer::new(&hub, 2).await, Peer::new(&hub, 3).await);
+    let (ours, theirs) = (one.public_room().await.id().to_owned(), two.public_room().await.id().to_owned());
+    let refused = two.join(&ours, &one).await.expect_err("it is not heard");
+    assert!(refused.is("M_FORBIDDEN"), "{refused}");
+    assert!(one.node().federation.stats.blocked_requests.get() > 0);
+    let refused = one.join(&theirs, &two).await.expect_err("it is not asked");
+    assert!(refused.message.contains("blocked"), "{refused}");
+    let refused = invite(&one, &ours, &two).await.expect_err("nobody of it is invited");
+    assert!(refused.is("M_FORBIDDEN") && refused.message.contains("blocked"), "{refused}");
+    three.join(&ours, &one).await.expect("others are let in");
+}
