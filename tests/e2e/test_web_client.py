@@ -526,3 +526,29 @@ async def test_against_synapse_two_people_write_send_a_photo_and_nothing_of_the_
         await alice.shows("Blocked people")
         assert "My node" not in await alice.text()
         at_peace(alice, bob)
+
+
+async def test_who_wants_to_be_found_is_seen_near_and_a_message_says_how_far_it_has_got(lan):
+    here, there = lan.node("alice"), lan.node("bob")
+    await asyncio.gather(here.start(), there.start())
+    async with here.http() as http, http.get("/_matrix/client/versions") as answer:
+        if not (await answer.json())["unstable_features"].get("org.kith.node"):
+            pytest.skip("this node does not have the extension org.kith.node")
+    async with person(here, "Alice") as alice, person(there, "Bob") as bob:
+        await bob.click("Add a person")
+        await bob.click("People near you can find you")
+        await alice.click("css:.near a", 60)
+        await alice.click("Write", 20)
+        await bob.click("css:.conversation.invite", 30)
+        await bob.click("Accept")
+        await alice.shows("Bob joined", 30)
+        await alice.write("from near")
+        await bob.shows_message("from near", 30)
+        await alice.there("document.querySelector('.mark.delivered, .mark.read')", 30, "it is delivered")
+        await bob.run("location.hash = '#/settings/node'")
+        await bob.shows("Waiting to be sent", 20)
+        there.kill()
+        await alice.write("are you there?")
+        await alice.shows("Waiting for the device of Bob", 60)
+        await there.start()
+        await alice.there("!document.body.innerText.includes('Waiting for the device')", 90, "it waits no more")
