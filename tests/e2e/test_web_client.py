@@ -469,6 +469,16 @@ async def test_ten_thousand_messages_scroll_and_answer_quickly_and_ten_thousand_
         await alice.click("css:.conversation.invite", 30)
         await alice.click("Accept")
         await alice.shows("lately 59", 30)
+
+        async def lag_of(text: str) -> float:
+            """The longest that the page took to show what writing a message did."""
+            await alice.run("window.lag_ = 0; new PerformanceObserver((l) => { for (const e of l.getEntries()) window.lag_ = Math.max(window.lag_, e.duration) }).observe({ type: 'event', durationThreshold: 16 })")
+            await alice.write(text)
+            await alice.shows_message(text, 20)
+            return await alice.run("window.lag_")
+
+        short_lag = await lag_of("typed while it is short")
+        measured("longest interaction in a short conversation", short_lag, "ms")
         begin = time.monotonic()
         await alice.there("""(async () => {
             const list = document.querySelector('.timeline');
@@ -491,12 +501,11 @@ async def test_ten_thousand_messages_scroll_and_answer_quickly_and_ten_thousand_
         })()""")
         measured("longest two frames while jumping through 10,000 messages", longest, "ms")
         await alice.run("document.querySelector('.timeline').scrollTop = 1e9")
-        await alice.run("window.lag_ = 0; new PerformanceObserver((l) => { for (const e of l.getEntries()) window.lag_ = Math.max(window.lag_, e.duration) }).observe({ type: 'event', durationThreshold: 16 })")
-        await alice.write("typed at the end")
-        await alice.shows_message("typed at the end", 10)
-        task = await alice.run("window.lag_")
-        measured("longest interaction while writing there", task, "ms")
-        assert task < 200 and longest < 500
+        lag = await lag_of("typed at the end")
+        measured("longest interaction while writing there", lag, "ms")
+        # As in a short conversation, on a machine however busy.
+        assert lag < max(150, 3 * short_lag), (lag, short_lag)
+        assert longest < max(250, 6 * short_lag), (longest, short_lag)
         begin = time.monotonic()
         await alice.run("location.hash += '/info'")
         await alice.shows("members", 20)
@@ -526,3 +535,29 @@ async def test_against_synapse_two_people_write_send_a_photo_and_nothing_of_the_
         await alice.shows("Blocked people")
         assert "My node" not in await alice.text()
         at_peace(alice, bob)
+
+
+async def test_who_wants_to_be_found_is_seen_near_and_a_message_says_how_far_it_has_got(lan):
+    here, there = lan.node("alice"), lan.node("bob")
+    await asyncio.gather(here.start(), there.start())
+    async with here.http() as http, http.get("/_matrix/client/versions") as answer:
+        if not (await answer.json())["unstable_features"].get("org.kith.node"):
+            pytest.skip("this node does not have the extension org.kith.node")
+    async with person(here, "Alice") as alice, person(there, "Bob") as bob:
+        await bob.click("Add a person")
+        await bob.click("People near you can find you")
+        await alice.click("css:.near a", 60)
+        await alice.click("Write", 20)
+        await bob.click("css:.conversation.invite", 30)
+        await bob.click("Accept")
+        await alice.shows("Bob joined", 30)
+        await alice.write("from near")
+        await bob.shows_message("from near", 30)
+        await alice.there("document.querySelector('.mark.delivered, .mark.read')", 30, "it is delivered")
+        await bob.run("location.hash = '#/settings/node'")
+        await bob.shows("Waiting to be sent", 20)
+        there.kill()
+        await alice.write("are you there?")
+        await alice.shows("Waiting for the device of Bob", 60)
+        await there.start()
+        await alice.there("!document.body.innerText.includes('Waiting for the device')", 90, "it waits no more")

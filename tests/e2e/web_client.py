@@ -44,9 +44,9 @@ def built() -> Path:
 
 @contextlib.asynccontextmanager
 async def served(node: Node):
-    """Where the client of a node is: what the node serves itself, if it does, else a server of files beside it."""
-    async with node.http() as http:
-        with contextlib.suppress(aiohttp.ClientError, ValueError):
+    """Where the client of a node is: what the node serves itself, if it does, else (or with KITH_WEB_DIST) a server of files beside it."""
+    async with contextlib.AsyncExitStack() if "KITH_WEB_DIST" in os.environ else node.http() as http:
+        with contextlib.suppress(aiohttp.ClientError, ValueError, AttributeError):
             async with http.get("/config.json") as answer:
                 if answer.status == 200 and (await answer.json(content_type=None)).get("kith"):
                     yield f"http://localhost:{node.port}"

@@ -94,7 +94,7 @@ export function SignedIn(props: { config: Config; client: MatrixClient; onEnd: (
             const { displayname, nearby } = JSON.parse(wishes) as Wishes;
             // First of all: whoever is written to soon shall see the name.
             await client.setDisplayName(displayname).catch(() => {});
-            await client.setAccountData(INTRODUCTION as never, { nearby } as never).catch(() => {});
+            if (nearby) await client.setAccountData(INTRODUCTION as never, { nearby } as never).catch(() => {});
         }
         await refreshStanding();
         const passphrase = takePassphrase();

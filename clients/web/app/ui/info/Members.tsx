@@ -47,7 +47,7 @@ export function Members(props: { room: Room; onInvite?: (() => void) | undefined
                 when={shown().length > 40}
                 fallback={<div class="member-list"><For each={shown()}>{(each) => <Row name={each.name} member={each.member} near={people.isNear(serverOf(each.member.userId))} onOpen={() => setOpen(each.member)} />}</For></div>}
             >
-                <VList data={shown()} class="member-list tall" itemSize={52} tabindex="0" role="group" aria-label={t("room.memberList")}>
+                <VList data={shown()} class="member-list" style={{ height: "24rem" }} itemSize={52} tabindex="0" role="group" aria-label={t("room.memberList")}>
                     {(each) => <Row name={each.name} member={each.member} near={people.isNear(serverOf(each.member.userId))} onOpen={() => setOpen(each.member)} />}
                 </VList>
             </Show>
