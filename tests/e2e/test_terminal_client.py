@@ -352,13 +352,15 @@ async def test_hostile_messages_names_and_topics_write_nothing_but_text(lan, nod
     await bob.request("PUT", f"/_matrix/client/v3/rooms/{room_id}/send/m.reaction/last", reaction)
 
     screen = await open_room(alice, "evil", "and a last honest one")
-    wanted = {"title", "clipboard", "more characters", "<script>alert(1)</script>", "that this program does not show", "of a new kind"}
+    wanted = {"title", "clipboard", "<script>alert(1)</script>", "that this program does not show", "of a new kind"}
     seen = set()
 
     def all_were_shown():
         # The message above the chosen one shows its end.
         screen.type(KEYS["up"])
-        seen.update(words for words in wanted if words in screen.text())
+        # Long lines are wrapped beside the list of rooms.
+        text = " ".join(line.split("│", 1)[-1].strip(" ▌") for line in screen.text().splitlines())
+        seen.update(words for words in wanted if words in text)
         return seen == wanted
     await screen.press("escape")
     try:
@@ -396,7 +398,7 @@ async def test_a_room_of_ten_thousand_members_is_opened_listed_and_read(lan, nod
         screen = await open_room(alice, "Everybody", "hello from member 9999")
         begin = time.monotonic()
         await screen.press("escape", "m")
-        await screen.shows("Members (10000)")
+        await screen.shows("Members (10000)", deadline=150)
         await screen.press("escape", "i")
         screen.type("typed without delay")
         await screen.shows("typed without delay")
@@ -444,6 +446,8 @@ async def big_room(host, members: int):
             return web.json_response({"device_keys": {}})
         if path.endswith("/filter"):
             return web.json_response({"filter_id": "1"})
+        if request.method != "GET":
+            return web.json_response({})
         return web.json_response({"errcode": "M_NOT_FOUND", "error": "not here"}, status=404)
 
     app = web.Application()
