@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import re
@@ -12,8 +11,8 @@ import time
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
 
+from big_room import big_room
 from client import PASSWORD
 from driver import DriverError
 from libraries import register
@@ -352,13 +351,15 @@ async def test_hostile_messages_names_and_topics_write_nothing_but_text(lan, nod
     await bob.request("PUT", f"/_matrix/client/v3/rooms/{room_id}/send/m.reaction/last", reaction)
 
     screen = await open_room(alice, "evil", "and a last honest one")
-    wanted = {"title", "clipboard", "more characters", "<script>alert(1)</script>", "that this program does not show", "of a new kind"}
+    wanted = {"title", "clipboard", "<script>alert(1)</script>", "that this program does not show", "of a new kind"}
     seen = set()
 
     def all_were_shown():
         # The message above the chosen one shows its end.
         screen.type(KEYS["up"])
-        seen.update(words for words in wanted if words in screen.text())
+        # Long lines are wrapped beside the list of rooms.
+        text = " ".join(line.split("│", 1)[-1].strip(" ▌") for line in screen.text().splitlines())
+        seen.update(words for words in wanted if words in text)
         return seen == wanted
     await screen.press("escape")
     try:
@@ -383,80 +384,24 @@ async def test_hostile_messages_names_and_topics_write_nothing_but_text(lan, nod
         assert not any(ord(sign) < 32 and sign != "\n" or 0x7F <= ord(sign) < 0xA0 or sign == "\u202e" for sign in text), arguments
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(700)
 async def test_a_room_of_ten_thousand_members_is_opened_listed_and_read(lan, node, measured):
     """A server that tells all members at once, lazy loading or not: no such room is made on a real one in the time of a test."""
     async with big_room(node.host, 10_000) as port:
         alice = Chat(node, "alice")
         lan.clients.append(alice)
         begin = time.monotonic()
-        login = await alice.call("--server", f"http://127.0.0.1:{port}", "login", "--user", "alice", "--password-stdin", feed="x\n", deadline=200)
+        login = await alice.call("--server", f"http://127.0.0.1:{port}", "login", "--user", "alice", "--password-stdin", feed="x\n", deadline=400)
         assert login.returncode == 0, login
         measured("sign-in and first sync of a room of 10,000 (build without optimisation)", time.monotonic() - begin, "s")
         screen = await open_room(alice, "Everybody", "hello from member 9999")
         begin = time.monotonic()
         await screen.press("escape", "m")
-        await screen.shows("Members (10000)")
+        await screen.shows("Members (10000)", deadline=150)
         await screen.press("escape", "i")
         screen.type("typed without delay")
         await screen.shows("typed without delay")
         measured("listing its members and typing", time.monotonic() - begin, "s")
-
-
-@contextlib.asynccontextmanager
-async def big_room(host, members: int):
-    """A server, as far as this needs one, with a room of so many; gives its port."""
-    room = "!big:test"
-
-    def event(number: int, kind: str, content: dict, sender: str, state_key: str | None = None) -> dict:
-        made = {"event_id": f"${kind}-{number}", "type": kind, "sender": sender, "origin_server_ts": 1_700_000_000_000 + number, "content": content}
-        return made if state_key is None else {**made, "state_key": state_key}
-
-    def user(number: int) -> str:
-        return f"@member{number}:test" if number else "@alice:test"
-
-    state = [
-        event(0, "m.room.create", {"room_version": "11"}, user(1), ""), event(0, "m.room.name", {"name": "Everybody"}, user(1), ""),
-        *(event(n, "m.room.member", {"membership": "join", "displayname": f"member {n}"}, user(n), user(n)) for n in range(members)),
-    ]
-    said = event(members, "m.room.message", {"msgtype": "m.text", "body": f"hello from member {members - 1}"}, user(members - 1))
-
-    async def answer(request):
-        path = request.path
-        if path.endswith("/versions"):
-            return web.json_response({"versions": ["v1.11"]})
-        if path.endswith("/login"):
-            return web.json_response({"user_id": user(0), "device_id": "DEVICE", "access_token": "token"})
-        if path.endswith("/sync"):
-            if request.query.get("since"):
-                await asyncio.sleep(min(5, int(request.query.get("timeout", 0)) / 1000))
-                return web.json_response({"next_batch": "2"})
-            joined = {"state": {"events": state}, "timeline": {"events": [said], "limited": False, "prev_batch": "0"},
-                      "summary": {"m.joined_member_count": members}}
-            return web.json_response({"next_batch": "1", "rooms": {"join": {room: joined}}})
-        if path.endswith("/members"):
-            return web.json_response({"chunk": [one for one in state if one["type"] == "m.room.member"]})
-        if path.endswith("/messages"):
-            return web.json_response({"chunk": [], "start": "0"})
-        if path.endswith("/keys/upload"):
-            return web.json_response({"one_time_key_counts": {"signed_curve25519": 50}})
-        if path.endswith("/keys/query"):
-            return web.json_response({"device_keys": {}})
-        if path.endswith("/filter"):
-            return web.json_response({"filter_id": "1"})
-        return web.json_response({"errcode": "M_NOT_FOUND", "error": "not here"}, status=404)
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    listener = host.socket()
-    listener.bind(("127.0.0.1", 0))
-    await web.SockSite(runner, listener).start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        await runner.cleanup()
 
 
 # --- terminals
