@@ -204,11 +204,8 @@ mod tests {
             assert_eq!(text(page).await, "<!doctype html>");
             for known in [tag.as_str(), "\"other\", W/\"22\"", "\"22\"", "*"] {
                 let again = ask(&CLIENT, Method::GET, path, &[("if-none-match", known)]).await;
-                assert_eq!(
-                    (again.status(), again.headers()["etag"].to_str().ok()),
-                    (StatusCode::NOT_MODIFIED, Some(&*tag)),
-                    "{known}"
-                );
+                assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{known}");
+                assert_eq!(again.headers()["etag"], tag.as_str());
                 assert_eq!(text(again).await, "");
             }
             let other = ask(&CLIENT, Method::GET, path, &[("if-none-match", "W/\"2\"")]).await;
