@@ -26,18 +26,23 @@ POLICY = (
 )
 
 
+def given_client() -> Path | None:
+    """A client that was built before and is to be tested: KITH_WEB_DIST. (`none` is for the node's build alone.)"""
+    given = os.environ.get("KITH_WEB_DIST", "")
+    return None if given in ("", "none") else Path(given)
+
+
 def built() -> Path:
     """The folder of the built client: KITH_WEB_DIST, else it is built if it is missing or older than its sources."""
-    if given := os.environ.get("KITH_WEB_DIST"):
-        return Path(given)
+    if given := given_client():
+        return given
     dist = SOURCES / "dist"
     sources = [*(SOURCES / "app").rglob("*"), *(SOURCES / "public").rglob("*"), *SOURCES.glob("*.*")]
     index = dist / "index.html"
     if not index.exists() or index.stat().st_mtime < max(file.stat().st_mtime for file in sources):
         npm = shutil.which("npm")
         assert npm, "npm is missing: apt-get install npm (`.ci/run` does it)"
-        if not (SOURCES / "node_modules").exists():
-            subprocess.run([npm, "ci"], cwd=SOURCES, check=True, capture_output=True)
+        assert (SOURCES / "node_modules").is_dir(), "run tests/e2e/clients"
         subprocess.run([npm, "run", "build"], cwd=SOURCES, check=True, capture_output=True)
     return dist
 
@@ -45,7 +50,7 @@ def built() -> Path:
 @contextlib.asynccontextmanager
 async def served(node: Node):
     """Where the client of a node is: what the node serves itself, if it does, else (or with KITH_WEB_DIST) a server of files beside it."""
-    async with contextlib.AsyncExitStack() if "KITH_WEB_DIST" in os.environ else node.http() as http:
+    async with contextlib.AsyncExitStack() if given_client() else node.http() as http:
         with contextlib.suppress(aiohttp.ClientError, ValueError, AttributeError):
             async with http.get("/config.json") as answer:
                 if answer.status == 200 and (await answer.json(content_type=None)).get("kith"):
