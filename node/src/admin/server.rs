@@ -17,13 +17,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{UnixSocket, UnixStream};
 
 use super::{Admin, AdminError, SOCKET, socket_path};
 use crate::platform::{Clock, Spawner};
 
 /// The largest body of a request.
 const MAX_BODY: usize = 64 << 10;
+/// Connections that may wait to be taken.
+const WAITING: u32 = 128;
 
 /// Removes the socket from the folder when dropped.
 #[derive(Debug)]
@@ -54,10 +56,13 @@ pub fn serve(
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(&path)?;
+    let opening = UnixSocket::new_stream()?;
+    // On Linux the file is made with these rights. Elsewhere they come a moment later; the folder lets nobody else in meanwhile.
+    let _ = rustix::fs::fchmod(&opening, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+    opening.bind(&path)?;
     let socket = Socket { path: data_dir.join(SOCKET) };
-    // The folder lets nobody else in meanwhile.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let listener = opening.listen(WAITING)?;
     let tasks = Arc::clone(&spawner);
     spawner.spawn(
         "admin socket",
