@@ -50,9 +50,27 @@ export async function restore(client: MatrixClient, text: string): Promise<numbe
     const kept = await savedRecovery();
     await saveRecovery({ encoded: encodeRecoveryKey(key)!, saved: true, is_password: kept?.is_password ?? false });
     if (!(await crypto.getKeyBackupInfo())) return 0;
+    if (!(await hasBackupKey(client))) {
+        // The device that made the account was closed before it had kept the backup's key, so nobody can open that backup.
+        await crypto.resetKeyBackup();
+        return 0;
+    }
     await crypto.loadSessionBackupPrivateKeyFromSecretStorage();
     await crypto.checkKeyBackupAndEnable();
     return (await crypto.restoreKeyBackup()).imported;
+}
+
+/** How long another device may take to keep the backup's key, which it does last. */
+const PATIENCE_MS = 5_000;
+
+/** Whether the key of the backup lies in the secret storage, as far as sync has told. */
+async function hasBackupKey(client: MatrixClient): Promise<boolean> {
+    const end = Date.now() + PATIENCE_MS;
+    while (!(await client.secretStorage.isStored("m.megolm_backup.v1"))) {
+        if (Date.now() > end) return false;
+        await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    return true;
 }
 
 export class NoRecoveryKey extends Error {}
