@@ -5,6 +5,7 @@ import {
 import { logger } from "matrix-js-sdk/lib/logger";
 import { decodeRecoveryKey } from "matrix-js-sdk/lib/crypto-api";
 import { clearDatabase } from "../lib/database.ts";
+import { healFromBackup } from "./heal.ts";
 import { saveSession, savedRecovery, type Session } from "./saved.ts";
 
 const PREFIX = "kith";
@@ -45,6 +46,7 @@ export async function openClient(session: Session): Promise<MatrixClient> {
     const client = createClient(options);
     await store.startup();
     await client.initRustCrypto({ cryptoDatabasePrefix: PREFIX });
+    healFromBackup(client);
     return client;
 }
 
