@@ -105,10 +105,15 @@ class Page:
             event = json.loads(message.data)
             if (future := self.waiting.pop(event.get("id"), None)) and not future.done():
                 future.set_result(event)
-            elif event.get("method") == "Runtime.exceptionThrown":
-                self.complaints.append(json.dumps(event["params"]["exceptionDetails"]))
-            elif event.get("method") == "Log.entryAdded" and event["params"]["entry"]["source"] != "network":
-                self.complaints.append(event["params"]["entry"]["text"])
+            else:
+                self.hear(event)
+
+    def hear(self, event: dict) -> None:
+        """Takes what the browser tells without being asked."""
+        if event.get("method") == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(event["params"]["exceptionDetails"]))
+        elif event.get("method") == "Log.entryAdded" and event["params"]["entry"]["source"] != "network":
+            self.complaints.append(event["params"]["entry"]["text"])
 
     async def call(self, method: str, **parameters):
         """A command of the protocol."""

@@ -91,18 +91,11 @@ class WebClient(Page):
 
     url: str
 
-    async def read(self) -> None:
-        async for message in self.connection:
-            event = json.loads(message.data)
-            if (future := self.waiting.pop(event.get("id"), None)) and not future.done():
-                future.set_result(event)
-            elif event.get("method") == "Runtime.exceptionThrown":
-                self.complaints.append(json.dumps(event["params"]["exceptionDetails"]))
-            elif event.get("method") == "Log.entryAdded" and event["params"]["entry"]["source"] != "network":
-                self.complaints.append(event["params"]["entry"]["text"])
-            elif event.get("method") == "Runtime.consoleAPICalled" and event["params"]["type"] in ("error", "assert"):
-                said = [each.get("value", each.get("description")) for each in event["params"]["args"]]
-                self.complaints.append(f"console: {said}")
+    def hear(self, event: dict) -> None:
+        super().hear(event)
+        if event.get("method") == "Runtime.consoleAPICalled" and event["params"]["type"] in ("error", "assert"):
+            said = [each.get("value", each.get("description")) for each in event["params"]["args"]]
+            self.complaints.append(f"console: {said}")
 
     async def expect(self, condition, deadline: float, what: str):
         """Like `eventually`, and tells what the page shows instead."""

@@ -51,8 +51,9 @@ export async function restore(client: MatrixClient, text: string): Promise<numbe
     await saveRecovery({ encoded: encodeRecoveryKey(key)!, saved: true, is_password: kept?.is_password ?? false });
     if (!(await crypto.getKeyBackupInfo())) return 0;
     if (!(await hasBackupKey(client))) {
-        // The device that made the account was closed before it had kept the backup's key, so nobody can open that backup.
-        await crypto.resetKeyBackup();
+        // A device may have been closed before it kept the key there; it still holds it, and gives it to this one when both are there
+        // (heal.ts). To make a new backup here would delete the old one, with all that only it has.
+        await crypto.checkKeyBackupAndEnable();
         return 0;
     }
     await crypto.loadSessionBackupPrivateKeyFromSecretStorage();
