@@ -230,6 +230,14 @@ async def test_a_second_device_signs_in_by_link_is_confirmed_by_emoji_and_reads_
             at_peace(alice, bob, laptop)
 
 
+# Clients wait up to ten seconds before they put keys into the backup.
+BACKED_UP = """(async () => {
+    const { base_url, access_token } = JSON.parse(localStorage.getItem('kith.session'));
+    const answer = await fetch(base_url + '/_matrix/client/v3/room_keys/version', { headers: { Authorization: `Bearer ${access_token}` } });
+    return (await answer.json()).count >= 2;
+})()"""
+
+
 async def test_a_lost_browser_profile_comes_back_by_the_recovery_key_with_all_messages(lan, tmp_path):
     here, there = lan.node("alice"), lan.node("bob")
     await asyncio.gather(here.start(), there.start())
@@ -242,8 +250,8 @@ async def test_a_lost_browser_profile_comes_back_by_the_recovery_key_with_all_me
             await alice.click("Recovery key")
             key = await alice.there("document.querySelector('.recovery-key')?.textContent", 10)
             await alice.click("I have saved it")
-            # The keys are in the backup before the profile is lost.
-            await asyncio.sleep(12)
+            # The keys of both, hers and his, are in the backup before the profile is lost.
+            await alice.there(BACKED_UP, 40, "two keys are in the backup")
         async with web_client(here, url) as again:
             await again.fill("User name", "alice")
             await again.fill("Passphrase or recovery key", key)
