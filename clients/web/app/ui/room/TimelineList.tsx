@@ -21,7 +21,9 @@ export function TimelineList(props: { label: string; target: { id: string | null
     const [marked, setMarked] = createSignal<string | null>(null);
     const [fresh, setFresh] = createSignal(0);
     let scroller!: HTMLDivElement;
+    /** Whether the list follows the newest: until one scrolls up, whatever rows turn out to be higher than they were thought. */
     let stuck = true;
+    let top = 0;
 
     function toEnd(): void {
         stuck = true;
@@ -31,7 +33,11 @@ export function TimelineList(props: { label: string; target: { id: string | null
 
     function onScroll(): void {
         const rest = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
-        stuck = rest < AT_END && timeline.live();
+        const up = scroller.scrollTop < top;
+        top = scroller.scrollTop;
+        if (rest < AT_END) stuck = timeline.live();
+        else if (up || !timeline.live()) stuck = false;
+        else if (stuck) toEnd();
         setAtEnd(stuck);
         if (stuck) setFresh(0);
         fill();
@@ -49,8 +55,9 @@ export function TimelineList(props: { label: string; target: { id: string | null
         const rows = timeline.rows();
         const newest = rows.at(-1)?.id ?? "";
         const grew = rows.length > count && newest !== last;
-        const mine = rows.at(-1);
-        const own = mine?.kind === "message" && Boolean(mine.event.status);
+        const latest = rows.at(-1);
+        // Written here: it may have come back from the node before the list looked.
+        const own = newest !== last && latest?.kind === "message" && Boolean(latest.event.status ?? latest.event.getTxnId());
         count = rows.length;
         last = newest;
         if (stuck || own) queueMicrotask(toEnd);
