@@ -1,4 +1,4 @@
-//! How much a simulation takes: `cargo bench -p kith-simulator`, or `-- hour`, `-- thousand`, `-- one-room`, `-- idle` for one part of it.
+//! How much a simulation takes: `cargo bench --profile dist -p kith-simulator`, or `-- hour`, `-- thousand`, `-- one-room`, `-- idle` for one part of it.
 //!
 //! - `hour`: 100 nodes in one room, one virtual hour, one event a second in total (`scenarios/bench-100.toml`).
 //! - `thousand`: 1,000 nodes in 50 rooms of 20.

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ import certificates  # noqa: E402
 from net import Network  # noqa: E402
 from node import Node  # noqa: E402
 from synapse import LOG_CONFIG, FederatedSynapse, Synapse  # noqa: E402
+from waiting import eventually  # noqa: E402
 
 # What was set out to reach, by how a row begins.
 AIMS = [
@@ -137,10 +139,15 @@ async def measure_delivery(name: str, here: Run, there: Run, figures: Figures, c
     for user in here.users[1:SENDERS]:
         await user.join(room)
     await there.users[0].request("POST", f"/_matrix/client/v3/join/{quote(room)}?via={here.users[0].server_name}", {})
-    # Both answer when the other server has the whole room; its sync would be cut in the middle of that.
+    # Its reader's sync would be cut while the other server still fetches the room.
     await there.users[0].request("GET", f"/_matrix/client/v3/rooms/{quote(room)}/members")
     await here.result(1, "send", "--room", room, "--count", 5)
-    await asyncio.sleep(2)
+
+    async def arrived() -> bool:
+        latest = await there.users[0].request("GET", f"/_matrix/client/v3/rooms/{quote(room)}/messages?dir=b&limit=5")
+        return [event["type"] for event in latest["chunk"]] == ["m.room.message"] * 5
+
+    await eventually(arrived, 60, "the first messages are there")
     for what, senders, count in (("1 sender", 1, counts[0]), (f"{SENDERS} senders", SENDERS, counts[1])):
         if not count:
             continue
@@ -152,6 +159,23 @@ async def measure_delivery(name: str, here: Run, there: Run, figures: Figures, c
         figures.put(name, f"delivery to a user of another server over HTTPS, {what}: p50 / p99 in ms", f"{seen['p50']:.2f} / {seen['p99']:.2f}")
         figures.put(name, f"delivery to a user of another server over HTTPS, {what}: messages/s", f"{seen['per_second']:,.0f}")
         figures.put(name, f"events received per second of the receiver's CPU, its reader's sync included, {what}", f"{count / cpu:,.0f}")
+
+
+async def measure_transactions(name: str, here: Run, made: Path, figures: Figures, count: int) -> None:
+    """Events of a server of another make, in transactions of 50 one after the other: verified, stored and on the disk when each is answered."""
+    await here.people(1)
+    created = await here.users[0].request("POST", "/_matrix/client/v3/createRoom", {"preset": "public_chat"})
+    peer = subprocess.Popen(
+        here.node.host.command(Synapse.python(), HERE / "transactions.py", "localhost:8490", here.users[0].server_name, created["room_id"], made, str(count)),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )
+    assert await asyncio.to_thread(peer.stdout.readline) == "ready\n"
+    cpu = here.cpu_seconds()
+    result = json.loads((await asyncio.to_thread(peer.communicate, "go\n", 600))[0])
+    cpu = here.cpu_seconds() - cpu
+    assert result["accepted"] == count, result
+    figures.put(name, "events received in transactions of 50 over HTTPS, per second of the receiver's CPU", f"{count / cpu:,.0f}")
+    figures.put(name, "events received in transactions of 50 over HTTPS, per second", f"{count / result['seconds']:,.0f}")
 
 
 async def main() -> None:
@@ -189,6 +213,7 @@ async def main() -> None:
             await measure_join("Synapse", other, resident, created["room_id"], members, figures)
             # Nobody speaks in the large room: it costs nothing from here on.
             await measure_delivery("kith", here, there, figures, (2_000 // scale, 10_000 // scale))
+            await measure_transactions("kith", there, made, figures, 20_000 // scale)
             # Its reader's sync is cut where so many send as fast as they can.
             await measure_delivery("Synapse", resident, other, figures, (300 // scale, 0))
         table = figures.table(["kith", "Synapse"])
