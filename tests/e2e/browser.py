@@ -28,11 +28,12 @@ FLAGS = [
 
 
 class Browser:
-    """A browser with an empty profile. Use as an async context manager. `names` maps host names to addresses."""
+    """A browser with an empty profile. Use as an async context manager. `names` maps host names to addresses; `flags` are further ones."""
 
-    def __init__(self, host: Host, names: dict[str, str] | None = None):
+    def __init__(self, host: Host, names: dict[str, str] | None = None, flags: tuple[str, ...] = ()):
         self.host = host
         self.names = names or {}
+        self.flags = flags
 
     async def __aenter__(self) -> Browser:
         program = shutil.which("chromium")
@@ -40,7 +41,7 @@ class Browser:
         self.folder = Path(tempfile.mkdtemp(prefix="kith-browser-"))
         rules = ",".join(f"MAP {name} {address}" for name, address in self.names.items())
         command = self.host.command(
-            program, *FLAGS, f"--user-data-dir={self.folder}", *([f"--host-resolver-rules={rules}"] if rules else []), "about:blank"
+            program, *FLAGS, *self.flags, f"--user-data-dir={self.folder}", *([f"--host-resolver-rules={rules}"] if rules else []), "about:blank"
         )
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

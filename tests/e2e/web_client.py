@@ -89,6 +89,7 @@ async def served(node: Node):
 class WebClient(Page):
     """A tab with the web client in it."""
 
+    browser: Browser
     url: str
 
     def hear(self, event: dict) -> None:
@@ -200,14 +201,23 @@ HELPERS = """(() => {
 
 
 @contextlib.asynccontextmanager
-async def web_client(node: Node, url: str | None = None, fragment: str = "", size: tuple[int, int] = (1280, 800), scheme: str = "light"):
-    """A new browser with the client of a node in it."""
+async def web_client(
+    node: Node, url: str | None = None, fragment: str = "", size: tuple[int, int] = (1280, 800), scheme: str = "light", flags: tuple[str, ...] = ()
+):
+    """A new browser (with these flags) with the client of a node in it."""
     async with contextlib.AsyncExitStack() as stack:
         where = url or await stack.enter_async_context(served(node))
-        browser = await stack.enter_async_context(Browser(node.host))
-        page = await stack.enter_async_context(browser.page(WebClient))
+        browser = await stack.enter_async_context(Browser(node.host, flags=flags))
+        yield await stack.enter_async_context(tab(browser, where, fragment, size, scheme))
+
+
+@contextlib.asynccontextmanager
+async def tab(browser: Browser, url: str, fragment: str = "", size: tuple[int, int] = (1280, 800), scheme: str = "light"):
+    """A tab of a browser with the client in it."""
+    async with browser.page(WebClient) as page:
+        page.browser = browser
         agent = await page.run("navigator.userAgent")
         await page.call("Emulation.setUserAgentOverride", userAgent=agent, acceptLanguage="en-GB")
         await page.look_as(*size, scheme)
-        await page.open(where, fragment)
+        await page.open(url, fragment)
         yield page

@@ -28,6 +28,8 @@ export function Composer() {
     const may = createMemo(() => (changes(), room.currentState.maySendMessage(client.getSafeUserId())));
 
     function fit(): void {
+        // Where one may not write, there is none.
+        if (!area) return;
         area.style.height = "auto";
         area.style.height = `${Math.min(area.scrollHeight, 220)}px`;
     }

@@ -2,11 +2,13 @@
 import { createEffect, createMemo, createSignal, Match, on, onCleanup, onMount, Show, Switch } from "solid-js";
 import { KnownMembership, ReceiptType, type MatrixEvent, type Room } from "matrix-js-sdk";
 import { t } from "../../i18n/index.ts";
+import { localpart, safeName } from "../../lib/names.ts";
 import { route, roomPath, go } from "../../lib/router.ts";
 import { useApp } from "../../model/app.ts";
 import { createTimeline } from "../../model/timeline.ts";
 import { roomComes } from "../../model/rooms.ts";
 import { Icon } from "../icons.tsx";
+import { errorText } from "../parts.tsx";
 import { Waiting } from "../Root.tsx";
 import { RoomInfo } from "../info/RoomInfo.tsx";
 import { Composer } from "./Composer.tsx";
@@ -30,9 +32,9 @@ export function RoomView(props: { room_id: string }) {
         return room()?.getMyMembership();
     });
     return (
-        <Show when={room()} fallback={<Show when={missing()} fallback={<Waiting text={t("room.opening")} />}><NotIn room_id={props.room_id} /></Show>}>
+        <Show when={room()} fallback={<Show when={missing()} fallback={<Waiting text={t("room.opening")} />}><NotIn room_id={props.room_id} room={null} /></Show>}>
             {(found) => (
-                <Switch fallback={<NotIn room_id={props.room_id} />}>
+                <Switch fallback={<NotIn room_id={props.room_id} room={found()} />}>
                     <Match when={membership() === KnownMembership.Invite}><Invitation room={found()} /></Match>
                     <Match when={membership() === KnownMembership.Join}><Joined room={found()} /></Match>
                 </Switch>
@@ -41,18 +43,28 @@ export function RoomView(props: { room_id: string }) {
     );
 }
 
-function NotIn(props: { room_id: string }) {
-    const { client } = useApp();
+function NotIn(props: { room_id: string; room: Room | null }) {
+    const { client, conversations } = useApp();
     const [problem, setProblem] = createSignal("");
-    const join = () => client.joinRoom(props.room_id).catch((error: Error) => setProblem(error.message));
+    const join = () => client.joinRoom(props.room_id).catch((error: unknown) => setProblem(errorText(error)));
+    /** How one came to be outside, if somebody else did that. */
+    const put = createMemo(() => {
+        conversations.changes(props.room_id);
+        const own = props.room?.getMember(client.getSafeUserId());
+        const by = own?.events.member?.getSender();
+        if (!own || !by || by === own.userId) return null;
+        const name = safeName(props.room!.getMember(by)?.name ?? localpart(by), 60);
+        if (own.membership === KnownMembership.Ban) return { text: t("room.banned", { name }), banned: true };
+        return own.membership === KnownMembership.Leave ? { text: t("room.removed", { name }), banned: false } : null;
+    });
     return (
         <section class="empty">
             <Icon name="leave" class="large" />
             <h1>{t("room.notIn")}</h1>
-            <p>{problem() || t("room.notInText")}</p>
+            <p>{problem() || put()?.text || t("room.notInText")}</p>
             <div class="actions centred">
                 <a class="button" href="#/">{t("common.back")}</a>
-                <button type="button" class="button primary" onClick={() => void join()}>{t("room.join")}</button>
+                <Show when={!put()?.banned}><button type="button" class="button primary" onClick={() => void join()}>{t("room.join")}</button></Show>
             </div>
         </section>
     );
