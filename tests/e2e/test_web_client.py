@@ -11,7 +11,7 @@ import pytest
 
 from synapse import Synapse
 from test_first_start import setup_token, unconfigured
-from web_client import served, web_client
+from web_client import served, tab, web_client
 from web_people import at_peace, person, photo, sign_up, write_to
 from web_scene import fake_extension, settle, talk
 
@@ -126,6 +126,16 @@ async def test_pictures_of_the_main_states_and_nothing_serious_for_axe(lan, tmp_
     assert not problems, "\n".join(f"{where}: {each}" for where, found in problems.items() for each in found)
 
 
+# Whether an event is in what the browser has written down of the syncs.
+KEPT = """async (event_id) => {
+    const open = (request) => new Promise((done, fail) => { request.onsuccess = () => done(request.result); request.onerror = () => fail(request.error); });
+    const database = await open(indexedDB.open('matrix-js-sdk:kith'));
+    const kept = await open(database.transaction('sync').objectStore('sync').getAll());
+    database.close();
+    return JSON.stringify(kept).includes(event_id);
+}"""
+
+
 async def test_without_its_node_the_client_opens_shows_what_it_has_and_sends_what_was_written_later(lan, tmp_path):
     here, there = lan.node("alice"), lan.node("bob")
     await asyncio.gather(here.start(), there.start())
@@ -134,7 +144,7 @@ async def test_without_its_node_the_client_opens_shows_what_it_has_and_sends_wha
         await bob.choose_files(".composer input[type=file]", photo(tmp_path))
         await alice.there("document.querySelector('.photo img')?.naturalWidth > 0", 30)
         await alice.there("navigator.serviceWorker.controller || navigator.serviceWorker.ready.then(() => true)", 20, "the service worker is there")
-        await asyncio.sleep(21)  # what was synced is written at most every 20 s
+        await alice.there(f"({KEPT})(document.querySelector('.message:has(.photo)').dataset.eventId)", 40, "what was synced is kept in the browser")
 
         here.kill()
         await alice.call("Network.enable")
@@ -196,3 +206,31 @@ async def test_who_wants_to_be_found_is_seen_near_and_a_message_says_how_far_it_
         await alice.shows("Waiting for the device of Bob", 60)
         await there.start()
         await alice.there("!document.body.innerText.includes('Waiting for the device')", 90, "it waits no more")
+
+
+async def test_of_two_tabs_one_is_open_and_the_other_says_so_takes_over_and_takes_the_place_of_one_that_is_closed(lan):
+    here, there = lan.node("alice"), lan.node("bob")
+    await asyncio.gather(here.start(), there.start())
+    async with served(here) as url, person(here, "Alice", url) as first, person(there, "Bob") as bob:
+        await write_to(first, bob, "from the first tab")
+        async with tab(first.browser, url) as second:
+            await second.shows("kith is open in another tab", 20)
+            await first.write("still from the first")
+            await bob.shows_message("still from the first", 30)
+
+            await second.click("Use it here")
+            await second.click("css:.conversation", 30)
+            await second.shows_message("still from the first", 30)
+            await first.shows("kith is open in another tab", 20)
+            await second.write("from the second tab")
+            await bob.shows_message("from the second tab", 30)
+            await bob.write("heard by one of them")
+            await second.shows_message("heard by one of them", 30)
+            at_peace(second)
+            await second.call("Page.close")
+        # Nobody has to do anything.
+        await first.click("css:.conversation", 30)
+        await first.shows_message("heard by one of them", 30)
+        await first.write("from the first again")
+        await bob.shows_message("from the first again", 30)
+        at_peace(first, bob)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+
+import pytest
 
 from web_client import served, web_client
-from web_people import at_peace, person, photo, user_id, write_to
+from web_people import at_peace, person, photo, sign_up, user_id, write_to
 
 
 async def test_a_second_device_signs_in_by_link_is_confirmed_by_emoji_and_reads_what_was_said_before(lan):
@@ -24,8 +27,7 @@ async def test_a_second_device_signs_in_by_link_is_confirmed_by_emoji_and_reads_
             await laptop.click("Complete")
             await laptop.click("Confirm with another device")
             await alice.click("Begin", 20)
-            await laptop.shows("Show a code", 20)
-            await laptop.click("Compare emoji")
+            await laptop.click("Compare emoji", 20)
             emoji = await laptop.there("[...document.querySelectorAll('.emoji-row li')].map((e) => e.innerText).join()", 20)
             assert emoji == await alice.there("[...document.querySelectorAll('.emoji-row li')].map((e) => e.innerText).join()", 20)
             for page in (laptop, alice):
@@ -116,8 +118,7 @@ async def test_two_people_verify_each_other_and_either_can_leave_at_any_step(lan
         await alice.run(profile)
         await alice.click("Verify", 20)
         await bob.click("Begin", 30)
-        await alice.click("Show a code", 30)
-        await alice.there("document.querySelector('dialog .qr-code path').getAttribute('d').length > 1000", 10)
+        await alice.shows("Compare emoji", 30)
         await alice.click("Cancel")
         await bob.shows("was cancelled", 30)
         await bob.click("Close")
@@ -139,3 +140,49 @@ async def test_two_people_verify_each_other_and_either_can_leave_at_any_step(lan
             await page.click("They match", 30)
         for page, name in ((alice, "Bob"), (bob, "Alice")):
             await page.shows(f"You can be sure that you write to {name}", 30)
+
+
+# A page whose first request to this address never gets an answer, as when it is closed just then.
+HANG = """(() => {
+    const real = window.fetch.bind(window);
+    window.fetch = (input, init) => {
+        if (!String(input.url ?? input).includes(%s) || (init?.method ?? "GET") === "GET") return real(input, init);
+        window.hangs_ = true;
+        return new Promise(() => {});
+    };
+})()"""
+
+
+COMPLETED = """(async () => {
+    const get = (request) => new Promise((done, fail) => { request.onsuccess = () => done(request.result); request.onerror = () => fail(request.error); });
+    const kept = await get((await get(indexedDB.open('kith-local'))).transaction('values').objectStore('values').get('recovery'));
+    return Boolean(kept) && !kept.unfinished;
+})()"""
+
+
+@pytest.mark.parametrize("step", ["/profile/", "/keys/device_signing/upload", "/keys/signatures/upload", "m.secret_storage.default_key", "/room_keys/version", "m.megolm_backup.v1"])
+async def test_a_first_device_that_is_closed_while_it_sets_itself_up_completes_at_its_next_start(lan, step):
+    node = lan.node("alice")
+    await node.start()
+    async with served(node) as url:
+        async with web_client(node, url) as alice:
+            hang = await alice.call("Page.addScriptToEvaluateOnNewDocument", source=HANG % json.dumps(step))
+            await alice.reload()
+            await sign_up(alice, "Alice Liddell")
+            await alice.there("window.hangs_", 30, f"it is at {step}")
+            await alice.call("Page.removeScriptToEvaluateOnNewDocument", identifier=hang["identifier"])
+            await alice.reload()
+            await alice.there(COMPLETED, 30, "it has completed")
+            await alice.run("location.hash = '#/settings/profile'")
+            await alice.there("document.querySelector('.field input')?.value === 'Alice Liddell'", 20, "the name is kept")
+            await alice.click("Recovery key")
+            key = await alice.there("document.querySelector('.recovery-key')?.textContent", 10)
+            await alice.click("I have saved it")
+            at_peace(alice)
+        async with web_client(node, url) as again:
+            await again.fill("User name", "alice-liddell")
+            await again.fill("Passphrase or recovery key", key)
+            await again.click("Sign in")
+            await again.shows("Good to have you here", 40)
+            await again.run("location.hash = '#/settings/devices'")
+            await again.shows("This device · verified", 30)

@@ -113,15 +113,15 @@ class WebClient(Page):
     async def open(self, url: str, fragment: str = "") -> None:
         """Opens the client and waits until it shows something."""
         self.url = url
+        await self.call("Page.addScriptToEvaluateOnNewDocument", source=HELPERS)
         await self.go(f"{url}/{fragment}")
-        await self.run(HELPERS)
         await eventually(lambda: self.run("Boolean(document.querySelector('h1, .sidebar'))"), 20, "the client shows itself")
 
     async def reload(self) -> None:
         """As the browser's button does."""
+        await self.run("window.before_ = true")
         await self.call("Page.reload")
-        await eventually(lambda: self.run("document.readyState == 'complete' && !window.find_"), 10, "the page is loaded again")
-        await self.run(HELPERS)
+        await eventually(lambda: self.run("document.readyState == 'complete' && !window.before_"), 10, "the page is loaded again")
 
     async def click(self, what: str, deadline: float = 10) -> None:
         """Clicks what is labelled so (a button, a link, a switch), or a CSS selector that begins with `css:`."""

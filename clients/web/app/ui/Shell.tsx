@@ -23,8 +23,14 @@ export function Shell() {
         const now = route();
         return now.at === "user" ? now.user_id : null;
     });
+    // A file that is dropped beside a conversation would else take the place of the whole page.
+    const refuse = (event: DragEvent) => {
+        if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
+        event.preventDefault();
+        event.dataTransfer.dropEffect = "none";
+    };
     return (
-        <div class="shell" classList={{ "shows-list": route().at === "home" }}>
+        <div class="shell" classList={{ "shows-list": route().at === "home" }} onDragOver={refuse} onDrop={refuse}>
             <a class="skip" href="#main" onClick={(event) => {
                 event.preventDefault();
                 document.getElementById("main")?.focus();

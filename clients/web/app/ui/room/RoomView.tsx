@@ -18,6 +18,7 @@ import { RoomHeader } from "./RoomHeader.tsx";
 import { RoomContext, type Acting } from "./context.ts";
 import { ThreadPanel } from "./ThreadPanel.tsx";
 import { TimelineList } from "./TimelineList.tsx";
+import { createUploads } from "./uploads.ts";
 import { UpgradeBanner } from "./UpgradeBanner.tsx";
 
 export function RoomView(props: { room_id: string }) {
@@ -71,7 +72,8 @@ function NotIn(props: { room_id: string; room: Room | null }) {
 }
 
 function Joined(props: { room: Room }) {
-    const { client, conversations, delivery } = useApp();
+    const app = useApp();
+    const { client, conversations, delivery } = app;
     const { room } = props;
     const changes = () => conversations.changes(room.roomId);
     const me = client.getSafeUserId();
@@ -115,7 +117,7 @@ function Joined(props: { room: Room }) {
     });
 
     const context = {
-        room, changes, timeline, acting, setActing,
+        room, changes, timeline, acting, setActing, uploads: createUploads(app, room),
         jump: (event_id: string) => (event_id === place() ? void jump(event_id) : go(roomPath(room.roomId, event_id))),
         openThread: (id: string) => go(roomPath(room.roomId, "thread", id)),
     };
