@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from client import MatrixError
@@ -198,4 +199,48 @@ async def test_a_group_gets_a_name_a_topic_and_a_picture_is_opened_left_and_repl
         await bob.click("Leave")
         await alice.shows("Bob left.", 20)
         await bob.there("location.hash === '#/'")
+        at_peace(alice, bob)
+
+
+async def test_public_groups_of_the_own_node_and_of_a_named_server_are_found_and_joined(lan):
+    here, there = lan.node("alice"), lan.node("bob")
+    await asyncio.gather(here.start(), there.start())
+    carol = await lan.user(here, "carol")
+    near = await carol.create_room(encrypted=False, name="Tool library", preset="public_chat", visibility="public")
+    async with person(here, "Alice") as alice, person(there, "Bob") as bob:
+        await bob.run("location.hash = '#/group'")
+        await bob.fill("Name of the group", "Harbour watch")
+        await bob.fill("What is it about?", "Ships that pass")
+        await bob.click("Anybody may join")
+        await bob.click("Create the group")
+        await bob.there("document.querySelector('.composer textarea')")
+
+        await alice.click("Add a person")
+        await alice.click("Public groups")
+        await alice.shows("Tool library", 20)
+        await alice.fill("Name or topic", "nothing of this kind")
+        await alice.press_enter()
+        await alice.shows("No public groups there", 20)
+        await alice.fill("Name or topic", "tool")
+        await alice.press_enter()
+        await alice.click("Join", 20)
+        await alice.shows("Alice joined", 20)
+        assert near in await alice.run("decodeURIComponent(location.hash)")
+
+        await alice.run("location.hash = '#/public'")
+        await alice.shows("Tool library", 20)
+        await alice.shows("Open")
+        await alice.fill("Server", there.identity()["server_name"])
+        await alice.press_enter()
+        await alice.shows("Ships that pass", 30)
+        assert "Tool library" not in await alice.run("document.querySelector('.public-rooms').innerText")
+        await alice.click("Join")
+        await alice.there("document.querySelector('.composer textarea')", 30)
+        await alice.write("a white sail in the north")
+        await bob.shows_message("a white sail in the north", 30)
+
+        await alice.run("location.hash = '#/public'")
+        await alice.fill("Server", "nowhere.invalid")
+        await alice.press_enter()
+        await alice.there("document.querySelector('.problem')", 40, "that it cannot be asked is said")
         at_peace(alice, bob)

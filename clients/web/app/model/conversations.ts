@@ -102,7 +102,6 @@ export function createConversations(client: MatrixClient): Conversations {
         [RoomEvent.Redaction, onTimeline],
         [RoomEvent.Tags, onRoomAccount],
         [RoomEvent.AccountData, onRoomAccount],
-        [RoomEvent.UnreadNotifications, () => onAll()],
         [RoomMemberEvent.Typing, onTyping],
         [RoomMemberEvent.Membership, ofEvent],
         [RoomMemberEvent.Name, ofEvent],

@@ -6,6 +6,7 @@ import { useApp } from "../model/app.ts";
 import { AddPerson } from "./add/AddPerson.tsx";
 import { NewGroup } from "./add/NewGroup.tsx";
 import { OpenUser } from "./add/OpenUser.tsx";
+import { PublicRooms } from "./add/PublicRooms.tsx";
 import { Banners } from "./Banners.tsx";
 import { Empty } from "./Empty.tsx";
 import { RoomView } from "./room/RoomView.tsx";
@@ -42,6 +43,7 @@ export function Shell() {
                     <Match when={atRoom()} keyed>{(room_id) => <RoomView room_id={room_id} />}</Match>
                     <Match when={route().at === "people"}><AddPerson /></Match>
                     <Match when={route().at === "group"}><NewGroup /></Match>
+                    <Match when={route().at === "public"}><PublicRooms /></Match>
                     <Match when={atUser()} keyed>{(user_id) => <OpenUser user_id={user_id} />}</Match>
                     <Match when={route().at === "settings"}><Settings /></Match>
                 </Switch>

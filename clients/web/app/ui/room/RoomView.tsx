@@ -116,6 +116,15 @@ function Joined(props: { room: Room }) {
         delivery.watch(room.roomId, own.slice(-30).map((row) => (row as { event: MatrixEvent }).event));
     });
 
+    let frame!: HTMLDivElement;
+    /** Escape closes what stands beside the conversation, unless it closes something smaller there. */
+    function onKeyDown(event: KeyboardEvent): void {
+        const at = event.target as Element;
+        if (event.key !== "Escape" || !at.closest(".side-panel") || at.closest("dialog, .menu, .emoji-picker, textarea")) return;
+        go(roomPath(room.roomId));
+        frame.querySelector<HTMLElement>(".room-title")?.focus();
+    }
+
     const context = {
         room, changes, timeline, acting, setActing, uploads: createUploads(app, room),
         jump: (event_id: string) => (event_id === place() ? void jump(event_id) : go(roomPath(room.roomId, event_id))),
@@ -123,7 +132,7 @@ function Joined(props: { room: Room }) {
     };
     return (
         <RoomContext.Provider value={context}>
-            <div class="room" classList={{ "with-panel": Boolean(panel()?.panel) }}>
+            <div class="room" ref={frame} classList={{ "with-panel": Boolean(panel()?.panel) }} onKeyDown={onKeyDown}>
                 <DropZone class="room-main">
                     <RoomHeader />
                     <UpgradeBanner room={room} />
