@@ -67,7 +67,6 @@ async def test_pictures_of_the_main_states_and_nothing_serious_for_axe(lan, tmp_
             for width, height in sizes:
                 for scheme in schemes:
                     await page.look_as(width, height, scheme)
-                    await asyncio.sleep(0.3)
                     await page.screenshot(pictures / f"{what}-{width}-{scheme}.png")
                     assert await page.run("document.documentElement.scrollWidth") <= width, (what, width)
                     if found := await page.serious():
@@ -112,11 +111,10 @@ async def test_pictures_of_the_main_states_and_nothing_serious_for_axe(lan, tmp_
         await page.run(f"location.hash = '#/room/' + encodeURIComponent({rooms['harbour']!r}) + '/info'")
         await page.shows("Copy the link to this conversation")
         await shoot("details", small)
-        for address, heading in (("people", "Their code"), ("group", "Who is in it"), ("settings", "Blocked people"), ("settings/profile", "Your address"), ("settings/devices", "This device"),
+        for address, heading in (("people", "Their code"), ("group", "Who is in it"), ("public", "No public groups there"), ("settings", "Blocked people"), ("settings/profile", "Your address"), ("settings/devices", "This device"),
                                  ("settings/appearance", "Colours"), ("settings/notifications", "What notifications show"), ("settings/storage", "Used by"), ("settings/node", "Waiting to be sent")):
             await page.run(f"location.hash = '#/{address}'")
             await page.shows(heading)
-            await asyncio.sleep(0.3)
             await shoot(address.replace("/", "-"))
         await page.run("location.hash = '#/settings/profile'")
         await page.click("Recovery key")

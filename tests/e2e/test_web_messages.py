@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
@@ -103,7 +102,7 @@ async def test_hostile_content_runs_nothing_hides_nothing_and_hangs_nothing(lan)
         await alice.there("document.querySelectorAll('.message').length > 0")
         for step in range(12):
             await alice.run(f"document.querySelector('.timeline').scrollTop = document.querySelector('.timeline').scrollHeight * {step} / 12")
-            await asyncio.sleep(0.15)
+            await alice.settles()
             seen = await alice.run("""(() => {
               const list = document.querySelector('.timeline');
               return { hacked: window.hacked ?? null, bad: list.querySelectorAll('script, iframe, svg[onload], form, style, [onerror], [style*=fixed], a[href^="javascript"]').length,

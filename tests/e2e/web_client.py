@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import json
@@ -163,9 +162,15 @@ class WebClient(Page):
             deadline, f"the message {text!r} is shown",
         )
 
+    async def settles(self) -> None:
+        """Waits until what moves in has arrived; what moves for ever does not count."""
+        await self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+        moving = "document.getAnimations().some((each) => each.playState === 'running' && each.effect.getComputedTiming().iterations !== Infinity)"
+        await self.there(f"!{moving}", 10, "nothing moves any more")
+
     async def screenshot(self, file: Path) -> None:
         """A picture of what is seen."""
-        await asyncio.sleep(0.35)  # what moves in has arrived
+        await self.settles()
         data = (await self.call("Page.captureScreenshot", format="png"))["data"]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(base64.b64decode(data))
