@@ -27,12 +27,16 @@ FLAGS = [
 ]
 
 
-class Browser:
-    """A browser with an empty profile. Use as an async context manager. `names` maps host names to addresses."""
+KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40}
 
-    def __init__(self, host: Host, names: dict[str, str] | None = None):
+
+class Browser:
+    """A browser with an empty profile. Use as an async context manager. `names` maps host names to addresses; `flags` are further ones."""
+
+    def __init__(self, host: Host, names: dict[str, str] | None = None, flags: tuple[str, ...] = ()):
         self.host = host
         self.names = names or {}
+        self.flags = flags
 
     async def __aenter__(self) -> Browser:
         program = shutil.which("chromium")
@@ -40,7 +44,7 @@ class Browser:
         self.folder = Path(tempfile.mkdtemp(prefix="kith-browser-"))
         rules = ",".join(f"MAP {name} {address}" for name, address in self.names.items())
         command = self.host.command(
-            program, *FLAGS, f"--user-data-dir={self.folder}", *([f"--host-resolver-rules={rules}"] if rules else []), "about:blank"
+            program, *FLAGS, *self.flags, f"--user-data-dir={self.folder}", *([f"--host-resolver-rules={rules}"] if rules else []), "about:blank"
         )
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -78,14 +82,29 @@ class Browser:
     async def page(self, kind: type[Page] | None = None):
         """A new tab; `kind` is what stands for it."""
         async with self.http.put("/json/new?about:blank") as answer:
-            path = re.sub(r"^ws://[^/]+", "", (await answer.json(content_type=None))["webSocketDebuggerUrl"])
+            made = await answer.json(content_type=None)
+        async with self._driven(made, kind or Page) as page:
+            for domain in ("Page", "Runtime", "Log"):
+                await page.call(f"{domain}.enable")
+            yield page
+
+    @contextlib.asynccontextmanager
+    async def service_worker(self):
+        """The service worker of the page that is open: scripts run in it as in a page."""
+        async def found():
+            async with self.http.get("/json/list") as answer:
+                return next((each for each in await answer.json(content_type=None) if each["type"] == "service_worker"), None)
+        async with self._driven(await eventually(found, 20, "there is a service worker"), Page) as worker:
+            yield worker
+
+    @contextlib.asynccontextmanager
+    async def _driven(self, target: dict, kind: type[Page]):
+        path = re.sub(r"^ws://[^/]+", "", target["webSocketDebuggerUrl"])
         async with self.http.ws_connect(path, max_msg_size=0) as connection:
-            page = (kind or Page)(connection)
-            reader = asyncio.create_task(page.read())
+            driven = kind(connection)
+            reader = asyncio.create_task(driven.read())
             try:
-                for domain in ("Page", "Runtime", "Log"):
-                    await page.call(f"{domain}.enable")
-                yield page
+                yield driven
             finally:
                 reader.cancel()
 
@@ -155,8 +174,13 @@ class Page:
 
     async def press_enter(self) -> None:
         """The Enter key."""
+        await self.press("Enter")
+
+    async def press(self, key: str, shift: bool = False) -> None:
+        """A key that is no letter."""
+        more = {"text": "\r"} if key == "Enter" else {}
         for kind in ("keyDown", "keyUp"):
-            await self.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
+            await self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=KEYS[key], modifiers=8 if shift else 0, **more)
 
     async def look_as(self, width: int, height: int, scheme: str = "light") -> None:
         """A screen of this size (in CSS pixels) and this colour scheme."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import json
@@ -89,6 +88,7 @@ async def served(node: Node):
 class WebClient(Page):
     """A tab with the web client in it."""
 
+    browser: Browser
     url: str
 
     def hear(self, event: dict) -> None:
@@ -112,15 +112,15 @@ class WebClient(Page):
     async def open(self, url: str, fragment: str = "") -> None:
         """Opens the client and waits until it shows something."""
         self.url = url
+        await self.call("Page.addScriptToEvaluateOnNewDocument", source=HELPERS)
         await self.go(f"{url}/{fragment}")
-        await self.run(HELPERS)
         await eventually(lambda: self.run("Boolean(document.querySelector('h1, .sidebar'))"), 20, "the client shows itself")
 
     async def reload(self) -> None:
         """As the browser's button does."""
+        await self.run("window.before_ = true")
         await self.call("Page.reload")
-        await eventually(lambda: self.run("document.readyState == 'complete' && !window.find_"), 10, "the page is loaded again")
-        await self.run(HELPERS)
+        await eventually(lambda: self.run("document.readyState == 'complete' && !window.before_"), 10, "the page is loaded again")
 
     async def click(self, what: str, deadline: float = 10) -> None:
         """Clicks what is labelled so (a button, a link, a switch), or a CSS selector that begins with `css:`."""
@@ -162,9 +162,15 @@ class WebClient(Page):
             deadline, f"the message {text!r} is shown",
         )
 
+    async def settles(self) -> None:
+        """Waits until what moves in has arrived; what moves for ever does not count."""
+        await self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+        moving = "document.getAnimations().some((each) => each.playState === 'running' && each.effect.getComputedTiming().iterations !== Infinity)"
+        await self.there(f"!{moving}", 10, "nothing moves any more")
+
     async def screenshot(self, file: Path) -> None:
         """A picture of what is seen."""
-        await asyncio.sleep(0.35)  # what moves in has arrived
+        await self.settles()
         data = (await self.call("Page.captureScreenshot", format="png"))["data"]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(base64.b64decode(data))
@@ -200,14 +206,23 @@ HELPERS = """(() => {
 
 
 @contextlib.asynccontextmanager
-async def web_client(node: Node, url: str | None = None, fragment: str = "", size: tuple[int, int] = (1280, 800), scheme: str = "light"):
-    """A new browser with the client of a node in it."""
+async def web_client(
+    node: Node, url: str | None = None, fragment: str = "", size: tuple[int, int] = (1280, 800), scheme: str = "light", flags: tuple[str, ...] = ()
+):
+    """A new browser (with these flags) with the client of a node in it."""
     async with contextlib.AsyncExitStack() as stack:
         where = url or await stack.enter_async_context(served(node))
-        browser = await stack.enter_async_context(Browser(node.host))
-        page = await stack.enter_async_context(browser.page(WebClient))
+        browser = await stack.enter_async_context(Browser(node.host, flags=flags))
+        yield await stack.enter_async_context(tab(browser, where, fragment, size, scheme))
+
+
+@contextlib.asynccontextmanager
+async def tab(browser: Browser, url: str, fragment: str = "", size: tuple[int, int] = (1280, 800), scheme: str = "light"):
+    """A tab of a browser with the client in it."""
+    async with browser.page(WebClient) as page:
+        page.browser = browser
         agent = await page.run("navigator.userAgent")
         await page.call("Emulation.setUserAgentOverride", userAgent=agent, acceptLanguage="en-GB")
         await page.look_as(*size, scheme)
-        await page.open(where, fragment)
+        await page.open(url, fragment)
         yield page

@@ -70,7 +70,8 @@ worker.addEventListener("notificationclick", (event) => {
         worker.clients.matchAll({ type: "window", includeUncontrolled: true }).then(async (open) => {
             const [first] = open;
             if (!first) return worker.clients.openWindow(room ? `./#/room/${encodeURIComponent(room)}` : "./");
-            await first.focus();
+            // A browser may refuse; the conversation is opened all the same.
+            await first.focus().catch(() => {});
             if (room) first.postMessage({ open: room });
         }),
     );

@@ -23,13 +23,25 @@ export async function prepare(file: Blob): Promise<Picture> {
     try {
         const { width, height } = bitmap;
         const moves = file.type === "image/gif";
-        const keep = moves || (file.type === "image/png" && file.size < 400_000 && Math.max(width, height) <= MAX_EDGE);
-        const main = keep ? { blob: file, width, height } : await drawn(bitmap, MAX_EDGE, file.type === "image/png" ? "image/webp" : "image/jpeg");
+        const main = moves ? { blob: file, width, height } : await drawn(bitmap, MAX_EDGE, typeFor(file));
         const small = Math.max(width, height) <= THUMBNAIL_EDGE && main.blob.size < 60_000;
         return { ...main, ...(small ? {} : { thumbnail: await drawn(bitmap, THUMBNAIL_EDGE, main.blob.type === "image/jpeg" ? "image/jpeg" : "image/webp") }) };
     } finally {
         bitmap.close();
     }
+}
+
+/** What a picture is drawn as: as it was where edges are sharp or something shines through, else as a photo. */
+function typeFor(file: Blob): string {
+    if (file.type === "image/png") return file.size < 400_000 ? "image/png" : "image/webp";
+    return file.type === "image/webp" || file.type === "image/avif" ? "image/webp" : "image/jpeg";
+}
+
+/** A file's name, ending as its type has it. */
+export function namedFor(name: string, type: string): string {
+    const ending = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "audio/ogg": "ogg", "audio/webm": "webm", "audio/mp4": "m4a" }[type];
+    if (!ending || (ending === "jpg" && /\.jpeg$/i.test(name))) return name;
+    return `${name.replace(/\.[a-z0-9]{2,5}$/i, "")}.${ending}`;
 }
 
 /** A square picture for a profile or a room. */

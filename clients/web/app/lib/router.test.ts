@@ -7,6 +7,7 @@ test("what is in the address is where one is", () => {
     expect(parseRoute(roomPath("!a:b"))).toEqual({ at: "room", room_id: "!a:b" });
     expect(parseRoute(roomPath("!a:b", "$e/1"))).toEqual({ at: "room", room_id: "!a:b", event_id: "$e/1" });
     expect(parseRoute(roomPath("!a:b", "thread", "$t"))).toEqual({ at: "room", room_id: "!a:b", panel: "thread", thread_id: "$t" });
+    expect(parseRoute("#/public")).toEqual({ at: "public" });
     expect(parseRoute("#/settings/devices")).toEqual({ at: "settings", section: "devices" });
 });
 

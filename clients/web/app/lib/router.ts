@@ -6,6 +6,7 @@ export type Route =
     | { at: "room"; room_id: string; event_id?: string; panel?: "info" | "thread"; thread_id?: string }
     | { at: "people" }
     | { at: "group" }
+    | { at: "public" }
     | { at: "settings"; section?: string }
     | { at: "setup"; token: string }
     | { at: "link"; packed: string }
@@ -16,7 +17,7 @@ export function parseRoute(fragment: string): Route {
     const [first, second, third, fourth] = parts;
     if (first === "setup" && second) return { at: "setup", token: second };
     if (first === "link" && second) return { at: "link", packed: second };
-    if (first === "people" || first === "group") return { at: first };
+    if (first === "people" || first === "group" || first === "public") return { at: first };
     if (first === "user" && second) return { at: "user", user_id: second };
     if (first === "settings") return { at: "settings", ...(second ? { section: second } : {}) };
     if (first === "room" && second) {

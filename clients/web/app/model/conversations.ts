@@ -7,7 +7,7 @@ import {
 } from "matrix-js-sdk";
 import { safeName } from "../lib/names.ts";
 import { previewOf } from "./preview.ts";
-import { directUser, isFavourite, isMuted } from "./rooms.ts";
+import { directUser, isFavourite, isMuted, successorOf } from "./rooms.ts";
 
 export interface Conversation {
     room_id: string;
@@ -102,7 +102,6 @@ export function createConversations(client: MatrixClient): Conversations {
         [RoomEvent.Redaction, onTimeline],
         [RoomEvent.Tags, onRoomAccount],
         [RoomEvent.AccountData, onRoomAccount],
-        [RoomEvent.UnreadNotifications, () => onAll()],
         [RoomMemberEvent.Typing, onTyping],
         [RoomMemberEvent.Membership, ofEvent],
         [RoomMemberEvent.Name, ofEvent],
@@ -133,6 +132,9 @@ function describe(client: MatrixClient, room: Room): Conversation | null {
     const membership = room.getMyMembership();
     if (membership !== KnownMembership.Join && membership !== KnownMembership.Invite && membership !== KnownMembership.Knock) return null;
     if (room.isSpaceRoom()) return null;
+    // A conversation that went on elsewhere stands in the list once; its new room leads back to it.
+    const successor = successorOf(room);
+    if (successor && client.getRoom(successor)?.getMyMembership() === KnownMembership.Join) return null;
     const me = client.getSafeUserId();
     const direct_user_id = directUser(client, room);
     const ignored = client.getIgnoredUsers();

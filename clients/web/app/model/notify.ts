@@ -3,6 +3,7 @@ import { MatrixEventEvent, RoomEvent, SyncState, type MatrixClient, type MatrixE
 import { isShown } from "./kinds.ts";
 import { nameOf, summaryOf } from "./preview.ts";
 import { safeName } from "../lib/names.ts";
+import { go, roomPath } from "../lib/router.ts";
 
 export type Wish = "full" | "names" | "off";
 
@@ -32,7 +33,21 @@ export function createNotifications(client: MatrixClient, isOpen: (room_id: stri
         const options: NotificationOptions = { body, tag: room.roomId, icon: "./icon-192.png", data: { room: room.roomId } };
         const worker = await navigator.serviceWorker?.getRegistration().catch(() => undefined);
         if (worker?.active) await worker.showNotification(safeName(room.name), options).catch(() => {});
-        else new Notification(safeName(room.name), options);
+        else {
+            new Notification(safeName(room.name), options).onclick = () => {
+                focus();
+                go(roomPath(room.roomId));
+            };
+        }
+    }
+
+    /** What was read, here or on another device, need not be told any more. */
+    async function takeBack(): Promise<void> {
+        const worker = await navigator.serviceWorker?.getRegistration().catch(() => undefined);
+        for (const shown of (await worker?.getNotifications().catch(() => [])) ?? []) {
+            const room = client.getRoom((shown.data as { room?: string } | null)?.room);
+            if (!room?.getUnreadNotificationCount()) shown.close();
+        }
     }
 
     const onTimeline = (event: MatrixEvent, room?: Room, toStart?: boolean, removed?: boolean, data?: { liveEvent?: boolean }) => {
@@ -41,10 +56,13 @@ export function createNotifications(client: MatrixClient, isOpen: (room_id: stri
     const onDecrypted = (event: MatrixEvent) => {
         if (waiting.delete(event.getId()!)) consider(event, client.getRoom(event.getRoomId()));
     };
+    const onRead = () => void takeBack();
+    client.on(RoomEvent.Receipt, onRead);
     client.on(RoomEvent.Timeline, onTimeline as never);
     client.on(MatrixEventEvent.Decrypted, onDecrypted);
     return {
         stop() {
+            client.off(RoomEvent.Receipt, onRead);
             client.off(RoomEvent.Timeline, onTimeline as never);
             client.off(MatrixEventEvent.Decrypted, onDecrypted);
         },

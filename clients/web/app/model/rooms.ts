@@ -1,6 +1,6 @@
 /** Questions about rooms, and what is done with them as a whole. */
 import {
-    EventType, KnownMembership, Preset, Visibility, type MatrixClient, type Room, type ICreateRoomOpts, PushRuleKind,
+    EventType, JoinRule, KnownMembership, Preset, Visibility, type MatrixClient, type Room, type ICreateRoomOpts, PushRuleKind,
 } from "matrix-js-sdk";
 
 const ENCRYPTION = { type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } };
@@ -70,6 +70,18 @@ export async function createGroup(client: MatrixClient, { name, topic, invite, o
         initial_state: open ? [] : [ENCRYPTION],
     };
     return (await client.createRoom(options)).room_id;
+}
+
+/** Opens a room to everybody, and lists it; or closes it again. */
+export async function setOpen(client: MatrixClient, room: Room, open: boolean): Promise<void> {
+    await client.sendStateEvent(room.roomId, EventType.RoomJoinRules, { join_rule: open ? JoinRule.Public : JoinRule.Invite }, "");
+    await client.setRoomDirectoryVisibility(room.roomId, open ? Visibility.Public : Visibility.Private);
+}
+
+/** The room that replaced this one, if it says so. */
+export function successorOf(room: Room): string | null {
+    const next: unknown = room.currentState.getStateEvents(EventType.RoomTombstone, "")?.getContent().replacement_room;
+    return typeof next === "string" && next.startsWith("!") ? next : null;
 }
 
 /** Accepts an invitation; remembers a conversation of two as one. */

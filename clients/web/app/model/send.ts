@@ -1,7 +1,7 @@
 /** What a person does in a conversation: says something, answers, changes, takes back, reacts, sends files. */
 import { EventStatus, EventType, MsgType, RelationType, type MatrixClient, type MatrixEvent, type Room } from "matrix-js-sdk";
 import { format } from "../lib/markdown.ts";
-import { prepare, isPicture } from "../lib/pictures.ts";
+import { isPicture, namedFor, prepare } from "../lib/pictures.ts";
 import { safeName } from "../lib/names.ts";
 import type { Media } from "./media.ts";
 import { isEncrypted } from "./rooms.ts";
@@ -77,8 +77,8 @@ export async function sendFile(client: MatrixClient, media: Media, room: Room, f
         const where = small && ("file" in small ? { thumbnail_file: small.file } : { thumbnail_url: small.url });
         await send({
             msgtype: MsgType.Image,
-            body: name,
-            filename: name,
+            body: namedFor(name, blob.type),
+            filename: namedFor(name, blob.type),
             ...main,
             info: { w: width, h: height, mimetype: blob.type, size: blob.size, ...where, ...(small ? { thumbnail_info } : {}) },
         });
@@ -94,7 +94,7 @@ export async function sendVoice(client: MatrixClient, media: Media, room: Room, 
     await client.sendEvent(room.roomId, null, EventType.RoomMessage, {
         msgtype: MsgType.Audio,
         body: "Voice message",
-        filename: "voice.ogg",
+        filename: namedFor("voice", blob.type),
         ...main,
         info: { mimetype: blob.type, size: blob.size, duration: ms },
         "org.matrix.msc1767.audio": { duration: ms, waveform },

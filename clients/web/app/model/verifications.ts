@@ -23,8 +23,6 @@ export interface Verifications {
     accept(): Promise<void>;
     /** Compares emoji. */
     startEmoji(): Promise<void>;
-    /** Makes the code to be scanned. Not before it is wanted: where one was made, the SDK ends a comparison of emoji. */
-    showCode(): Promise<void>;
     scan(code: Uint8ClampedArray): Promise<void>;
     /** The way out at every step. */
     cancel(mismatch?: boolean): Promise<void>;
@@ -35,6 +33,7 @@ export interface Verifications {
 export function createVerifications(client: MatrixClient, done: () => void): Verifications {
     const [current, setCurrent] = createSignal<Current | null>(null);
     let watched: Verifier | undefined;
+    let coded: VerificationRequest | undefined;
 
     function follow(request: VerificationRequest): void {
         const open = current();
@@ -56,6 +55,11 @@ export function createVerifications(client: MatrixClient, done: () => void): Ver
 
     async function changed(request: VerificationRequest): Promise<void> {
         update(request, {});
+        if (request.phase === VerificationPhase.Ready && coded !== request && request.otherPartySupportsMethod("m.qr_code.scan.v1")) {
+            coded = request;
+            // Where none can be made (keys that are missing still), emoji are left.
+            request.generateQRCode().then((code) => code && update(request, { code }), () => {});
+        }
         const verifier = request.verifier;
         if (verifier && verifier !== watched) {
             watched = verifier;
@@ -81,11 +85,6 @@ export function createVerifications(client: MatrixClient, done: () => void): Ver
         accept: async () => current()?.request.accept(),
         startEmoji: async () => {
             await current()?.request.startVerification("m.sas.v1");
-        },
-        async showCode() {
-            const request = current()?.request;
-            const code = await request?.generateQRCode();
-            if (request && code) update(request, { code });
         },
         scan: async (code) => {
             await current()?.request.scanQRCode(code);

@@ -78,7 +78,7 @@ export async function signOut(client: MatrixClient): Promise<void> {
 export async function forgetEverything(client: MatrixClient): Promise<void> {
     client.stopClient();
     saveSession(null);
-    for (const name of Object.keys(localStorage)) if (name.startsWith("kith.draft.")) localStorage.removeItem(name);
+    for (const name of Object.keys(localStorage)) if (name.startsWith("kith.draft.") || name === "kith.wishes") localStorage.removeItem(name);
     await clearDatabase().catch(() => {});
     await caches.delete("kith-media").catch(() => false);
     await client.clearStores({ cryptoDatabasePrefix: PREFIX }).catch(() => {});

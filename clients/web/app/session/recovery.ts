@@ -3,7 +3,7 @@ import type { AuthDict, MatrixClient, UIAuthCallback } from "matrix-js-sdk";
 import { encodeRecoveryKey } from "matrix-js-sdk/lib/crypto-api";
 import { useSecretStorageKey } from "./open.ts";
 import { passwordOf } from "./password.ts";
-import { saveRecovery, savedRecovery } from "./saved.ts";
+import { saveRecovery, savedRecovery, type Recovery } from "./saved.ts";
 import { recoveryKey } from "./sign-in.ts";
 
 /** How a device stands towards the account's identity. */
@@ -21,20 +21,40 @@ export async function standing(client: MatrixClient): Promise<Standing> {
     return (await crypto.userHasCrossSigningKeys(undefined, true)) ? "unverified" : "none";
 }
 
-/** Makes the identity of a new account and its backup, with the recovery key that this device keeps. */
+/** Makes the identity of a new account and its backup, with the recovery key that this device keeps; or what is missing of them. */
 export async function setUp(client: MatrixClient, password: string | null): Promise<void> {
     const crypto_ = client.getCrypto()!;
     const kept = await savedRecovery();
     const key = (kept && recoveryKey(kept.encoded)) || crypto.getRandomValues(new Uint8Array(32));
-    const encodedPrivateKey = encodeRecoveryKey(key)!;
+    const recovery: Recovery = { encoded: encodeRecoveryKey(key)!, saved: kept?.saved ?? false, is_password: kept?.is_password ?? false };
+    await saveRecovery({ ...recovery, unfinished: true });
     useSecretStorageKey(key);
-    await crypto_.bootstrapCrossSigning({ authUploadDeviceSigningKeys: await withPassword(client, password) });
+    if (await isPublished(client)) await crypto_.crossSignDevice(client.getDeviceId()!);
+    else await crypto_.bootstrapCrossSigning({ setupNewCrossSigning: true, authUploadDeviceSigningKeys: await withPassword(client, password) });
     await crypto_.bootstrapSecretStorage({
-        createSecretStorageKey: async () => ({ privateKey: key, encodedPrivateKey, keyInfo: {} }) as never,
+        createSecretStorageKey: async () => ({ privateKey: key, encodedPrivateKey: recovery.encoded, keyInfo: {} }) as never,
         setupNewSecretStorage: true,
         setupNewKeyBackup: true,
     });
-    await saveRecovery({ encoded: encodedPrivateKey, saved: kept?.saved ?? false, is_password: kept?.is_password ?? false });
+    await saveRecovery(recovery);
+}
+
+/** Whether the homeserver has the identity whose private keys this device holds. */
+async function isPublished(client: MatrixClient): Promise<boolean> {
+    const me = client.getSafeUserId();
+    const own = await client.getCrypto()!.getCrossSigningKeyId();
+    if (!own) return false;
+    const { master_keys } = await client.downloadKeysForUsers([me]);
+    return Object.values(master_keys?.[me]?.keys ?? {}).includes(own);
+}
+
+/** Whether this device made the account, and was closed before the identity and the backup were complete. */
+export async function isUnfinished(client: MatrixClient): Promise<boolean> {
+    const kept = await savedRecovery();
+    if (!kept?.unfinished) return false;
+    const stored = await client.secretStorage.getKey();
+    // Where another device has made an identity meanwhile, that is the account's.
+    return !stored || (await client.secretStorage.checkKey(recoveryKey(kept.encoded)!, stored[1]));
 }
 
 /** Brings the identity and the backed-up keys to this device. Throws if the key is not the one. Returns how many keys came. */

@@ -28,6 +28,8 @@ export interface Recovery {
     saved: boolean;
     /** Whether the account's password is made of it, because its owner chose none. */
     is_password: boolean;
+    /** Whether the account's identity is still to be made with it: this device may be closed in the middle of that. */
+    unfinished?: boolean;
 }
 
 export const savedRecovery = () => keyValue.get<Recovery>("recovery");

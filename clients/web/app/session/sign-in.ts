@@ -30,7 +30,7 @@ export async function register(base_url: string, username: string, password: str
         return client.registerRequest({ ...request, auth });
     });
     useSecretStorageKey(key);
-    await saveRecovery({ encoded: encodeRecoveryKey(key)!, saved: false, is_password: password === null });
+    await saveRecovery({ encoded: encodeRecoveryKey(key)!, saved: false, is_password: password === null, unfinished: true });
     return sessionOf(base_url, answer);
 }
 

@@ -1,10 +1,11 @@
 /** Decides what there is to see: a start, a sign-in, or the conversations of who is signed in. */
-import { createSignal, Match, onMount, Show, Switch } from "solid-js";
+import { createSignal, Match, onCleanup, onMount, Show, Switch } from "solid-js";
 import type { MatrixClient } from "matrix-js-sdk";
 import { route, go } from "../lib/router.ts";
 import { t } from "../i18n/index.ts";
 import { loadConfig, type Config } from "../session/config.ts";
 import { openClient } from "../session/open.ts";
+import { requestTurn, type Turn } from "../session/turn.ts";
 import { savedSession, saveSession, type Session } from "../session/saved.ts";
 import { Logo } from "./Logo.tsx";
 import { Setup } from "./start/Setup.tsx";
@@ -12,17 +13,38 @@ import { SignIn } from "./start/SignIn.tsx";
 import { SignedIn } from "./SignedIn.tsx";
 import { Spinner, Toasts } from "./parts.tsx";
 
-type Phase = { is: "loading" } | { is: "signed out"; config: Config } | { is: "elsewhere" } | { is: "signed in"; config: Config; client: MatrixClient } | { is: "broken"; reason: string };
+type Phase =
+    | { is: "loading" }
+    | { is: "signed out"; config: Config }
+    | { is: "elsewhere"; turn: Turn }
+    | { is: "signed in"; config: Config; client: MatrixClient }
+    | { is: "broken"; reason: string };
+
+/** The tab that was open before a reload may take a moment to let go. */
+const ELSEWHERE_AFTER_MS = 1500;
 
 export function Root() {
     const [phase, setPhase] = createSignal<Phase>({ is: "loading" });
 
-    async function begin(steal = false): Promise<void> {
+    async function begin(): Promise<void> {
         const config = await loadConfig();
+        if (!savedSession()) return void setPhase({ is: "signed out", config });
+        const turn = requestTurn(letGo);
+        const late = setTimeout(() => setPhase({ is: "elsewhere", turn }), ELSEWHERE_AFTER_MS);
+        await turn.mine;
+        clearTimeout(late);
+        // The other tab may have signed out meanwhile.
         const session = savedSession();
         if (!session) return void setPhase({ is: "signed out", config });
-        if (!(await takeTurn(steal, () => setPhase({ is: "elsewhere" })))) return void setPhase({ is: "elsewhere" });
+        setPhase({ is: "loading" });
         await enter(config, session);
+    }
+
+    /** Another tab takes over. A reload ends all that this one was doing; it then waits for its turn. */
+    function letGo(): void {
+        const now = phase();
+        if (now.is === "signed in") now.client.stopClient();
+        location.reload();
     }
 
     async function enter(config: Config, session: Session): Promise<void> {
@@ -39,11 +61,17 @@ export function Root() {
         void navigator.storage?.persist?.();
         setPhase({ is: "loading" });
         go("#/", true);
-        await takeTurn(true, () => setPhase({ is: "elsewhere" }));
+        const turn = requestTurn(letGo);
+        turn.take();
+        await turn.mine;
         await enter(config, session);
     }
 
     onMount(() => void begin());
+    // Another tab signed in while this one asked who is there.
+    const onStorage = (event: StorageEvent) => event.key === "kith.session" && event.newValue && phase().is === "signed out" && location.reload();
+    addEventListener("storage", onStorage);
+    onCleanup(() => removeEventListener("storage", onStorage));
     const signedOut = () => {
         const now = phase();
         return now.is === "signed out" ? now : null;
@@ -51,6 +79,10 @@ export function Root() {
     const inside = () => {
         const now = phase();
         return now.is === "signed in" ? now : null;
+    };
+    const elsewhere = () => {
+        const now = phase();
+        return now.is === "elsewhere" ? now : null;
     };
     const broken = () => {
         const now = phase();
@@ -72,8 +104,13 @@ export function Root() {
                 <Match when={inside()} keyed>
                     {(now) => <SignedIn config={now.config} client={now.client} onEnd={() => location.reload()} />}
                 </Match>
-                <Match when={phase().is === "elsewhere"}>
-                    <Notice title={t("root.elsewhere")} text={t("root.elsewhereText")} action={t("root.useHere")} onAction={() => location.reload()} steal />
+                <Match when={elsewhere()}>
+                    {(now) => (
+                        <Notice title={t("root.elsewhere")} text={t("root.elsewhereText")} action={t("root.useHere")} onAction={() => {
+                            now().turn.take();
+                            setPhase({ is: "loading" });
+                        }} />
+                    )}
                 </Match>
                 <Match when={broken()}>
                     {(now) => <Notice title={t("root.broken")} text={now().reason} action={t("root.again")} onAction={() => location.reload()} />}
@@ -94,46 +131,13 @@ export function Waiting(props: { text: string }) {
     );
 }
 
-function Notice(props: { title: string; text: string; action: string; onAction: () => void; steal?: boolean }) {
+function Notice(props: { title: string; text: string; action: string; onAction: () => void }) {
     return (
         <main class="waiting-page">
             <Logo />
             <h1>{props.title}</h1>
             <p>{props.text}</p>
-            <button
-                type="button"
-                class="button primary"
-                onClick={() => {
-                    if (props.steal) sessionStorage.setItem("kith.steal", "yes");
-                    props.onAction();
-                }}
-            >
-                {props.action}
-            </button>
+            <button type="button" class="button primary" onClick={() => props.onAction()}>{props.action}</button>
         </main>
     );
-}
-
-/** The keys on this device must not be used by two tabs at once: one has its turn, until another takes it. */
-function takeTurn(steal: boolean, lost: () => void): Promise<boolean> {
-    const wanted = steal || sessionStorage.getItem("kith.steal") === "yes";
-    sessionStorage.removeItem("kith.steal");
-    if (!navigator.locks) return Promise.resolve(true);
-    let granted = false;
-    return new Promise((resolve) => {
-        // The page before a reload may take a moment to let go.
-        const options: LockOptions = wanted ? { steal: true } : { signal: AbortSignal.timeout(1500) };
-        navigator.locks
-            .request("kith.session", options, () => {
-                granted = true;
-                resolve(true);
-                return new Promise<void>(() => {});
-            })
-            .catch(() => {
-                if (!granted) return resolve(false);
-                // Another tab took it over. A reload ends all that this one was doing.
-                lost();
-                location.reload();
-            });
-    });
 }

@@ -10,6 +10,7 @@ import type { Found } from "../model/search.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Icon } from "./icons.tsx";
 import { Spinner } from "./parts.tsx";
+import { knownName } from "./profile.ts";
 
 const MAX = 12;
 
@@ -25,7 +26,7 @@ export function SearchResults(props: { query: string }) {
             if (user_id !== client.getUserId() && (shown.toLowerCase().includes(wanted()) || user_id.includes(wanted()))) known.set(user_id, { user_id, name: shown, avatar_url: avatar_url ?? null });
         };
         for (const { users } of people.neighbours()) users.forEach((user) => add(user.user_id, user.displayname, user.avatar_url));
-        for (const user of client.getUsers()) add(user.userId, user.displayName, user.avatarUrl);
+        for (const user of client.getUsers()) add(user.userId, knownName(client, user.userId), user.avatarUrl);
         const exact = readMatrixLink(props.query);
         if (exact?.kind === "user") add(exact.id, undefined, null);
         return [...known.values()].slice(0, MAX);

@@ -6,6 +6,7 @@ import { useApp } from "../model/app.ts";
 import { AddPerson } from "./add/AddPerson.tsx";
 import { NewGroup } from "./add/NewGroup.tsx";
 import { OpenUser } from "./add/OpenUser.tsx";
+import { PublicRooms } from "./add/PublicRooms.tsx";
 import { Banners } from "./Banners.tsx";
 import { Empty } from "./Empty.tsx";
 import { RoomView } from "./room/RoomView.tsx";
@@ -23,8 +24,14 @@ export function Shell() {
         const now = route();
         return now.at === "user" ? now.user_id : null;
     });
+    // A file that is dropped beside a conversation would else take the place of the whole page.
+    const refuse = (event: DragEvent) => {
+        if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
+        event.preventDefault();
+        event.dataTransfer.dropEffect = "none";
+    };
     return (
-        <div class="shell" classList={{ "shows-list": route().at === "home" }}>
+        <div class="shell" classList={{ "shows-list": route().at === "home" }} onDragOver={refuse} onDrop={refuse}>
             <a class="skip" href="#main" onClick={(event) => {
                 event.preventDefault();
                 document.getElementById("main")?.focus();
@@ -36,6 +43,7 @@ export function Shell() {
                     <Match when={atRoom()} keyed>{(room_id) => <RoomView room_id={room_id} />}</Match>
                     <Match when={route().at === "people"}><AddPerson /></Match>
                     <Match when={route().at === "group"}><NewGroup /></Match>
+                    <Match when={route().at === "public"}><PublicRooms /></Match>
                     <Match when={atUser()} keyed>{(user_id) => <OpenUser user_id={user_id} />}</Match>
                     <Match when={route().at === "settings"}><Settings /></Match>
                 </Switch>

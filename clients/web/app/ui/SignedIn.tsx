@@ -18,10 +18,10 @@ import { createVerifications } from "../model/verifications.ts";
 import type { Config } from "../session/config.ts";
 import { forgetEverything, signOut, startClient } from "../session/open.ts";
 import { savedRecovery } from "../session/saved.ts";
-import { restore, setUp, standing as standingOf, type Standing } from "../session/recovery.ts";
+import { isUnfinished, restore, setUp, standing as standingOf, type Standing } from "../session/recovery.ts";
 import { INTRODUCTION } from "./settings/IntroductionSwitch.tsx";
 import { Shell } from "./Shell.tsx";
-import { takePassphrase, type Wishes } from "./start/Setup.tsx";
+import { takePassphrase, WISHES, type Wishes } from "./start/Setup.tsx";
 import { Waiting } from "./Root.tsx";
 
 export function SignedIn(props: { config: Config; client: MatrixClient; onEnd: () => void }) {
@@ -86,19 +86,23 @@ export function SignedIn(props: { config: Config; client: MatrixClient; onEnd: (
         void welcome();
     });
 
+    /** What was wished when the account was made, and is done when it has been done. */
+    async function fulfil(): Promise<void> {
+        const wishes = localStorage.getItem(WISHES);
+        if (!wishes) return;
+        const { displayname, nearby } = JSON.parse(wishes) as Wishes;
+        await client.setDisplayName(displayname);
+        if (nearby) await client.setAccountData(INTRODUCTION as never, { nearby } as never);
+        localStorage.removeItem(WISHES);
+    }
+
     /** What is done once, after an account was made or a device signed in. */
     async function welcome(): Promise<void> {
-        const wishes = sessionStorage.getItem("kith.wishes");
-        if (wishes) {
-            sessionStorage.removeItem("kith.wishes");
-            const { displayname, nearby } = JSON.parse(wishes) as Wishes;
-            // First of all: whoever is written to soon shall see the name.
-            await client.setDisplayName(displayname).catch(() => {});
-            if (nearby) await client.setAccountData(INTRODUCTION as never, { nearby } as never).catch(() => {});
-        }
+        // First of all: whoever is written to soon shall see the name.
+        await fulfil().catch((error: unknown) => console.warn("not fulfilled:", error));
         await refreshStanding();
         const passphrase = takePassphrase();
-        if (standing() === "none") {
+        if (standing() === "none" || (await isUnfinished(client).catch(() => false))) {
             await setUp(client, passphrase).catch((error: unknown) => console.warn("identity not made:", error));
             await refreshStanding();
         }

@@ -9,6 +9,7 @@ import { QrCode } from "./add/QrCode.tsx";
 import { Scanner } from "./add/Scanner.tsx";
 import { Icon } from "./icons.tsx";
 import { attempt, Dialog, Spinner } from "./parts.tsx";
+import { knownName } from "./profile.ts";
 
 export function VerificationDialog(props: { current: Current }) {
     const { client, verifications } = useApp();
@@ -17,7 +18,7 @@ export function VerificationDialog(props: { current: Current }) {
     const request = () => (void props.current.version, props.current.request);
     const name = () => {
         const id = request().otherUserId;
-        return request().isSelfVerification ? t("verify.otherDevice") : safeName(client.getUser(id)?.displayName ?? localpart(id), 60);
+        return request().isSelfVerification ? t("verify.otherDevice") : safeName(knownName(client, id) ?? localpart(id), 60);
     };
     const title = () => (request().isSelfVerification ? t("verify.titleSelf") : t("verify.title", { name: name() }));
     const phase = () => request().phase;
@@ -76,14 +77,11 @@ export function VerificationDialog(props: { current: Current }) {
                     <div class="actions"><button type="button" class="button" onClick={() => setScanning(false)}>{t("common.back")}</button><Cancel /></div>
                 </Match>
                 <Match when={phase() === VerificationPhase.Ready}>
-                    <p>{props.current.code ? t("verify.letScan") : t("verify.how")}</p>
+                    <p>{props.current.code ? t("verify.how") : t("verify.howEmoji")}</p>
                     <Show when={props.current.code}>{(code) => <QrCode bytes={code()} label={t("verify.code")} />}</Show>
                     <div class="stack">
-                        <Show when={!props.current.code}>
-                            <button type="button" class="button primary wide" onClick={() => attempt(verifications.startEmoji())}><Icon name="smile" /> {t("verify.emoji")}</button>
-                            <Show when={supports("m.qr_code.scan.v1")}><button type="button" class="button wide" onClick={() => attempt(verifications.showCode())}><Icon name="qr" /> {t("verify.showCode")}</button></Show>
-                            <Show when={supports("m.qr_code.show.v1")}><button type="button" class="button wide" onClick={() => setScanning(true)}><Icon name="camera" /> {t("verify.scan")}</button></Show>
-                        </Show>
+                        <Show when={supports("m.qr_code.show.v1")}><button type="button" class="button wide" onClick={() => setScanning(true)}><Icon name="camera" /> {t("verify.scan")}</button></Show>
+                        <button type="button" class="button primary wide" onClick={() => attempt(verifications.startEmoji())}><Icon name="smile" /> {t("verify.emoji")}</button>
                         <Cancel />
                     </div>
                 </Match>

@@ -1,6 +1,6 @@
 /** A user's name and picture, as far as they are known here. */
 import { createResource, type Accessor } from "solid-js";
-import { ClientEvent, UserEvent } from "matrix-js-sdk";
+import { ClientEvent, UserEvent, type MatrixClient } from "matrix-js-sdk";
 import { createSignal, onCleanup } from "solid-js";
 import { localpart, safeName } from "../lib/names.ts";
 import { useApp } from "../model/app.ts";
@@ -8,6 +8,12 @@ import { useApp } from "../model/app.ts";
 export interface Profile {
     name: string;
     avatar_url: string | null;
+}
+
+/** What somebody is called, as far as a sync has told; the SDK's users are called by their address until then. */
+export function knownName(client: MatrixClient, user_id: string): string | undefined {
+    const name = client.getUser(user_id)?.displayName;
+    return name && name !== user_id ? name : undefined;
 }
 
 export function useProfile(user_id: Accessor<string>): Accessor<Profile> {
@@ -26,7 +32,7 @@ export function useProfile(user_id: Accessor<string>): Accessor<Profile> {
     return () => {
         version();
         const user = client.getUser(user_id());
-        const name = user?.displayName ?? asked()?.displayname ?? localpart(user_id());
+        const name = knownName(client, user_id()) ?? asked()?.displayname ?? localpart(user_id());
         return { name: safeName(name) || localpart(user_id()), avatar_url: user?.avatarUrl ?? asked()?.avatar_url ?? null };
     };
 }

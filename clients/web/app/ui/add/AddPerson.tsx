@@ -102,6 +102,10 @@ export function AddPerson() {
                 <span><Icon name="people" /> {t("add.groupHint")}</span>
                 <a class="button" href="#/group">{t("add.group")}</a>
             </section>
+            <section class="card row-card">
+                <span><Icon name="globe" /> {t("public.hint")}</span>
+                <a class="button" href="#/public">{t("public.title")}</a>
+            </section>
         </Page>
     );
 }

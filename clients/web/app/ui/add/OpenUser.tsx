@@ -1,5 +1,6 @@
 /** A person, before or beside a conversation with them. */
-import { createMemo, createResource, createSignal, Show } from "solid-js";
+import { createEffect, createMemo, createResource, createSignal, on, onCleanup, Show } from "solid-js";
+import { CryptoEvent } from "matrix-js-sdk/lib/crypto-api";
 import { t } from "../../i18n/index.ts";
 import { serverOf } from "../../lib/names.ts";
 import { go, roomPath } from "../../lib/router.ts";
@@ -23,6 +24,11 @@ export function OpenUser(props: { user_id: string }) {
         return neighbour ? { name: neighbour.name, avatar_url: neighbour.avatar_url ?? null } : profile();
     });
     const [verified, { refetch }] = createResource(() => client.getCrypto()!.getUserVerificationStatus(props.user_id).catch(() => null));
+    const again = () => void refetch();
+    client.on(CryptoEvent.UserTrustStatusChanged, again);
+    onCleanup(() => client.off(CryptoEvent.UserTrustStatusChanged, again));
+    // What was verified here is known at once, whether or not the homeserver has told it back.
+    createEffect(on(verifications.current, (now) => !now && again(), { defer: true }));
     async function write(): Promise<void> {
         setBusy(true);
         try {
@@ -35,7 +41,6 @@ export function OpenUser(props: { user_id: string }) {
     async function verify(): Promise<void> {
         const room_id = directRoom(client, props.user_id)?.roomId ?? (await startDirect(client, props.user_id));
         await verifications.begin(client.getCrypto()!.requestVerificationDM(props.user_id, room_id));
-        void refetch();
     }
     return (
         <Page title={t("user.title")}>

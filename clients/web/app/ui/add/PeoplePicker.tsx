@@ -7,6 +7,7 @@ import { useApp } from "../../model/app.ts";
 import { Avatar } from "../Avatar.tsx";
 import { Field, IconButton } from "../parts.tsx";
 import { useNear } from "../Near.tsx";
+import { knownName } from "../profile.ts";
 
 const MAX = 40;
 
@@ -14,7 +15,7 @@ export function PeoplePicker(props: { chosen: string[]; onChange: (chosen: strin
     const { conversations, client } = useApp();
     const near = useNear();
     const [query, setQuery] = createSignal("");
-    const nameOf = (user_id: string) => safeName(near().find((each) => each.user_id === user_id)?.name ?? client.getUser(user_id)?.displayName ?? localpart(user_id), 60);
+    const nameOf = (user_id: string) => safeName(near().find((each) => each.user_id === user_id)?.name ?? knownName(client, user_id) ?? localpart(user_id), 60);
     const candidates = createMemo(() => {
         const wanted = query().trim().toLowerCase();
         const ids = new Set([...near().map((each) => each.user_id), ...conversations.list.flatMap((each) => each.direct_user_id ?? [])]);

@@ -1,21 +1,20 @@
-/** Who is in a room: a virtual list, so that 10,000 are no burden; and what may be done about each. */
+/** Who is in a room: a virtual list, so that 10,000 are no burden; and who is banned, for those who may lift that. */
 import { createMemo, createResource, createSignal, For, Show } from "solid-js";
 import { VList } from "virtua/solid";
 import type { Room, RoomMember } from "matrix-js-sdk";
 import { t, tn } from "../../i18n/index.ts";
 import { safeName, serverOf, shortUser } from "../../lib/names.ts";
-import { path } from "../../lib/router.ts";
 import { useApp } from "../../model/app.ts";
-import { setBlocked } from "../../model/rooms.ts";
 import { Avatar } from "../Avatar.tsx";
 import { Icon } from "../icons.tsx";
-import { attempt, Dialog } from "../parts.tsx";
 import { useRoom } from "../room/context.ts";
+import { MemberDialog, mayUnban } from "./MemberDialog.tsx";
 
 const FILTER_FROM = 8;
+const MAX_BANNED = 500;
 
 export function Members(props: { room: Room; onInvite?: (() => void) | undefined }) {
-    const { people } = useApp();
+    const { people, client } = useApp();
     const { changes } = useRoom();
     const [query, setQuery] = createSignal("");
     const [open, setOpen] = createSignal<RoomMember | null>(null);
@@ -34,6 +33,11 @@ export function Members(props: { room: Room; onInvite?: (() => void) | undefined
         const wanted = query().trim().toLowerCase();
         return wanted ? all().filter(({ key, member }) => key.includes(wanted) || member.userId.includes(wanted)) : all();
     });
+    const banned = createMemo(() => {
+        loaded();
+        changes();
+        return mayUnban(props.room, client.getSafeUserId()) ? props.room.getMembersWithMembership("ban").slice(0, MAX_BANNED) : [];
+    });
     return (
         <section class="info-part">
             <div class="part-head">
@@ -50,6 +54,10 @@ export function Members(props: { room: Room; onInvite?: (() => void) | undefined
                 <VList data={shown()} class="member-list" style={{ height: "24rem" }} itemSize={52} tabindex="0" role="group" aria-label={t("room.memberList")}>
                     {(each) => <Row name={each.name} member={each.member} near={people.isNear(serverOf(each.member.userId))} onOpen={() => setOpen(each.member)} />}
                 </VList>
+            </Show>
+            <Show when={banned().length}>
+                <h3>{t("info.banned")}</h3>
+                <div class="banned-list"><For each={banned()}>{(member) => <Row name={safeName(member.name, 60)} member={member} near={undefined} onOpen={() => setOpen(member)} />}</For></div>
             </Show>
             <Show when={open()}>{(member) => <MemberDialog room={props.room} member={member()} onClose={() => setOpen(null)} />}</Show>
         </section>
@@ -71,62 +79,3 @@ function role(member: RoomMember): string {
     if (member.powerLevel >= 100) return t("role.admin");
     return member.powerLevel >= 50 ? t("role.moderator") : "";
 }
-
-const LEVELS = [0, 50, 100] as const;
-
-function MemberDialog(props: { room: Room; member: RoomMember; onClose: () => void }) {
-    const { client } = useApp();
-    const { changes } = useRoom();
-    const me = client.getSafeUserId();
-    const { room, member } = props;
-    const self = member.userId === me;
-    const may = createMemo(() => {
-        changes();
-        const mine = room.getMember(me)?.powerLevel ?? 0;
-        const above = mine > member.powerLevel;
-        const state = room.currentState;
-        return {
-            kick: !self && above && state.hasSufficientPowerLevelFor("kick", mine),
-            ban: !self && above && state.hasSufficientPowerLevelFor("ban", mine),
-            roles: (above || self) && state.maySendStateEvent("m.room.power_levels", me) && Number.isFinite(member.powerLevel),
-            level: mine,
-        };
-    });
-    const name = () => safeName(member.name, 60);
-    const run = (work: Promise<unknown>) => {
-        attempt(work);
-        props.onClose();
-    };
-    return (
-        <Dialog title={name()} onClose={props.onClose}>
-            <div class="centred-card">
-                <Avatar id={member.userId} name={name()} url={member.getMxcAvatarUrl()} size="huge" />
-                <p class="quiet small address">{member.userId}</p>
-            </div>
-            <Show when={may().roles}>
-                <fieldset class="choice">
-                    <legend>{t("role.title")}</legend>
-                    <div class="choice-options">
-                        <For each={LEVELS.filter((level) => level <= may().level)}>
-                            {(level) => (
-                                <label classList={{ chosen: member.powerLevel === level }}>
-                                    <input type="radio" name="role" checked={member.powerLevel === level} onChange={() => run(client.setPowerLevel(room.roomId, member.userId, level))} />
-                                    {level === 100 ? t("role.admin") : level === 50 ? t("role.moderator") : t("role.member")}
-                                </label>
-                            )}
-                        </For>
-                    </div>
-                </fieldset>
-            </Show>
-            <div class="stack">
-                <Show when={!self}>
-                    <a class="row-button" href={path("user", member.userId)} onClick={() => props.onClose()}><Icon name="person" /> {t("user.title")}</a>
-                </Show>
-                <Show when={may().kick}><button type="button" class="row-button danger" onClick={() => run(client.kick(room.roomId, member.userId))}><Icon name="leave" /> {t("info.kick")}</button></Show>
-                <Show when={may().ban}><button type="button" class="row-button danger" onClick={() => run(client.ban(room.roomId, member.userId))}><Icon name="block" /> {t("info.ban")}</button></Show>
-                <Show when={!self}><button type="button" class="row-button danger" onClick={() => run(setBlocked(client, member.userId, true))}><Icon name="block" /> {t("user.block")}</button></Show>
-            </div>
-        </Dialog>
-    );
-}
-

@@ -7,7 +7,7 @@ import { webLink } from "../../lib/links.ts";
 import { go, path, roomPath } from "../../lib/router.ts";
 import { prepareAvatar } from "../../lib/pictures.ts";
 import { useApp } from "../../model/app.ts";
-import { directUser, isEncrypted, isFavourite, isMuted, leave, setFavourite, setMuted } from "../../model/rooms.ts";
+import { directUser, isEncrypted, isFavourite, isMuted, leave, setFavourite, setMuted, setOpen } from "../../model/rooms.ts";
 import { Avatar } from "../Avatar.tsx";
 import { Icon } from "../icons.tsx";
 import { attempt, Confirm, copy, Field, Switch } from "../parts.tsx";
@@ -41,7 +41,7 @@ export function RoomInfo(props: { room: Room }) {
             muted: isMuted(client, room.roomId),
             favourite: isFavourite(room),
             version: room.getVersion(),
-            may: { name: may(EventType.RoomName), avatar: may(EventType.RoomAvatar), rules: may(EventType.RoomJoinRules), encrypt: may(EventType.RoomEncryption), invite: room.canInvite(me) },
+            may: { name: may(EventType.RoomName), topic: may(EventType.RoomTopic), avatar: may(EventType.RoomAvatar), rules: may(EventType.RoomJoinRules), encrypt: may(EventType.RoomEncryption), invite: room.canInvite(me) },
         };
     });
     async function save(event: Event): Promise<void> {
@@ -54,7 +54,6 @@ export function RoomInfo(props: { room: Room }) {
         const made = await media.upload(await prepareAvatar(file), false);
         await client.sendStateEvent(room.roomId, EventType.RoomAvatar, { url: "url" in made ? made.url : "" }, "");
     }
-    const setRule = (join_rule: JoinRule) => client.sendStateEvent(room.roomId, EventType.RoomJoinRules, { join_rule }, "");
     return (
         <aside class="side-panel" aria-label={t("info.title")}>
             <header class="side-head">
@@ -74,7 +73,7 @@ export function RoomInfo(props: { room: Room }) {
                                 <h3 class="big"><bdi>{state().name}</bdi></h3>
                                 <Show when={state().topic}><p class="topic" dir="auto">{state().topic}</p></Show>
                                 <Show when={state().direct}>{(user) => <a class="address-button" href={path("user", user())}>{user()}</a>}</Show>
-                                <Show when={state().may.name && !state().direct}>
+                                <Show when={(state().may.name || state().may.topic) && !state().direct}>
                                     <button type="button" class="link-button" onClick={() => {
                                         setName(state().name);
                                         setTopic(state().topic);
@@ -85,8 +84,8 @@ export function RoomInfo(props: { room: Room }) {
                         }
                     >
                         <form onSubmit={(event) => attempt(save(event))}>
-                            <Field label={t("group.name")} value={name()} onInput={setName} maxLength={100} />
-                            <Field label={t("group.topic")} value={topic()} onInput={setTopic} multiline maxLength={2000} />
+                            <Show when={state().may.name}><Field label={t("group.name")} value={name()} onInput={setName} maxLength={100} autofocus /></Show>
+                            <Show when={state().may.topic}><Field label={t("group.topic")} value={topic()} onInput={setTopic} multiline maxLength={2000} /></Show>
                             <div class="actions"><button type="button" class="button" onClick={() => setEditing(false)}>{t("common.cancel")}</button><button type="submit" class="button primary">{t("common.save")}</button></div>
                         </form>
                     </Show>
@@ -101,7 +100,7 @@ export function RoomInfo(props: { room: Room }) {
                     <Show when={!state().direct}>
                         <p class="fact"><Icon name={state().public ? "globe" : "key"} /> <span>{state().public ? t("info.public") : t("info.private")}</span></p>
                         <Show when={state().may.rules}>
-                            <Switch label={t("group.open")} checked={state().public} onChange={(on) => attempt(setRule(on ? JoinRule.Public : JoinRule.Invite))} />
+                            <Switch label={t("group.open")} checked={state().public} onChange={(on) => attempt(setOpen(client, room, on))} />
                         </Show>
                     </Show>
                     <Switch label={t("info.favourite")} checked={state().favourite} onChange={(on) => attempt(setFavourite(client, room, on))} />

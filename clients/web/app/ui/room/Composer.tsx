@@ -4,30 +4,31 @@ import { t } from "../../i18n/index.ts";
 import { safeName } from "../../lib/names.ts";
 import { useApp } from "../../model/app.ts";
 import { nameOf, summaryOf } from "../../model/preview.ts";
-import { sendText, type Context } from "../../model/send.ts";
+import { sendText } from "../../model/send.ts";
 import { Icon } from "../icons.tsx";
 import { errorText, IconButton, say } from "../parts.tsx";
 import { EmojiPicker } from "./EmojiPicker.tsx";
 import { MentionList, mentionAt, type Mention } from "./mentions.tsx";
-import { useRoom } from "./context.ts";
-import { useUploads } from "./uploads.ts";
+import { contextOf, sendFiles, useRoom } from "./context.ts";
 import { VoiceRecorder } from "./VoiceRecorder.tsx";
 
 export function Composer() {
     const { client, conversations } = useApp();
-    const { room, acting, setActing, changes, thread_id } = useRoom();
+    const here = useRoom();
+    const { room, acting, setActing, changes, thread_id, uploads } = here;
     const draftKey = `kith.draft.${room.roomId}${thread_id ? `.${thread_id}` : ""}`;
     const [text, setText] = createSignal(localStorage.getItem(draftKey) ?? "");
     const [recording, setRecording] = createSignal(false);
     const [emoji, setEmoji] = createSignal(false);
     const [mention, setMention] = createSignal<Mention | null>(null);
     const mentioned = new Map<string, string>();
-    const uploads = useUploads();
     let area!: HTMLTextAreaElement;
     let files!: HTMLInputElement;
     const may = createMemo(() => (changes(), room.currentState.maySendMessage(client.getSafeUserId())));
 
     function fit(): void {
+        // Where one may not write, there is none.
+        if (!area) return;
         area.style.height = "auto";
         area.style.height = `${Math.min(area.scrollHeight, 220)}px`;
     }
@@ -74,16 +75,11 @@ export function Composer() {
         conversations.touch(room.roomId);
     });
 
-    function context(): Context {
-        const now = acting();
-        return { thread_id: thread_id ?? null, reply: now.is === "replying" ? now.to : null, edit: now.is === "editing" ? now.event : null };
-    }
-
     function submit(): void {
         const value = text().trim();
         if (!value) return;
         const mentions = [...mentioned].filter(([, name]) => value.includes(name)).map(([id]) => id);
-        const where = context();
+        const where = contextOf(here);
         setText("");
         localStorage.removeItem(draftKey);
         setActing({ is: "writing" });
@@ -140,7 +136,7 @@ export function Composer() {
         const pasted = [...(event.clipboardData?.files ?? [])];
         if (!pasted.length) return;
         event.preventDefault();
-        uploads.send(pasted, context());
+        sendFiles(here, pasted);
     }
 
     const about = () => {
@@ -167,7 +163,7 @@ export function Composer() {
                         </div>
                     )}
                 </For>
-                <Show when={!recording()} fallback={<VoiceRecorder context={context()} onClose={() => setRecording(false)} />}>
+                <Show when={!recording()} fallback={<VoiceRecorder context={contextOf(here)} onClose={() => setRecording(false)} />}>
                     <Show when={mention()}>{(open) => <MentionList open={open()} onChoose={choose} onClose={() => setMention(null)} />}</Show>
                     <div class="composer-row">
                         <IconButton icon="attach" label={t("composer.attach")} onClick={() => files.click()} />
@@ -178,7 +174,7 @@ export function Composer() {
                             hidden
                             aria-label={t("composer.attach")}
                             onChange={(event) => {
-                                uploads.send([...(event.currentTarget.files ?? [])], context());
+                                sendFiles(here, [...(event.currentTarget.files ?? [])]);
                                 event.currentTarget.value = "";
                             }}
                         />

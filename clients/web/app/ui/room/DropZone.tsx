@@ -2,12 +2,10 @@
 import { createSignal, Show, type JSX } from "solid-js";
 import { t } from "../../i18n/index.ts";
 import { Icon } from "../icons.tsx";
-import { useRoom } from "./context.ts";
-import { useUploads } from "./uploads.ts";
+import { sendFiles, useRoom } from "./context.ts";
 
 export function DropZone(props: { class: string; children: JSX.Element }) {
-    const { thread_id } = useRoom();
-    const uploads = useUploads();
+    const here = useRoom();
     const [over, setOver] = createSignal(0);
     const hasFiles = (event: DragEvent) => event.dataTransfer?.types.includes("Files") ?? false;
     return (
@@ -20,7 +18,7 @@ export function DropZone(props: { class: string; children: JSX.Element }) {
                 if (!hasFiles(event)) return;
                 event.preventDefault();
                 setOver(0);
-                uploads.send([...(event.dataTransfer?.files ?? [])], { thread_id: thread_id ?? null });
+                sendFiles(here, [...(event.dataTransfer?.files ?? [])]);
             }}
         >
             {props.children}

@@ -55,7 +55,7 @@ export function MessageTools(props: { event: MatrixEvent; onOpen: (open: boolean
         const key = (event: KeyboardEvent) => {
             if (event.key !== "Escape") return;
             setOpen(false);
-            place.querySelector("button")?.focus();
+            place.querySelector<HTMLElement>("[aria-expanded]")?.focus();
         };
         document.addEventListener("pointerdown", away);
         document.addEventListener("keydown", key);

@@ -2,11 +2,13 @@
 import { createEffect, createMemo, createSignal, Match, on, onCleanup, onMount, Show, Switch } from "solid-js";
 import { KnownMembership, ReceiptType, type MatrixEvent, type Room } from "matrix-js-sdk";
 import { t } from "../../i18n/index.ts";
+import { localpart, safeName } from "../../lib/names.ts";
 import { route, roomPath, go } from "../../lib/router.ts";
 import { useApp } from "../../model/app.ts";
 import { createTimeline } from "../../model/timeline.ts";
 import { roomComes } from "../../model/rooms.ts";
 import { Icon } from "../icons.tsx";
+import { errorText } from "../parts.tsx";
 import { Waiting } from "../Root.tsx";
 import { RoomInfo } from "../info/RoomInfo.tsx";
 import { Composer } from "./Composer.tsx";
@@ -16,6 +18,7 @@ import { RoomHeader } from "./RoomHeader.tsx";
 import { RoomContext, type Acting } from "./context.ts";
 import { ThreadPanel } from "./ThreadPanel.tsx";
 import { TimelineList } from "./TimelineList.tsx";
+import { createUploads } from "./uploads.ts";
 import { UpgradeBanner } from "./UpgradeBanner.tsx";
 
 export function RoomView(props: { room_id: string }) {
@@ -30,9 +33,9 @@ export function RoomView(props: { room_id: string }) {
         return room()?.getMyMembership();
     });
     return (
-        <Show when={room()} fallback={<Show when={missing()} fallback={<Waiting text={t("room.opening")} />}><NotIn room_id={props.room_id} /></Show>}>
+        <Show when={room()} fallback={<Show when={missing()} fallback={<Waiting text={t("room.opening")} />}><NotIn room_id={props.room_id} room={null} /></Show>}>
             {(found) => (
-                <Switch fallback={<NotIn room_id={props.room_id} />}>
+                <Switch fallback={<NotIn room_id={props.room_id} room={found()} />}>
                     <Match when={membership() === KnownMembership.Invite}><Invitation room={found()} /></Match>
                     <Match when={membership() === KnownMembership.Join}><Joined room={found()} /></Match>
                 </Switch>
@@ -41,25 +44,36 @@ export function RoomView(props: { room_id: string }) {
     );
 }
 
-function NotIn(props: { room_id: string }) {
-    const { client } = useApp();
+function NotIn(props: { room_id: string; room: Room | null }) {
+    const { client, conversations } = useApp();
     const [problem, setProblem] = createSignal("");
-    const join = () => client.joinRoom(props.room_id).catch((error: Error) => setProblem(error.message));
+    const join = () => client.joinRoom(props.room_id).catch((error: unknown) => setProblem(errorText(error)));
+    /** How one came to be outside, if somebody else did that. */
+    const put = createMemo(() => {
+        conversations.changes(props.room_id);
+        const own = props.room?.getMember(client.getSafeUserId());
+        const by = own?.events.member?.getSender();
+        if (!own || !by || by === own.userId) return null;
+        const name = safeName(props.room!.getMember(by)?.name ?? localpart(by), 60);
+        if (own.membership === KnownMembership.Ban) return { text: t("room.banned", { name }), banned: true };
+        return own.membership === KnownMembership.Leave ? { text: t("room.removed", { name }), banned: false } : null;
+    });
     return (
         <section class="empty">
             <Icon name="leave" class="large" />
             <h1>{t("room.notIn")}</h1>
-            <p>{problem() || t("room.notInText")}</p>
+            <p>{problem() || put()?.text || t("room.notInText")}</p>
             <div class="actions centred">
                 <a class="button" href="#/">{t("common.back")}</a>
-                <button type="button" class="button primary" onClick={() => void join()}>{t("room.join")}</button>
+                <Show when={!put()?.banned}><button type="button" class="button primary" onClick={() => void join()}>{t("room.join")}</button></Show>
             </div>
         </section>
     );
 }
 
 function Joined(props: { room: Room }) {
-    const { client, conversations, delivery } = useApp();
+    const app = useApp();
+    const { client, conversations, delivery } = app;
     const { room } = props;
     const changes = () => conversations.changes(room.roomId);
     const me = client.getSafeUserId();
@@ -102,14 +116,23 @@ function Joined(props: { room: Room }) {
         delivery.watch(room.roomId, own.slice(-30).map((row) => (row as { event: MatrixEvent }).event));
     });
 
+    let frame!: HTMLDivElement;
+    /** Escape closes what stands beside the conversation, unless it closes something smaller there. */
+    function onKeyDown(event: KeyboardEvent): void {
+        const at = event.target as Element;
+        if (event.key !== "Escape" || !at.closest(".side-panel") || at.closest("dialog, .menu, .emoji-picker, textarea")) return;
+        go(roomPath(room.roomId));
+        frame.querySelector<HTMLElement>(".room-title")?.focus();
+    }
+
     const context = {
-        room, changes, timeline, acting, setActing,
+        room, changes, timeline, acting, setActing, uploads: createUploads(app, room),
         jump: (event_id: string) => (event_id === place() ? void jump(event_id) : go(roomPath(room.roomId, event_id))),
         openThread: (id: string) => go(roomPath(room.roomId, "thread", id)),
     };
     return (
         <RoomContext.Provider value={context}>
-            <div class="room" classList={{ "with-panel": Boolean(panel()?.panel) }}>
+            <div class="room" ref={frame} classList={{ "with-panel": Boolean(panel()?.panel) }} onKeyDown={onKeyDown}>
                 <DropZone class="room-main">
                     <RoomHeader />
                     <UpgradeBanner room={room} />

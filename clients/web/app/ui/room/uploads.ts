@@ -1,10 +1,10 @@
-/** Files on their way. */
+/** Files on their way from an open conversation, whether picked, pasted or dropped. */
 import { createStore } from "solid-js/store";
+import type { Room } from "matrix-js-sdk";
 import { t } from "../../i18n/index.ts";
-import { useApp } from "../../model/app.ts";
+import type { App } from "../../model/app.ts";
 import { sendFile, type Context } from "../../model/send.ts";
 import { errorText, say } from "../parts.tsx";
-import { useRoom } from "./context.ts";
 
 export interface Running {
     id: number;
@@ -12,12 +12,16 @@ export interface Running {
     part: number;
 }
 
+export interface Uploads {
+    running(): Running[];
+    /** Sends files, one after the other, in their order. */
+    send(files: File[], context: Context): void;
+}
+
 const MAX_AT_ONCE = 30;
 let numbers = 0;
 
-export function useUploads() {
-    const { client, media } = useApp();
-    const { room, setActing } = useRoom();
+export function createUploads({ client, media }: App, room: Room): Uploads {
     const [state, setState] = createStore<{ running: Running[] }>({ running: [] });
 
     async function one(file: File, context: Context): Promise<void> {
@@ -34,9 +38,7 @@ export function useUploads() {
 
     return {
         running: () => state.running,
-        /** Sends files, one after the other, in their order. */
-        send(files: File[], context: Context): void {
-            setActing({ is: "writing" });
+        send(files, context) {
             void (async () => {
                 for (const file of files.slice(0, MAX_AT_ONCE)) await one(file, context);
             })();

@@ -10,6 +10,9 @@ import { register } from "../../session/sign-in.ts";
 import { errorText, Field, Switch } from "../parts.tsx";
 import { Frame } from "./Frame.tsx";
 
+/** Where they are kept until they are fulfilled: this device may be closed before. */
+export const WISHES = "kith.wishes";
+
 export interface Wishes {
     displayname: string;
     nearby: boolean;
@@ -38,7 +41,7 @@ export function Setup(props: { config: Config; onSession: (session: Session) => 
         try {
             const session = await register(props.config.base_url, username(), withPassphrase() ? passphrase() : null, props.open ? null : token());
             const wishes: Wishes = { displayname: name().trim() || username(), nearby: nearby() };
-            sessionStorage.setItem("kith.wishes", JSON.stringify(wishes));
+            localStorage.setItem(WISHES, JSON.stringify(wishes));
             if (withPassphrase()) remembered = passphrase();
             props.onSession(session);
         } catch (error) {
