@@ -120,8 +120,7 @@ async fn script(folder: Folder, global: &Global, request: Request) -> Result<()>
             let waits = folder.clone();
             let _lock = tokio::task::spawn_blocking(move || waits.lock(true)).await??;
             let client = connect::signed_in(&folder).await?;
-            client.event_cache().subscribe()?;
-            client.sync_once(trust::settings(0)).await.map_err(connect::judge)?;
+            connect::catch_up(&client).await?;
             scripts::perform(&client, request.clone()).await?
         }
     };
@@ -165,7 +164,7 @@ async fn account(folder: Folder, global: &Global, command: Command) -> Result<()
         }
         Command::Recover => {
             let client = connect::signed_in(&folder).await?;
-            client.sync_once(trust::settings(0)).await.map_err(connect::judge)?;
+            connect::catch_up(&client).await?;
             trust::recover(&client, &signin::secret("Recovery key or passphrase (not shown): ")?).await?;
             eprintln!("Restored.");
         }

@@ -64,8 +64,6 @@ pub async fn enter(folder: &Folder, server: &str, way: Way, tell: impl Fn(&str))
     let mut session = Session { homeserver, account, store_key, recovery_key: None };
     folder.keep(&session)?;
     tell("Signed in. Setting up encryption …");
-    // What the first sync brings is kept.
-    client.event_cache().subscribe()?;
     match trust::set_up(&client, password.as_deref()).await {
         Ok(Some(key)) => {
             session.recovery_key = Some(key);
