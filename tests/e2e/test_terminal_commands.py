@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import stat
 
-from client import PASSWORD
+from client import PASSWORD, MatrixError
+from node import REPOSITORY
 from terminal_client import Chat, Screen
 from terminal_scene import RED_DOT, chat_on, invited, open_room
 from waiting import eventually
@@ -99,3 +101,70 @@ async def test_the_first_account_of_a_node_is_made_with_its_setup_link_at_the_te
     await alice.run("logout")
     assert not (alice.data / "session.json").exists() and not (alice.data / "store").exists()
     assert (await alice.call("rooms")).returncode == 3
+
+
+async def test_a_login_token_signs_a_device_in_once_bare_or_in_a_link_by_command_and_at_the_terminal(lan, node):
+    bob = await lan.user(node, "bob")
+
+    async def token() -> str:
+        """A login token for another device of bob's, for which his password is asked."""
+        path = "/_matrix/client/v1/login/get_token"
+        try:
+            await bob.request("POST", path, {})
+        except MatrixError as error:
+            session = error.body["session"]
+        auth = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "bob"}, "password": PASSWORD, "session": session}
+        return (await bob.request("POST", path, {"auth": auth}))["login_token"]
+
+    bare, used = Chat(node, "bob"), await token()
+    [account] = await bare.run("login", "--token-stdin", feed=f"{used}\n")
+    assert account["user_id"] == bob.user_id and account["device_id"] != bob.nio.device_id
+    again = await Chat(node, "bob").call("login", "--token-stdin", feed=f"{used}\n")
+    assert again.returncode == 1 and b"used up" in again.stderr
+
+    by_link = await Chat.by_link(node, "bob", f"{node.base_url}/#/login/{await token()}")
+    assert by_link.user_id == bob.user_id
+
+    asked = Chat(node, "bob", finds_server=True)
+    lan.clients.append(asked)
+    screen = Screen(asked, 80, 24, {})
+    asked.screens.append(screen)
+    await screen.shows("1, 2, 3 or q:")
+    await screen.say("2")
+    await screen.shows("Login token or link")
+    secret = await token()
+    await screen.say(f"{node.base_url}/#/login/{secret}")
+    await screen.shows("@bob:", "Choose a conversation", deadline=60)
+    assert secret not in screen.raw.decode()
+
+
+async def test_every_field_that_scripts_are_told_is_in_the_documentation_and_every_documented_one_is_told(lan, node):
+    alice, bob = await chat_on(lan, node, "alice"), await lan.user(node, "bob")
+    await bob.create_room(False, invite=[alice.user_id], name="Invited only")
+    room_id = await invited(bob, alice, name="The Ship")
+    told = {"send": await alice.run("send", room_id, "ahoy"), "rooms": await alice.run("rooms"), "profile": await alice.run("profile")}
+    await bob.wait_for_message(room_id, "ahoy")
+    reaction = {"m.relates_to": {"rel_type": "m.annotation", "event_id": told["send"][0]["event_id"], "key": "👍"}}
+    await bob.nio.room_send(room_id, "m.reaction", reaction, ignore_unverified_devices=True)
+    await eventually(lambda: reacted(alice, room_id), 60, "the reaction is read")
+    told["read"] = await alice.run("read", room_id)
+    told["read"] += [reaction for message in told["read"] for reaction in message["reactions"]]
+    told["join"] = await alice.run("join", "Invited only")
+    told["recovery-key"] = await alice.run("recovery-key")
+    told["login, register"] = await Chat(node, "alice").run("login", "--user", "alice", "--password-stdin", feed=f"{PASSWORD}\n")
+    wrong = await alice.call("--json", "read", "nowhere")
+    told["what went wrong"] = [json.loads(wrong.stdout)]
+
+    documented = {}
+    for line in (REPOSITORY / "docs/terminal-client.md").read_text().split("| answer of |")[1].splitlines()[2:]:
+        if not line.startswith("|"):
+            break
+        command, fields = line.strip("| ").split(" | ", 1)
+        documented[command.replace("`", "")] = set(re.findall(r"`(\w+)`", fields))
+    # Rooms that were never replaced do not say by which.
+    documented["rooms"].remove("replaced_by")
+    assert documented == {command: {name for answer in answers for name in answer} for command, answers in told.items()}
+
+
+async def reacted(chat, room_id: str) -> bool:
+    return any(message["reactions"] for message in await chat.run("read", room_id))

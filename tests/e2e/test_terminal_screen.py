@@ -67,7 +67,7 @@ async def test_hostile_messages_names_and_topics_write_nothing_but_text(lan, nod
     # What the program itself writes begins with these alone; nothing of what was sent is among it.
     raw = bytes(screen.raw)
     assert b"owned" not in b"".join(re.findall(rb"\x1b\][^\x07]*", raw))
-    for sequence in (b"\x1b]52", b"\x1b_G", b"\xc2\x9b", "\u202e".encode(), b"\x1b[2J\xe2"):
+    for sequence in (b"\x1b]52", b"\x1b_Gi=1;", b"\xc2\x9b", "\u202e".encode(), b"\x1b[2J\xe2"):
         assert sequence not in raw, sequence
     titles = set(re.findall(rb"\x1b\]0;([^\x07]*)\x07", raw))
     assert titles <= {b"kith"}
