@@ -117,11 +117,13 @@ async def test_own_name_and_picture_are_changed_on_the_screen_and_by_scripts_and
     photo.write_bytes(turned_photo())
     screen = await open_room(alice, "bob")
     await screen.say("/nick Alice \U0001F98A")
-    await screen.shows("others see your new name")
+
+    async def seen(name: str, picture: bool):
+        profile = await bob.request("GET", f"/_matrix/client/v3/profile/{alice.user_id}")
+        return profile.get("displayname") == name and bool(profile.get("avatar_url")) == picture and profile
+    await eventually(lambda: seen("Alice \U0001F98A", False), 30, "the name is seen")
     await screen.say(f"/picture {photo}")
-    await screen.shows("others see your new picture")
-    profile = await bob.request("GET", f"/_matrix/client/v3/profile/{alice.user_id}")
-    assert profile["displayname"] == "Alice \U0001F98A"
+    profile = await eventually(lambda: seen("Alice \U0001F98A", True), 30, "the picture is seen")
     server, media = profile["avatar_url"].removeprefix("mxc://").split("/")
     data = await bob.request("GET", f"/_matrix/client/v1/media/download/{server}/{media}", raw=True)
     assert data.startswith(b"\xff\xd8\xff") and b"SECRET" not in data and b"Exif" not in data
@@ -129,7 +131,7 @@ async def test_own_name_and_picture_are_changed_on_the_screen_and_by_scripts_and
     [told] = await alice.run("profile")
     assert told == {"user_id": alice.user_id, "name": "Alice \U0001F98A", "picture": profile["avatar_url"]}
     await screen.say("/picture")
-    await screen.shows("you have no picture any more")
+    await eventually(lambda: seen("Alice \U0001F98A", False), 30, "the picture is gone")
     await screen.press("ctrl-q")
     await screen.ends()
     [told] = await alice.run("profile", "--name", "Just Alice", "--picture", str(photo))

@@ -139,17 +139,30 @@ async def test_without_colours_no_colour_is_written_and_with_them_only_the_termi
     assert not re.search(rb"\x1b\[(?:38;2|48;2|30m|37m|97m|40m|47m)", bytes(with_colours.raw))
 
 
-async def test_somebody_who_looks_elsewhere_is_told_of_a_message_and_who_looks_is_not(lan, node):
+@pytest.mark.parametrize("surroundings, told", [
+    ({"KITHCHAT_NOTIFY": "osc777"}, b"\x1b]777;notify;bob;psst"), ({"KITHCHAT_NOTIFY": "osc9"}, b"\x1b]9;bob: psst"),
+    ({"KITHCHAT_NOTIFY": "bell"}, b"\x07"), ({"KITHCHAT_NOTIFY": "off"}, None), ({"TERM_PROGRAM": "WezTerm"}, b"\x1b]9;bob: psst"), ({}, b"\x07"),
+])
+async def test_somebody_who_looks_elsewhere_is_told_of_a_message_and_who_looks_is_not(lan, node, surroundings, told):
     alice, bob = await chat_on(lan, node, "alice"), await lan.user(node, "bob")
     room_id = await invited(bob, alice)
-    screen = await open_room(alice, "bob", KITHCHAT_NOTIFY="osc777")
+    screen = await open_room(alice, "bob", **surroundings)
+    begin = len(screen.raw)
     await bob.send(room_id, "seen at once")
     await screen.shows("seen at once")
     screen.type("\x1b[O")
     await bob.send(room_id, "psst\x1b]0;x\x07;y")
     await screen.shows("psst")
-    await eventually(lambda: (screen.read(), b"\x1b]777;notify;bob;psst" in screen.raw)[1], 20, "a notification")
-    assert b"seen at once\x07" not in screen.raw and b"\x1b]0;x" not in screen.raw
+    if told:
+        await eventually(lambda: (screen.read(), told in screen.raw[begin:])[1], 20, "a notification")
+    # Whatever the first was told by has been told before the second is seen.
+    await bob.send(room_id, "and once more")
+    await screen.shows("and once more")
+    # Nothing of another kind; a bell ends each of the long ones.
+    after = bytes(screen.raw[begin:])
+    assert set(re.findall(rb"\x1b\][0-9]+", after)) == ({told[:told.index(b";")]} if told and b";" in told else set())
+    assert (b"\x07" in after) == bool(told)
+    assert b"seen at once\x07" not in after and b"\x1b]0;x" not in after
 
 
 async def test_when_the_connection_to_the_terminal_breaks_it_ends_and_another_begins_where_it_was(lan, node):
