@@ -38,6 +38,7 @@ class MatrixError(Exception):
     def __init__(self, status: int, body: dict):
         super().__init__(f"{status} {body}")
         self.status = status
+        self.body = body
         self.code = body.get("errcode")
 
 

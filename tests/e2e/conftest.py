@@ -15,7 +15,7 @@ from client import Client
 from net import Network, disk_name
 from node import Node
 
-pytest_plugins = ["federated"]
+pytest_plugins = ["federated", "terminal_scene"]
 
 
 def pytest_addoption(parser):

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import secrets
 import signal
 import struct
@@ -24,7 +25,19 @@ from waiting import eventually
 
 KEYS = {
     "enter": "\r", "escape": "\x1b", "tab": "\t", "up": "\x1b[A", "down": "\x1b[B", "page up": "\x1b[5~", "page down": "\x1b[6~",
-    "f1": "\x1bOP", "f2": "\x1bOQ", "f3": "\x1bOR", "f4": "\x1bOS", "ctrl-q": "\x11", "ctrl-c": "\x03", "alt-enter": "\x1b\r",
+    "f1": "\x1bOP", "f2": "\x1bOQ", "f3": "\x1bOR", "f4": "\x1bOS", "f5": "\x1b[15~", "ctrl-q": "\x11", "ctrl-c": "\x03", "alt-enter": "\x1b\r",
+}
+
+# What a terminal is asked when kith-chat begins, and what terminals of each kind answer: name, picture of one pixel, attributes,
+# size of a cell, and that all is well.
+QUESTIONS = re.compile(rb"\x1b\[>0q|\x1b_Gi=31,[^\x1b]*\x1b\\|\x1b\[c|\x1b\[16t|\x1b\[5n")
+NAME, PIXEL, ATTRIBUTES, CELL, WELL = b"\x1b[>0q", b"\x1b_Gi=31", b"\x1b[c", b"\x1b[16t", b"\x1b[5n"
+ANSWERS = {
+    "silent": {},
+    "plain": {ATTRIBUTES: "\x1b[?1;2c", WELL: "\x1b[0n"},
+    "kitty": {NAME: "\x1bP>|kitty(0.35.2)\x1b\\", PIXEL: "\x1b_Gi=31;OK\x1b\\", ATTRIBUTES: "\x1b[?62;c", CELL: "\x1b[6;20;10t", WELL: "\x1b[0n"},
+    "iterm": {NAME: "\x1bP>|iTerm2 3.5.4\x1b\\", ATTRIBUTES: "\x1b[?64;1;2;4;6;17;18;21;22c", CELL: "\x1b[6;20;10t", WELL: "\x1b[0n"},
+    "sixel": {NAME: "\x1bP>|foot(1.16.2)\x1b\\", ATTRIBUTES: "\x1b[?62;4;22c", CELL: "\x1b[6;20;10t", WELL: "\x1b[0n"},
 }
 
 
@@ -39,8 +52,9 @@ def program() -> Path:
 class Chat:
     """One device of a user, on the host of a node. Its commands; `open` shows its screen."""
 
-    def __init__(self, node, username: str):
+    def __init__(self, node, username: str, finds_server: bool = False):
         self.node = node
+        self.finds_server = finds_server
         self.username = username
         self.folder = node.folder / f"chat-{username}-{secrets.token_hex(3)}"
         self.downloads = self.folder / "downloads"
@@ -64,6 +78,13 @@ class Chat:
         chat._is(await chat.run("login", "--user", username, "--password-stdin", feed=f"{PASSWORD}\n"))
         return chat
 
+    @classmethod
+    async def by_link(cls, node, username: str, link: str) -> Chat:
+        """A new device that knows nothing but a link with a login token."""
+        chat = cls(node, username, finds_server=True)
+        chat._is(await chat.run("login", "--token-stdin", feed=f"{link}\n"))
+        return chat
+
     def _is(self, answers: list[dict]) -> None:
         self.user_id, self.device_id = answers[0]["user_id"], answers[0]["device_id"]
 
@@ -72,10 +93,12 @@ class Chat:
         return self.folder / "data"
 
     def environment(self) -> dict[str, str]:
+        """Its surroundings. Where the server is stands there, unless a link is to tell it."""
         kept = {key: value for key, value in surroundings().items() if key not in ("NO_COLOR", "TMUX", "TERM_PROGRAM")}
+        server = {} if self.finds_server else {"KITHCHAT_SERVER": self.node.base_url}
         return {
-            **kept, "TERM": "xterm-256color", "TZ": "UTC", "LANG": "C.UTF-8", "HOME": str(self.folder), "RUST_BACKTRACE": "1",
-            "XDG_DOWNLOAD_DIR": str(self.downloads), "KITHCHAT_SERVER": self.node.base_url, "KITHCHAT_DATA": str(self.data),
+            **kept, **server, "TERM": "xterm-256color", "TZ": "UTC", "LANG": "C.UTF-8", "HOME": str(self.folder), "RUST_BACKTRACE": "1",
+            "XDG_DOWNLOAD_DIR": str(self.downloads), "KITHCHAT_DATA": str(self.data),
         }
 
     async def call(self, *arguments: str, feed: str | bytes = "", deadline: float = 60) -> subprocess.CompletedProcess:
@@ -95,9 +118,9 @@ class Chat:
         assert done.returncode == 0, f"kith-chat {arguments}: {done.returncode}\n{done.stdout.decode()}\n{done.stderr.decode()}"
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    async def open(self, columns: int = 80, rows: int = 24, **environment: str) -> Screen:
-        """Opens it in a terminal and waits until it is online."""
-        screen = Screen(self, columns, rows, environment)
+    async def open(self, columns: int = 80, rows: int = 24, kind: str = "plain", **environment: str) -> Screen:
+        """Opens it in a terminal of a kind and waits until it is online."""
+        screen = Screen(self, columns, rows, environment, kind)
         self.screens.append(screen)
         await screen.shows("●")
         return screen
@@ -111,7 +134,8 @@ class Chat:
 class Screen:
     """A terminal with kith-chat in it."""
 
-    def __init__(self, chat: Chat, columns: int, rows: int, environment: dict[str, str], arguments: tuple[str, ...] = ()):
+    def __init__(self, chat: Chat, columns: int, rows: int, environment: dict[str, str], kind: str = "plain"):
+        self.answers, self.answered = ANSWERS[kind], 0
         self.screen = pyte.Screen(columns, rows)
         self.stream = pyte.ByteStream(self.screen)
         self.raw = bytearray()
@@ -123,7 +147,7 @@ class Screen:
             dies_with_us()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         self.process = subprocess.Popen(
-            chat.node.host.command(program(), *arguments), stdin=other_end, stdout=other_end, stderr=other_end,
+            chat.node.host.command(program()), stdin=other_end, stdout=other_end, stderr=other_end,
             env={**chat.environment(), **environment}, start_new_session=True, preexec_fn=in_its_terminal,
         )
         os.close(other_end)
@@ -143,8 +167,16 @@ class Screen:
         with contextlib.suppress(BlockingIOError, OSError):
             while data := os.read(self.end, 1 << 16):
                 self.raw += data
+                self._answer()
                 # pyte does not know the underline colours and the like that are of no interest here.
                 self.stream.feed(data)
+
+    def _answer(self) -> None:
+        """Answers what was asked since the last time."""
+        for question in QUESTIONS.finditer(self.raw, self.answered):
+            self.answered = question.end()
+            answer = next((answer for begin, answer in self.answers.items() if question[0].startswith(begin)), "")
+            os.write(self.end, answer.encode())
 
     def text(self) -> str:
         """What is on the screen now."""

@@ -84,6 +84,18 @@ pub enum Command {
         /// A room id or alias, or the name of a room that one is invited to
         room: String,
     },
+    /// Shows one's own name and picture, or changes them
+    Profile {
+        /// The name that others see; an empty one takes it away
+        #[arg(long)]
+        name: Option<String>,
+        /// A photo, of which others see a small copy
+        #[arg(long, value_name = "PATH")]
+        picture: Option<PathBuf>,
+        /// Takes the picture away
+        #[arg(long, conflicts_with = "picture")]
+        no_picture: bool,
+    },
     /// Shows the recovery key, which opens the backup of the message keys
     RecoveryKey {
         /// It is written down: forgets it on this device

@@ -14,10 +14,13 @@ use matrix_sdk::{
 use crate::{
     failure::Failure,
     folder::{Folder, Session, StoreKey},
+    trust,
 };
 
 /// Where a node answers the clients of its own device.
 const LOCAL_NODE: &str = "http://localhost:8008";
+/// How long keeping what a sync brought may take.
+const KEEPING: Duration = Duration::from_secs(10);
 
 fn builder() -> ClientBuilder {
     let encryption = EncryptionSettings {
@@ -84,6 +87,25 @@ pub async fn restore(folder: &Folder, session: &Session) -> Result<Client> {
 pub async fn signed_in(folder: &Folder) -> Result<Client> {
     let Some(session) = folder.session()? else { bail!(Failure::NotSignedIn) };
     restore(folder, &session).await
+}
+
+/// Syncs once, and waits until what came is kept. The SDK keeps messages in a task of its own: a process that ended before it was
+/// done would lose them for good, as no later sync tells them again.
+pub async fn catch_up(client: &Client) -> Result<()> {
+    client.event_cache().subscribe()?;
+    let synced = client.sync_once(trust::settings(0)).await.map_err(judge)?;
+    let kept = async {
+        for (id, update) in synced.rooms.joined {
+            let latest = update.timeline.events.iter().rev().find_map(|event| event.event_id());
+            let (Some(latest), Some(room)) = (latest, client.get_room(&id)) else { continue };
+            let (cache, _alive) = room.event_cache().await?;
+            let (_, mut changes) = cache.subscribe().await?;
+            while cache.find_event(&latest).await?.is_none() && changes.recv().await.is_ok() {}
+        }
+        Ok(())
+    };
+    // What the cache has no place for does not hold up anybody for ever.
+    tokio::time::timeout(KEEPING, kept).await.unwrap_or(Ok(()))
 }
 
 /// Says in which of the known ways a request failed.

@@ -79,23 +79,36 @@ pub async fn add(client: &Client, link: &str) -> Result<String> {
     Ok(answer["user_id"].as_str().context("the node gave no user")?.to_owned())
 }
 
-/// How many servers have not got an event yet, and since when the first of these is away.
-pub async fn delivery(client: &Client, room: &str, events: &[String]) -> Result<Vec<(String, u64, Option<u64>)>> {
+/// How far an own event has got.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reach {
+    pub event: String,
+    /// How many servers have not got it yet.
+    pub waiting: u64,
+    /// Since when the first of these is away (milliseconds since 1970).
+    pub away_since_ms: Option<u64>,
+    /// For how many servers it is.
+    pub total: u64,
+}
+
+/// How far own events of a room have got; of those that the node does not know nothing is told.
+pub async fn delivery(client: &Client, room: &str, events: &[String]) -> Result<Vec<Reach>> {
     let room: String = room.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let answer =
         call(client, Method::POST, &format!("rooms/{room}/delivery"), Some(json!({ "events": events }))).await?;
     Ok(delivery_in(&answer))
 }
 
-fn delivery_in(answer: &Value) -> Vec<(String, u64, Option<u64>)> {
-    let count = |entry: &Value| {
-        let listed = entry["waiting"].as_array().map_or(0, Vec::len) as u64;
-        entry["waiting_count"].as_u64().unwrap_or(listed).max(listed)
+fn delivery_in(answer: &Value) -> Vec<Reach> {
+    let listed = |entry: &Value, list: &str| entry[list].as_array().map_or(0, Vec::len) as u64;
+    let reach = |(event, entry): (&String, &Value)| {
+        let waiting = entry["waiting_count"].as_u64().unwrap_or(0).max(listed(entry, "waiting"));
+        let since =
+            entry["waiting"].as_array().into_iter().flatten().filter_map(|server| server["away_since_ms"].as_u64());
+        let total = entry["total"].as_u64().unwrap_or(0).max(waiting).max(listed(entry, "delivered"));
+        Reach { event: event.clone(), waiting, away_since_ms: since.min(), total }
     };
-    let since =
-        |entry: &Value| entry["waiting"].as_array()?.iter().filter_map(|server| server["away_since_ms"].as_u64()).min();
-    let events = answer["events"].as_object().into_iter().flatten();
-    events.map(|(event, entry)| (event.clone(), count(entry), since(entry))).collect()
+    answer["events"].as_object().into_iter().flatten().map(reach).collect()
 }
 
 /// The node itself, in lines to read.
@@ -157,7 +170,13 @@ mod tests {
             "$a": { "waiting": [{ "server_name": "x", "away_since_ms": 7 }, { "server_name": "y" }], "waiting_count": 60 },
             "$b": { "waiting": [], "delivered": ["x"], "total": 1 },
         }}));
-        assert_eq!(of, [("$a".to_owned(), 60, Some(7)), ("$b".to_owned(), 0, None)]);
+        let reach = |event: &str, waiting, away_since_ms, total| Reach {
+            event: event.to_owned(),
+            waiting,
+            away_since_ms,
+            total,
+        };
+        assert_eq!(of, [reach("$a", 60, Some(7), 60), reach("$b", 0, None, 1)]);
     }
 
     #[test]

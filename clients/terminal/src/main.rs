@@ -4,6 +4,7 @@
 //! strangers write passes through [`text`] before it is shown anywhere.
 
 mod app;
+mod asking;
 mod bridge;
 mod cli;
 mod connect;
@@ -12,6 +13,7 @@ mod failure;
 mod folder;
 mod markup;
 mod model;
+mod photo;
 mod protocol;
 mod scripts;
 mod signin;
@@ -79,6 +81,10 @@ async fn run(cli: Cli) -> Result<()> {
         Some(Command::Read { room, limit }) => script(folder, &cli.global, Request::Read { room, limit }).await,
         Some(Command::Rooms) => script(folder, &cli.global, Request::Rooms).await,
         Some(Command::Join { room }) => script(folder, &cli.global, Request::Join { room }).await,
+        Some(Command::Profile { name, picture, no_picture }) => {
+            let picture = picture.map(std::path::absolute).transpose()?;
+            script(folder, &cli.global, Request::Profile { name, picture, no_picture }).await
+        }
         Some(command) => account(folder, &cli.global, command).await,
     }
 }
@@ -114,8 +120,7 @@ async fn script(folder: Folder, global: &Global, request: Request) -> Result<()>
             let waits = folder.clone();
             let _lock = tokio::task::spawn_blocking(move || waits.lock(true)).await??;
             let client = connect::signed_in(&folder).await?;
-            client.event_cache().subscribe()?;
-            client.sync_once(trust::settings(0)).await.map_err(connect::judge)?;
+            connect::catch_up(&client).await?;
             scripts::perform(&client, request.clone()).await?
         }
     };
@@ -129,11 +134,11 @@ async fn account(folder: Folder, global: &Global, command: Command) -> Result<()
     let given = global.server.as_deref();
     match command {
         Command::Login { user, password_stdin, token_stdin } => {
-            let client = signin::login(&folder, &connect::server(given), user, password_stdin, token_stdin).await?;
+            let client = signin::login(&folder, given, user, password_stdin, token_stdin).await?;
             tell_account(&client, global.json);
         }
         Command::Register { user, stdin } => {
-            let client = signin::register(&folder, &connect::server(given), given, user, stdin).await?;
+            let client = signin::register(&folder, given, user, stdin).await?;
             tell_account(&client, global.json);
         }
         Command::Logout => {
@@ -159,11 +164,15 @@ async fn account(folder: Folder, global: &Global, command: Command) -> Result<()
         }
         Command::Recover => {
             let client = connect::signed_in(&folder).await?;
-            client.sync_once(trust::settings(0)).await.map_err(connect::judge)?;
+            connect::catch_up(&client).await?;
             trust::recover(&client, &signin::secret("Recovery key or passphrase (not shown): ")?).await?;
             eprintln!("Restored.");
         }
-        Command::Send { .. } | Command::Read { .. } | Command::Rooms | Command::Join { .. } => {}
+        Command::Send { .. }
+        | Command::Read { .. }
+        | Command::Rooms
+        | Command::Join { .. }
+        | Command::Profile { .. } => {}
     }
     Ok(())
 }

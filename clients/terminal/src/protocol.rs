@@ -100,6 +100,14 @@ pub enum Ask {
     ConfirmVerification,
     DenyVerification,
     CancelVerification,
+    /// The name that others see; an empty one takes it away.
+    MyName {
+        name: String,
+    },
+    /// One's own picture, out of a photo; none takes it away.
+    MyPicture {
+        path: Option<String>,
+    },
     Key,
     /// The recovery key is written down: it need not be kept here.
     KeySaved,

@@ -1,4 +1,4 @@
-//! The commands for scripts: send, read, rooms, join. They run by themselves, or in the kith-chat that is open on the same data
+//! The commands for scripts: send, read, rooms, join, profile. They run by themselves, or in the kith-chat that is open on the same data
 //! (see [`crate::bridge`]).
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use matrix_sdk::{
     Client, Room, RoomState,
-    ruma::{RoomAliasId, events::room::message::RoomMessageEventContent},
+    ruma::{RoomAliasId, api::error::ErrorKind, events::room::message::RoomMessageEventContent},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -27,6 +27,7 @@ pub enum Request {
     Read { room: String, limit: u16 },
     Rooms,
     Join { room: String },
+    Profile { name: Option<String>, picture: Option<PathBuf>, no_picture: bool },
 }
 
 /// How long messages without their keys are waited for.
@@ -47,6 +48,17 @@ pub async fn perform(client: &Client, request: Request) -> Result<Value> {
         Request::Join { room } => {
             let room = worker::rooms::join(client, &room).await?;
             Ok(json!({ "room_id": room.room_id() }))
+        }
+        Request::Profile { name, picture, no_picture } => {
+            if let Some(name) = name {
+                worker::account::set_name(client, &name).await?;
+            }
+            if no_picture {
+                worker::account::set_picture(client, None).await?;
+            } else if let Some(path) = picture {
+                worker::account::set_picture(client, Some(&path)).await?;
+            }
+            profile(client).await
         }
     }
 }
@@ -110,6 +122,20 @@ async fn read(client: &Client, room: &str, limit: u16) -> Result<Value> {
     }
     let skip = read.len().saturating_sub(limit);
     Ok(read[skip..].iter().map(|message| told(&room, message)).collect())
+}
+
+async fn profile(client: &Client) -> Result<Value> {
+    // A server answers that it is not found where there is none.
+    fn or_none<T>(told: matrix_sdk::Result<Option<T>>) -> Result<Option<T>> {
+        match told {
+            Err(error) if error.client_api_error_kind() == Some(&ErrorKind::NotFound) => Ok(None),
+            told => told.map_err(connect::judge),
+        }
+    }
+    let account = client.account();
+    let name = or_none(account.get_display_name().await)?;
+    let picture = or_none(account.get_avatar_url().await)?;
+    Ok(json!({ "user_id": client.user_id(), "name": name, "picture": picture }))
 }
 
 /// A message for scripts: its text is as it was written.
@@ -194,6 +220,15 @@ pub fn print(request: &Request, answer: &Value, as_json: bool) {
         match request {
             Request::Send { .. } => println!("{}", text::line(string("event_id"))),
             Request::Join { .. } => println!("{}", text::line(string("room_id"))),
+            Request::Profile { .. } => {
+                let or_none = |name| Some(string(name)).filter(|value| !value.is_empty()).unwrap_or("none");
+                println!(
+                    "{}  {}  picture: {}",
+                    string("user_id"),
+                    text::line(or_none("name")),
+                    text::line(or_none("picture"))
+                );
+            }
             Request::Rooms => {
                 let unread =
                     value["unread"].as_u64().filter(|unread| *unread > 0).map(|unread| format!(" ({unread} new)"));

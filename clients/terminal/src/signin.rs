@@ -4,6 +4,7 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use matrix_sdk::{
     AuthSession, Client,
     ruma::api::client::{
@@ -11,6 +12,7 @@ use matrix_sdk::{
         uiaa::{AuthData, AuthType, Dummy, RegistrationToken},
     },
 };
+use serde::Deserialize;
 
 use crate::{
     connect,
@@ -62,8 +64,6 @@ pub async fn enter(folder: &Folder, server: &str, way: Way, tell: impl Fn(&str))
     let mut session = Session { homeserver, account, store_key, recovery_key: None };
     folder.keep(&session)?;
     tell("Signed in. Setting up encryption …");
-    // What the first sync brings is kept.
-    client.event_cache().subscribe()?;
     match trust::set_up(&client, password.as_deref()).await {
         Ok(Some(key)) => {
             session.recovery_key = Some(key);
@@ -112,26 +112,46 @@ async fn register_account(client: &Client, user: &str, password: &str, token: &s
     }
 }
 
-/// The token of a setup link, a login link, or a bare one.
-pub fn token_in(text: &str) -> String {
-    let text = text.trim();
-    for mark in ["loginToken=", "login_token=", "token="] {
-        if let Some((_, rest)) = text.split_once(mark) {
-            return rest.split(['&', '#']).next().unwrap_or_default().to_owned();
-        }
-    }
-    for mark in ["/#/setup/", "/#/login/"] {
-        if let Some((_, rest)) = text.split_once(mark) {
-            return rest.split(['?', '&', '/']).next().unwrap_or_default().to_owned();
-        }
-    }
-    text.to_owned()
+/// What a setup link, a login link, the link for a second device or a bare token says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Link {
+    token: String,
+    /// The server that it leads to.
+    server: Option<String>,
 }
 
-/// The server that a link leads to.
-fn server_in(text: &str) -> Option<String> {
-    let (server, _) = text.trim().split_once("/#/")?;
-    server.starts_with("http").then(|| server.to_owned())
+fn read_link(text: &str) -> Link {
+    let text = text.trim();
+    if let Some(link) = text.split_once("/#/link/").and_then(|(_, packed)| unpack(packed)) {
+        return link;
+    }
+    let server =
+        text.split_once("/#/").map(|(server, _)| server.to_owned()).filter(|server| server.starts_with("http"));
+    let ends: [(&str, &[char]); 5] = [
+        ("loginToken=", &['&', '#']),
+        ("login_token=", &['&', '#']),
+        ("token=", &['&', '#']),
+        ("/#/setup/", &['?', '&', '/']),
+        ("/#/login/", &['?', '&', '/']),
+    ];
+    for (mark, ends) in ends {
+        if let Some((_, rest)) = text.split_once(mark) {
+            return Link { token: rest.split(ends).next().unwrap_or_default().to_owned(), server };
+        }
+    }
+    Link { token: text.to_owned(), server: None }
+}
+
+/// What the web client shows to a second device: server and token in JSON, in base64.
+fn unpack(packed: &str) -> Option<Link> {
+    #[derive(Deserialize)]
+    struct Packed {
+        base_url: String,
+        token: String,
+    }
+    let json = URL_SAFE_NO_PAD.decode(packed.trim_end_matches('=')).ok()?;
+    let Packed { base_url, token } = serde_json::from_slice(&json).ok()?;
+    Some(Link { token, server: Some(base_url).filter(|server| server.starts_with("http")) })
 }
 
 /// Asks at the terminal how to sign in and does it.
@@ -153,12 +173,12 @@ pub async fn ask(folder: &Folder, given: Option<&str>) -> Result<Client> {
             _ => {}
         }
     };
-    let secret = match choice.as_str() {
-        "2" => Some(hidden("Login token or link (not shown): ")?),
-        "3" => Some(hidden("Setup link or registration token, Enter where none is needed (not shown): ")?),
-        _ => None,
+    let link = match choice.as_str() {
+        "2" => read_link(&hidden("Login token or link (not shown): ")?),
+        "3" => read_link(&hidden("Setup link or registration token, Enter where none is needed (not shown): ")?),
+        _ => Link::default(),
     };
-    match secret.as_deref().and_then(server_in) {
+    match link.server {
         Some(of_link) if given.is_none() => server = of_link,
         _ if given.is_none() => {
             let answer = prompt(&format!("Server [{server}]: "))?;
@@ -168,31 +188,32 @@ pub async fn ask(folder: &Folder, given: Option<&str>) -> Result<Client> {
         }
         _ => {}
     }
-    let way = match (choice.as_str(), secret) {
-        ("2", Some(secret)) => Way::Token(token_in(&secret)),
-        ("3", Some(secret)) => {
+    let way = match choice.as_str() {
+        "2" => Way::Token(link.token),
+        "3" => {
             let user = prompt("Name of the new account: ")?;
             let password = hidden("New password: ")?;
             if hidden("The same again: ")? != password {
                 bail!("the two passwords are not the same");
             }
-            Way::Register { user, password, token: token_in(&secret) }
+            Way::Register { user, password, token: link.token }
         }
         _ => Way::Password { user: prompt("Name or user id: ")?, password: hidden("Password: ")? },
     };
     enter(folder, &server, way, |words| println!("{words}")).await
 }
 
-/// Signs in as the command line says.
+/// Signs in as the command line says, at the given server or where a link leads.
 pub async fn login(
     folder: &Folder,
-    server: &str,
+    given: Option<&str>,
     user: Option<String>,
     password_stdin: bool,
     token_stdin: bool,
 ) -> Result<Client> {
-    let way = if token_stdin {
-        Way::Token(token_in(&input_line()?))
+    let (way, of_link) = if token_stdin {
+        let link = read_link(&input_line()?);
+        (Way::Token(link.token), link.server)
     } else {
         let name = match user {
             Some(name) => name,
@@ -200,19 +221,14 @@ pub async fn login(
             None => bail!("--user NAME is missing"),
         };
         let password = if password_stdin { input_line()? } else { from_environment_or_hidden()? };
-        Way::Password { user: name, password }
+        (Way::Password { user: name, password }, None)
     };
-    enter(folder, server, way, |words| eprintln!("{words}")).await
+    let server = connect::server(given.or(of_link.as_deref()));
+    enter(folder, &server, way, |words| eprintln!("{words}")).await
 }
 
-/// Makes an account as the command line says.
-pub async fn register(
-    folder: &Folder,
-    server: &str,
-    given: Option<&str>,
-    user: Option<String>,
-    stdin: bool,
-) -> Result<Client> {
+/// Makes an account as the command line says, at the given server or where a link leads.
+pub async fn register(folder: &Folder, given: Option<&str>, user: Option<String>, stdin: bool) -> Result<Client> {
     let (link, password) = if stdin {
         (input_line()?, input_line()?)
     } else {
@@ -226,9 +242,9 @@ pub async fn register(
         None if !stdin => prompt("Name of the new account: ")?,
         None => bail!("--user NAME is missing"),
     };
-    let of_link = server_in(&link).filter(|_| given.is_none());
-    let way = Way::Register { user: name, password, token: token_in(&link) };
-    enter(folder, of_link.as_deref().unwrap_or(server), way, |words| eprintln!("{words}")).await
+    let Link { token, server } = read_link(&link);
+    let server = connect::server(given.or(server.as_deref()));
+    enter(folder, &server, Way::Register { user: name, password, token }, |words| eprintln!("{words}")).await
 }
 
 /// What may be asked for at a terminal, and may be piped elsewhere.
@@ -273,17 +289,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_found_in_links_and_bare() {
-        for (text, token) in [
-            ("http://localhost:8008/#/setup/AbC-123\n", "AbC-123"),
-            ("https://example.org/?loginToken=xyz&x=1", "xyz"),
-            ("http://localhost:8008/#/login/tok?x", "tok"),
-            ("  bare ", "bare"),
-            ("", ""),
+    fn tokens_are_found_in_links_and_bare_with_the_server_that_a_link_leads_to() {
+        let packed = URL_SAFE_NO_PAD.encode(r#"{"base_url":"http://10.0.0.1:8008","token":"a?b"}"#);
+        for (text, token, server) in [
+            ("http://localhost:8008/#/setup/AbC-123\n", "AbC-123", Some("http://localhost:8008")),
+            ("https://example.org/?loginToken=xyz&x=1", "xyz", None),
+            ("http://localhost:8008/#/login/tok?x", "tok", Some("http://localhost:8008")),
+            (&format!("http://localhost:8080/chat/#/link/{packed} "), "a?b", Some("http://10.0.0.1:8008")),
+            ("  bare ", "bare", None),
+            ("file:///#/setup/x", "x", None),
+            ("", "", None),
         ] {
-            assert_eq!(token_in(text), token, "{text}");
+            let found = Link { token: token.to_owned(), server: server.map(str::to_owned) };
+            assert_eq!(read_link(text), found, "{text}");
         }
-        assert_eq!(server_in("http://10.0.0.1:8008/#/setup/x").as_deref(), Some("http://10.0.0.1:8008"));
-        assert_eq!(server_in("bare"), None);
+        for damaged in ["http://x/#/link/", "http://x/#/link/%%", "http://x/#/link/e30"] {
+            assert_eq!(read_link(damaged), Link { token: damaged.to_owned(), server: None });
+        }
     }
 }

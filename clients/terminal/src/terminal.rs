@@ -10,20 +10,16 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use crossterm::{
     event::{DisableBracketedPaste, DisableFocusChange, EnableBracketedPaste, EnableFocusChange, Event, EventStream},
     execute,
-    terminal::SetTitle,
+    terminal::{Clear, ClearType, SetTitle},
 };
 use futures_util::StreamExt as _;
 use matrix_sdk::Client;
 use ratatui::DefaultTerminal;
-use ratatui_image::{
-    FontSize,
-    picker::{Picker, ProtocolType},
-};
 use tokio::sync::mpsc;
 
 use crate::{
     app::{App, Signal},
-    bridge,
+    asking, bridge,
     folder::Folder,
     text,
     ui::{self, Pictures, Theme},
@@ -46,9 +42,10 @@ pub async fn run(client: Client, folder: Folder) -> Result<End> {
     let worker = Worker::start(client, folder, news_sender).await?;
     let working = tokio::spawn(worker.run(asks));
 
-    let mut pictures = Pictures::new(picker());
     let mut terminal = ratatui::try_init()?;
-    execute!(io::stdout(), EnableBracketedPaste, EnableFocusChange, SetTitle("kith"))?;
+    let mut pictures = Pictures::new(asking::picker());
+    // A terminal that does not understand a question may have written it.
+    execute!(io::stdout(), Clear(ClearType::All), EnableBracketedPaste, EnableFocusChange, SetTitle("kith"))?;
     let result = watch(&mut terminal, &mut pictures, &ask, &mut news).await;
     execute!(io::stdout(), DisableFocusChange, DisableBracketedPaste).ok();
     ratatui::restore();
@@ -139,35 +136,6 @@ async fn told_to_end() {
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_default().to_lowercase()
-}
-
-/// How this terminal shows pictures. By its names in the environment: asking it would hang where it does not answer.
-fn picker() -> Picker {
-    let cell =
-        crossterm::terminal::window_size().ok().filter(|size| size.width > 0 && size.columns > 0 && size.rows > 0);
-    let font = cell.map(|size| FontSize::new(size.width / size.columns, size.height / size.rows));
-    let (term, program) = (variable("TERM"), variable("TERM_PROGRAM"));
-    let in_tmux = !variable("TMUX").is_empty() || term.starts_with("tmux") || term.starts_with("screen");
-    let kind = match variable("KITHCHAT_PICTURES").as_str() {
-        "kitty" => ProtocolType::Kitty,
-        "iterm" => ProtocolType::Iterm2,
-        "sixel" => ProtocolType::Sixel,
-        "blocks" => ProtocolType::Halfblocks,
-        _ if in_tmux => ProtocolType::Halfblocks,
-        _ if term.contains("kitty") || term.contains("ghostty") || !variable("KITTY_WINDOW_ID").is_empty() => {
-            ProtocolType::Kitty
-        }
-        _ if program == "wezterm" || program == "iterm.app" => ProtocolType::Iterm2,
-        _ if term.starts_with("foot") || term.starts_with("mlterm") => ProtocolType::Sixel,
-        _ => ProtocolType::Halfblocks,
-    };
-    let mut picker = match font {
-        #[allow(deprecated)]
-        Some(font) if kind != ProtocolType::Halfblocks => Picker::from_fontsize(font),
-        _ => return Picker::halfblocks(),
-    };
-    picker.set_protocol_type(kind);
-    picker
 }
 
 /// Tells the terminal something beside the picture. Every text in it is safe, and cut.

@@ -15,7 +15,7 @@ pub async fn set_up(client: &Client, password: Option<&str>) -> Result<Option<St
     let encryption = client.encryption();
     encryption.wait_for_e2ee_initialization_tasks().await;
     // What the account has already comes with the first sync.
-    client.sync_once(settings(0)).await.map_err(crate::connect::judge)?;
+    crate::connect::catch_up(client).await?;
     if let Err(error) = encryption.bootstrap_cross_signing_if_needed(None).await {
         let asked = error.as_uiaa_response().map(|asked| asked.session.clone());
         let (Some(session), Some(password), Some(user)) = (asked, password, client.user_id()) else {

@@ -64,6 +64,8 @@ impl App {
             }
             Command::Add { link } => return vec![Ask::Add { link }],
             Command::Verify { user } => return vec![Ask::Verify { user }],
+            Command::MyName { name } => return vec![Ask::MyName { name }],
+            Command::MyPicture { path } => return vec![Ask::MyPicture { path }],
             Command::Key => return vec![Ask::Key],
             Command::Recover => self.dialog = Some(Dialog::question(Purpose::Recover)),
             Command::Search { text } => {
@@ -181,7 +183,8 @@ pub fn delivery(delivery: &Delivery) -> Option<String> {
         Delivery::Stored => "stored on the server".to_owned(),
         Delivery::Waiting(count, since) => {
             let since = since.map(|since| format!(", away since {}", crate::when::full(since))).unwrap_or_default();
-            format!("waiting for {count} of their devices{since}")
+            let devices = if *count == 1 { "their device".to_owned() } else { format!("{count} of their devices") };
+            format!("waiting for {devices}{since}")
         }
         Delivery::Delivered => "delivered".to_owned(),
         Delivery::Read(count) => format!("read by {count}"),

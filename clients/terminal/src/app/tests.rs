@@ -1,5 +1,7 @@
 //! The screen as a whole: keys and news in, asks and cells out.
 
+mod keys;
+
 use std::time::Instant;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};

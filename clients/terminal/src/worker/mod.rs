@@ -1,6 +1,6 @@
 //! The side of the client that talks to the server: it takes the screen's [`Ask`]s and tells it [`News`].
 
-mod account;
+pub mod account;
 pub mod convert;
 pub mod files;
 mod people;
@@ -66,6 +66,7 @@ impl Worker {
         worker.tell_trust();
         tokio::spawn(worker.clone().keep_rooms());
         tokio::spawn(worker.clone().keep_syncing());
+        tokio::spawn(worker.clone().keep_asking_delivery());
         Ok(worker)
     }
 
@@ -153,6 +154,8 @@ impl Worker {
             Ask::ConfirmVerification => self.confirm_verification().await,
             Ask::DenyVerification => self.deny_verification().await,
             Ask::CancelVerification => self.cancel_verification().await,
+            Ask::MyName { name } => self.my_name(&name).await,
+            Ask::MyPicture { path } => self.my_picture(path.as_deref()).await,
             Ask::Key => self.key(),
             Ask::KeySaved => self.key_saved(),
             Ask::Recover { key } => self.recover(&key).await,

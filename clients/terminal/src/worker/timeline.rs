@@ -1,6 +1,6 @@
 //! The open conversation: following it, and what is said in it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::StreamExt as _;
@@ -23,16 +23,23 @@ use matrix_sdk::{
 use matrix_sdk_ui::timeline::{EventTimelineItem, RoomExt as _, Timeline, TimelineEventItemId, default_event_filter};
 
 use super::{Worker, convert};
-use crate::{extension, protocol::News, text};
+use crate::{
+    extension::{self, Reach},
+    protocol::News,
+    text,
+};
 
 /// Messages that are loaded at once.
 const PAGE: u16 = 40;
 /// Own events whose delivery is asked for.
 const MOST_EVENTS: usize = 30;
+const DELIVERY_EVERY: Duration = Duration::from_secs(3);
 
 /// The conversation on the screen.
 pub struct Open {
     pub timeline: Arc<Timeline>,
+    /// Own events that have arrived wherever they should: nothing more is asked about them.
+    arrived: BTreeSet<String>,
     follows: tokio::task::JoinHandle<()>,
 }
 
@@ -96,7 +103,7 @@ impl Worker {
                 }
             }
         });
-        *self.open.lock().await = Some(Open { timeline: timeline.clone(), follows });
+        *self.open.lock().await = Some(Open { timeline: timeline.clone(), arrived: BTreeSet::new(), follows });
         if let Ok(Some(draft)) = room.load_composer_draft(None).await {
             self.tell(News::Draft { room: id.to_owned(), text: draft.plain_text });
         }
@@ -212,24 +219,43 @@ impl Worker {
         Ok(())
     }
 
+    /// Asks again and again while a message is on its way to other nodes: no sync tells when it has arrived.
+    pub(super) async fn keep_asking_delivery(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(DELIVERY_EVERY).await;
+            self.ask_delivery().await;
+        }
+    }
+
     /// Asks the node how far the latest own messages have come. Other servers tell nothing of that.
     pub(super) async fn ask_delivery(&self) {
         if !self.has_extension() {
             return;
         }
-        let Ok(timeline) = self.the_timeline().await else { return };
+        let Some((timeline, arrived)) =
+            self.open.lock().await.as_ref().map(|open| (open.timeline.clone(), open.arrived.clone()))
+        else {
+            return;
+        };
         let items = timeline.items().await;
         let own = items.iter().rev().filter_map(|item| item.as_event()).filter(|event| event.is_own());
-        let events: Vec<String> =
-            own.filter_map(|event| event.event_id().map(ToString::to_string)).take(MOST_EVENTS).collect();
+        let events: Vec<String> = own
+            .filter_map(|event| event.event_id().map(ToString::to_string))
+            .take(MOST_EVENTS)
+            .filter(|event| !arrived.contains(event))
+            .collect();
         if events.is_empty() {
             return;
         }
-        let room = timeline.room().room_id().to_string();
-        if let Ok(told) = extension::delivery(&self.client, &room, &events).await {
-            for (event, waiting, away_since_ms) in told {
-                self.tell(News::Delivery { room: room.clone(), event, waiting, away_since_ms });
-            }
+        let room = timeline.room().room_id();
+        let Ok(told) = extension::delivery(&self.client, room.as_str(), &events).await else { return };
+        if let Some(open) = self.open.lock().await.as_mut().filter(|open| open.timeline.room().room_id() == room) {
+            open.arrived.extend(told.iter().filter(|reach| reach.waiting == 0).map(|reach| reach.event.clone()));
+        }
+        // Where nobody else's server is, "stored" is all there is to say.
+        for reach in told.into_iter().filter(|reach| reach.total > 0) {
+            let Reach { event, waiting, away_since_ms, .. } = reach;
+            self.tell(News::Delivery { room: room.to_string(), event, waiting, away_since_ms });
         }
     }
 }
