@@ -61,9 +61,12 @@ enum Command {
         #[arg(long)]
         count: u64,
     },
-    /// Creates rooms, one after the other.
+    /// Creates rooms.
     Rooms {
-        /// How many.
+        /// How many do at the same time, each the next when the last is made.
+        #[arg(long, default_value_t = 1)]
+        senders: u64,
+        /// How many rooms in all.
         #[arg(long)]
         count: u64,
     },
@@ -115,14 +118,11 @@ async fn main() -> Outcome<()> {
     let result = match &options.command {
         Command::Compact { folder } => compact(folder)?,
         Command::Send { rooms, senders, count, ciphertext } => {
-            send(&options, rooms, *senders, *count, *ciphertext).await?
+            at_once(&options, *senders, *count, message(rooms.clone(), *ciphertext)).await?
         }
         Command::Follow { room, count } => follow(&options, room, *count).await?,
-        Command::Rooms { count } => {
-            let body = json!({"preset": "private_chat"});
-            repeat(&options, *count, Method::POST, "/_matrix/client/v3/createRoom", Some(body)).await?
-        }
-        Command::Sync { count } => repeat(&options, *count, Method::GET, "/_matrix/client/v3/sync", None).await?,
+        Command::Rooms { senders, count } => at_once(&options, *senders, *count, room()).await?,
+        Command::Sync { count } => at_once(&options, 1, *count, first_sync()).await?,
         Command::Nothing { count } => nothing(&options, *count).await?,
         Command::Wait { count } => wait(&options, *count).await?,
     };
@@ -130,22 +130,19 @@ async fn main() -> Outcome<()> {
     Ok(())
 }
 
-async fn send(
-    options: &Options,
-    rooms: &[String],
-    senders: u64,
-    count: u64,
-    ciphertext: Option<usize>,
-) -> Outcome<Value> {
+/// What a sender asks next: of its number, and the number of the request.
+type Ask = dyn Fn(usize, u64) -> (Method, String, Option<Value>) + Send + Sync;
+
+/// So many senders ask, each over a connection of its own, the next when the last is answered.
+async fn at_once(options: &Options, senders: u64, count: u64, ask: Arc<Ask>) -> Outcome<Value> {
     let next = Arc::new(AtomicU64::new(0));
-    let run = nanoseconds();
     let begin = Instant::now();
     let tasks: Vec<_> = (0..senders)
         .zip(options.tokens.iter().cycle())
-        .zip(rooms.iter().cycle())
-        .map(|((_, token), room)| {
-            let (next, room, server, token) =
-                (Arc::clone(&next), room.to_owned(), options.server.clone(), token.clone());
+        .enumerate()
+        .map(|(sender, (_, token))| {
+            let (next, ask, server, token) =
+                (Arc::clone(&next), Arc::clone(&ask), options.server.clone(), token.clone());
             tokio::spawn(async move {
                 let mut client = Client::connect(&server, token).await?;
                 let mut latencies = Vec::new();
@@ -154,14 +151,9 @@ async fn send(
                     if number >= count {
                         return Outcome::Ok(latencies);
                     }
-                    let (kind, content) = match ciphertext {
-                        // The text is the moment of sending, for `follow`.
-                        None => ("m.room.message", json!({"msgtype": "m.text", "body": nanoseconds().to_string()})),
-                        Some(length) => ("m.room.encrypted", encrypted(length, number)),
-                    };
-                    let path = format!("/_matrix/client/v3/rooms/{room}/send/{kind}/bench{run}-{number}");
+                    let (method, path, body) = ask(sender, number);
                     let asked = Instant::now();
-                    client.request(Method::PUT, &path, Some(&content)).await?;
+                    client.request(method, &path, body.as_ref()).await?;
                     latencies.push(asked.elapsed());
                 }
             })
@@ -172,6 +164,29 @@ async fn send(
         latencies.append(&mut task.await??);
     }
     Ok(summary(latencies, begin.elapsed()))
+}
+
+fn message(rooms: Vec<String>, ciphertext: Option<usize>) -> Arc<Ask> {
+    let run = nanoseconds();
+    Arc::new(move |sender, number| {
+        let (kind, content) = match ciphertext {
+            // The text is the moment of sending, for `follow`.
+            None => ("m.room.message", json!({"msgtype": "m.text", "body": nanoseconds().to_string()})),
+            Some(length) => ("m.room.encrypted", encrypted(length, number)),
+        };
+        let room = &rooms[sender % rooms.len()];
+        (Method::PUT, format!("/_matrix/client/v3/rooms/{room}/send/{kind}/bench{run}-{number}"), Some(content))
+    })
+}
+
+fn room() -> Arc<Ask> {
+    let body = json!({"preset": "private_chat"});
+    Arc::new(move |_, _| (Method::POST, "/_matrix/client/v3/createRoom".to_owned(), Some(body.clone())))
+}
+
+/// Synapse keeps answers to the same question for minutes: no two are the same.
+fn first_sync() -> Arc<Ask> {
+    Arc::new(|_, number| (Method::GET, format!("/_matrix/client/v3/sync?timeout={number}"), None))
 }
 
 /// Content of the form and size of an encrypted message. What stands in it does not repeat, so that nothing compresses it.
@@ -223,21 +238,6 @@ async fn follow(options: &Options, room: &str, count: u64) -> Outcome<Value> {
         since = answer["next_batch"].clone();
     }
     Ok(summary(delays, begin.elapsed()))
-}
-
-async fn repeat(options: &Options, count: u64, method: Method, path: &str, body: Option<Value>) -> Outcome<Value> {
-    let token = options.tokens.first().ok_or("a token is needed")?;
-    let mut client = Client::connect(&options.server, token.clone()).await?;
-    let mut latencies = Vec::new();
-    let begin = Instant::now();
-    for number in 0..count {
-        // Synapse keeps answers to the same question for minutes: no two are the same.
-        let path = format!("{path}?timeout={number}");
-        let asked = Instant::now();
-        client.request(method.clone(), &path, body.as_ref()).await?;
-        latencies.push(asked.elapsed());
-    }
-    Ok(summary(latencies, begin.elapsed()))
 }
 
 /// A connection, and the token of its first sync.
