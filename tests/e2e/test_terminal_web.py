@@ -7,9 +7,9 @@ import pytest
 from synapse import Synapse
 from terminal_client import Chat
 from terminal_scene import chat_on
-from test_web_client import at_peace, person, photo, user_id
 from waiting import eventually
 from web_client import served
+from web_people import at_peace, person, photo, user_id
 
 EMOJI = "[...document.querySelectorAll('.emoji-row li')].map((each) => each.innerText.split('\\n')[0].trim())"
 

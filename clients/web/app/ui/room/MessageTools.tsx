@@ -38,20 +38,24 @@ export function MessageTools(props: { event: MatrixEvent; onOpen: (open: boolean
     createEffect(() => {
         props.onOpen(open());
         if (!open()) return;
-        // In the top layer, so that nothing cuts it off; beside its button, within the window.
-        queueMicrotask(() => {
+        // In the top layer, so that nothing cuts it off; beside its button, within the window. It goes where the message goes, such as
+        // when something new comes in below, and away with it.
+        const scroller = place.closest(".timeline");
+        function settle(): void {
             if (!menu) return;
-            menu.showPopover();
-            const [at, size] = [place.getBoundingClientRect(), menu.getBoundingClientRect()];
+            const [at, size, frame] = [place.getBoundingClientRect(), menu.getBoundingClientRect(), scroller?.getBoundingClientRect()];
+            if (frame && (at.bottom < frame.top || at.top > frame.bottom)) return void setOpen(false);
             const below = at.bottom + size.height + 8 < innerHeight ? at.bottom : Math.max(8, at.top - size.height);
             const left = mine ? at.right - size.width : at.left;
             menu.style.top = `${Math.min(below, Math.max(8, innerHeight - size.height - 8))}px`;
             menu.style.left = `${Math.min(Math.max(8, left), innerWidth - size.width - 8)}px`;
+        }
+        queueMicrotask(() => {
+            menu?.showPopover();
+            settle();
         });
         const away = (event: Event) => !place.contains(event.target as Node) && setOpen(false);
-        const scrolled = () => setOpen(false);
-        const scroller = place.closest(".timeline");
-        scroller?.addEventListener("scroll", scrolled, { passive: true });
+        scroller?.addEventListener("scroll", settle, { passive: true });
         const key = (event: KeyboardEvent) => {
             if (event.key !== "Escape") return;
             setOpen(false);
@@ -61,7 +65,7 @@ export function MessageTools(props: { event: MatrixEvent; onOpen: (open: boolean
         document.addEventListener("keydown", key);
         queueMicrotask(() => place.querySelector<HTMLElement>(".menu button")?.focus());
         onCleanup(() => {
-            scroller?.removeEventListener("scroll", scrolled);
+            scroller?.removeEventListener("scroll", settle);
             document.removeEventListener("pointerdown", away);
             document.removeEventListener("keydown", key);
         });
