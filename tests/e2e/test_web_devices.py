@@ -85,6 +85,7 @@ async def test_a_wrong_recovery_key_is_refused_and_the_right_one_completes_a_dev
             await alice.run("location.hash = '#/settings/profile'")
             await alice.click("Recovery key")
             key = await alice.there("document.querySelector('.recovery-key')?.textContent", 10)
+            await alice.there(COMPLETED, 40, "the account has its identity and its backup")
         async with web_client(node, url) as again:
             await again.fill("User name", "alice")
             await again.fill("Passphrase or recovery key", "wrong horse battery")

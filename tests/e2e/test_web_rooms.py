@@ -176,7 +176,8 @@ async def test_a_group_gets_a_name_a_topic_and_a_picture_is_opened_left_and_repl
         await eventually(listed, 10, "it is listed")
         await carol.request("POST", f"/_matrix/client/v3/rooms/{room_id}/leave", {})
         await alice.click("Anybody may join")
-        await bob.shows("Alice made it by invitation only", 20)
+        for page in (alice, bob):
+            await page.shows("Alice made it by invitation only", 20)
         assert not await joins()
         await alice.click("Anybody may join")
         await eventually(listed, 10, "it is listed again")

@@ -82,23 +82,28 @@ export function createTimeline(client: MatrixClient, room: Room, options: Timeli
         room.off(RoomEvent.TimelineReset, onReset as never);
     });
 
+    let turns = 0;
     async function show(event_id: string | null): Promise<void> {
+        const turn = (turns += 1);
         setLoading(true);
         setFailed(false);
         const next = frame();
+        let failed = false;
         try {
             await next.load(event_id ?? undefined, FIRST);
-            window_ = next;
         } catch {
-            setFailed(true);
-            if (!event_id) return;
-            await next.load(undefined, FIRST).catch(() => {});
-        } finally {
-            setGrewAtStart(false);
-            look();
-            setLoading(false);
-            changed();
+            failed = true;
+            // Where that place cannot be shown, the newest is.
+            await next.load(undefined, FIRST);
         }
+        // Meanwhile one may have gone elsewhere, or the room's timeline may have begun anew.
+        if (turn !== turns) return;
+        window_ = next;
+        setFailed(failed);
+        setGrewAtStart(false);
+        look();
+        setLoading(false);
+        changed();
         // A conversation of many hidden events would else begin as an empty page.
         if (events().length < 20 && !complete()) await older();
     }

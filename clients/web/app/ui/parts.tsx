@@ -1,5 +1,5 @@
 /** Small parts that everything is made of: buttons, fields, dialogs, messages that come and go. */
-import { createSignal, createUniqueId, For, onCleanup, onMount, Show, type JSX } from "solid-js";
+import { createMemo, createSignal, createUniqueId, For, onCleanup, onMount, Show, type JSX } from "solid-js";
 import { t } from "../i18n/index.ts";
 import { Icon, type IconName } from "./icons.tsx";
 
@@ -68,8 +68,17 @@ export function Field(props: { label: string; value: string; onInput: (value: st
     );
 }
 
-export function Switch(props: { label: string; hint?: string; checked: boolean; onChange: (on: boolean) => void; disabled?: boolean }) {
+/** Shows what was wished at once; what is, again, when that could not be done (`onChange` resolves to false). */
+export function Switch(props: { label: string; hint?: string; checked: boolean; onChange: (on: boolean) => void | Promise<boolean>; disabled?: boolean }) {
     const id = createUniqueId();
+    // Told once more what was before, it does not flip back.
+    const checked = createMemo(() => props.checked);
+    function change(event: { currentTarget: HTMLInputElement }): void {
+        const input = event.currentTarget;
+        void Promise.resolve(props.onChange(input.checked)).then((done) => {
+            if (done === false) input.checked = checked();
+        });
+    }
     return (
         <div class="switch-row">
             <span class="switch-text">
@@ -83,10 +92,10 @@ export function Switch(props: { label: string; hint?: string; checked: boolean; 
                 type="checkbox"
                 role="switch"
                 class="switch"
-                checked={props.checked}
+                checked={checked()}
                 disabled={props.disabled}
                 aria-describedby={props.hint ? `${id}-hint` : undefined}
-                onChange={(event) => props.onChange(event.currentTarget.checked)}
+                onChange={change}
             />
         </div>
     );
@@ -213,7 +222,13 @@ export function Spinner(props: { label?: string }) {
     return <span class="spinner" role="img" aria-label={props.label ?? t("common.loading")} />;
 }
 
-/** Does something that may fail, and says so if it does. */
-export function attempt(work: Promise<unknown>): void {
-    work.catch((error: unknown) => say(errorText(error), "error"));
+/** Does something that may fail, and says so if it does. Resolves to whether it was done. */
+export function attempt(work: Promise<unknown>): Promise<boolean> {
+    return work.then(
+        () => true,
+        (error: unknown) => {
+            say(errorText(error), "error");
+            return false;
+        },
+    );
 }

@@ -19,10 +19,7 @@ export function IntroductionSwitch() {
             label={t("introduction.label")}
             hint={t("introduction.hint")}
             checked={nearby()}
-            onChange={(on) => {
-                setNearby(on);
-                attempt(client.setAccountData(INTRODUCTION as never, { nearby: on } as never));
-            }}
+            onChange={(on) => attempt(client.setAccountData(INTRODUCTION as never, { nearby: on } as never))}
         />
     );
 }
