@@ -72,6 +72,7 @@ pub struct Federation {
     pub(crate) limits: Limits,
     pub(crate) keys: keys::Keys,
     pub(crate) introductions: introductions::Introductions,
+    pub(crate) invites: membership::on_the_way::Invites,
     /// Counters since the start.
     pub stats: Stats,
 }
@@ -100,6 +101,7 @@ impl Federation {
             limits: Limits::default(),
             keys: keys::Keys::default(),
             introductions: introductions::Introductions::default(),
+            invites: membership::on_the_way::Invites::default(),
             stats: Stats::default(),
         }
     }

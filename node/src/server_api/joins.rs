@@ -35,6 +35,7 @@ async fn make(node: Arc<Node>, origin: Origin, request: make_join::Request) -> A
     let room = whole_room(&node, &request.room_id, &origin.server)?;
     check_version(&room, &request.ver)?;
     node.store.read(|read| rules::check_names(read, room.number(), &origin.server))?;
+    node.federation.invites.arrived(&*node.clock, room.id(), &request.user_id).await;
     let mut content = CanonicalJsonObject::from([("membership".to_owned(), "join".into())]);
     if let Some(via) = authoriser(&node, &room, &request.user_id).await? {
         content.insert("join_authorised_via_users_server".to_owned(), via.to_string().into());

@@ -60,6 +60,24 @@ async fn an_invite_whose_answer_was_lost_rings_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_accepts_an_invite_the_moment_it_comes_is_let_in() {
+    let (_hub, one, two) = two().await;
+    for round in 0..10 {
+        let room = one.create_room(RoomVersionId::V12, json!({"join_rule": "invite"})).await.id().to_owned();
+        let accept = async {
+            while two.membership(&room, &two.user) != Some(INVITE) {
+                tokio::task::yield_now().await;
+            }
+            two.join(&room, &one).await
+        };
+        let (invited, accepted) = tokio::join!(invite(&one, &room, &two), accept);
+        invited.expect("invited");
+        accepted.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert_eq!(one.membership(&room, &two.user), Some(JOIN));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_declined_invite_is_known_to_the_inviter() {
     let (_hub, one, two) = two().await;
     let room = one.create_room(RoomVersionId::V12, json!({"join_rule": "invite"})).await.id().to_owned();

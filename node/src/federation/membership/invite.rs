@@ -33,6 +33,7 @@ impl Federation {
     ) -> Answer<()> {
         let node = self.node()?;
         let server = target.server_name();
+        let _on_the_way = self.invites.begin(room.id(), target);
         let stripped = node.store.read(|read| {
             rules::check_names(read, room.number(), server)?;
             let mut stripped = pending::stripped_pdus(read, room.number(), Some(sender))?;

@@ -9,6 +9,7 @@ mod invite;
 mod join;
 mod knock;
 mod leave;
+pub mod on_the_way;
 pub mod third_party;
 
 use std::{collections::BTreeSet, time::Duration};
