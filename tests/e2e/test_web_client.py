@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from synapse import Synapse
 from test_first_start import setup_token, unconfigured
-from web_client import served, tab, web_client
+from web_client import WebClient, served, tab, web_client
 from web_people import at_peace, person, photo, sign_up, write_to
 from web_scene import fake_extension, settle, talk
 
@@ -20,6 +21,22 @@ from web_scene import fake_extension, settle, talk
 def pictures(tmp_path) -> Path:
     """Where pictures of the client go: KITH_WEB_PICTURES, else a temporary folder."""
     return Path(os.environ.get("KITH_WEB_PICTURES", tmp_path / "pictures"))
+
+
+# The files that a page took, also through its service worker.
+FILES = """JSON.stringify([...new Set([...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')].map((each) => new URL(each.name).pathname))])"""
+
+
+async def bytes_of(node, page: WebClient) -> int:
+    """How much of the client came over the line until now, as the node serves it to a browser: compressed."""
+    size = 0
+    async with node.http() as http:
+        for path in json.loads(await page.run(FILES)):
+            if not path.startswith("/_matrix/"):
+                async with http.get(path, headers={"Accept-Encoding": "gzip, deflate, br, zstd"}) as answer:
+                    assert answer.status == 200, path
+                    size += int(answer.headers["Content-Length"])
+    return size
 
 
 async def test_two_people_get_from_the_first_start_to_an_encrypted_photo_in_a_minute(lan, tmp_path, measured):
@@ -34,6 +51,11 @@ async def test_two_people_get_from_the_first_start_to_an_encrypted_photo_in_a_mi
             await page.click("Begin")
             await page.shows("Good to have you here", 30)
         measured("both accounts", time.monotonic() - begin, "s")
+        # A server of files beside the node does not compress them.
+        if alice.url == f"http://localhost:{here.port}":
+            size = await bytes_of(here, alice)
+            measured("first load", size / 1e6, "MB")
+            assert 1_000_000 < size < 3_000_000
 
         address = f"@bob:{there.identity()['server_name']}"
         await alice.click("Add a person")
