@@ -38,6 +38,7 @@ AIMS = [
     ("first sync of 200", "<= 15"),
     ("first sync of 1,000", "<= 1/20 of Synapse's"),
     ("sync with nothing new among 1,000 rooms: CPU", "<= 1"),
+    ("sliding sync with 1,000 rooms", "<= 1"),
     ("memory of 100 syncs", "<= 5"),
     ("file after compaction", "<= 1.6"),
     ("start after kill -9", "<= 200"),
@@ -136,6 +137,40 @@ async def settled_memory(node: Node) -> int:
     return node.resident_bytes()
 
 
+SLIDING = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
+EXTENSIONS = ("to_device", "e2ee", "account_data", "receipts", "typing")
+
+
+async def measure_sliding(name: str, run: Run, figures: Figures, count: int) -> None:
+    """How long after a message is acknowledged it stands in the sliding sync of a user with many rooms, who waits for it."""
+    await run.people(2)
+    room = await run.room(2)
+    reader, writer = run.users[0], run.users[1]
+    body = {
+        "lists": {"all": {"ranges": [[0, 19]], "timeline_limit": 1, "required_state": [["m.room.name", ""]]}},
+        "extensions": {extension: {"enabled": True} for extension in EXTENSIONS},
+    }
+    position = (await reader.request("POST", SLIDING, body, query={"timeout": "0"}))["pos"]
+    later = []
+    for number in range(count):
+        waits = asyncio.create_task(reader.request("POST", SLIDING, body, query={"timeout": "30000", "pos": position}))
+        # It has arrived at the server by then; if not, it only takes longer.
+        await asyncio.sleep(0.01)
+
+        async def say(number=number) -> float:
+            await writer.request("PUT", f"/_matrix/client/v3/rooms/{room}/send/m.room.message/slide{number}", {"msgtype": "m.text", "body": "x"})
+            return time.perf_counter()
+
+        said = asyncio.create_task(say())
+        answer = await waits
+        seen = time.perf_counter()
+        assert room in answer["rooms"], answer
+        position = answer["pos"]
+        later.append((seen - await said) * 1000)
+    later.sort()
+    figures.put(name, "sliding sync with 1,000 rooms: ms from the acknowledgement to the reader, p50 / p95", f"{later[count // 2]:.2f} / {later[count * 95 // 100]:.2f}")
+
+
 async def measure_server(name: str, run: Run, figures: Figures, scale: float, filling: int) -> None:
     """What one server does alone."""
     node = run.node
@@ -167,6 +202,7 @@ async def measure_server(name: str, run: Run, figures: Figures, scale: float, fi
     await run.result(1, "rooms", "--count", rest)
     first = await run.result(1, "sync", "--count", 5)
     figures.put(name, f"first sync of {count + rest:,} rooms: p50 in ms", f"{first['p50']:.0f}")
+    await measure_sliding(name, run, figures, 200)
     nothing = await run.result(1, "nothing", "--count", int(2_000 * scale))
     what = f"sync with nothing new among {count + rest:,} rooms: "
     figures.put(name, what + "p50 / p99 in ms", f"{nothing['p50']:.2f} / {nothing['p99']:.2f}")
