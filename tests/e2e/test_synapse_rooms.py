@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import struct
 import zlib
+from urllib.parse import quote
 
 import pytest
 
@@ -111,6 +113,23 @@ async def test_an_invitation_is_declined_and_another_is_taken_back(host_and_gues
         return taken_back not in sync.get("rooms", {}).get("invite", {})
 
     await eventually(no_more, LONG, "the invitation is gone", every=0.1)
+
+
+async def test_who_accepts_an_invitation_the_moment_it_comes_is_let_in(pair):
+    """Synapse shows an invitation to the other server before it has it in the room itself."""
+    guest, host = pair
+    for _ in range(5):
+        room_id = await host.create_room(encrypted=False)
+        join = f"/_matrix/client/v3/join/{quote(room_id)}"
+
+        async def accept():
+            invited = {}
+            while room_id not in invited:
+                invited = (await guest.request("GET", "/_matrix/client/v3/sync?timeout=0")).get("rooms", {}).get("invite", {})
+            await guest.request("POST", join, {})
+
+        await asyncio.gather(host.invite(room_id, guest.user_id, LONG), asyncio.wait_for(accept(), LONG))
+        await sees_membership(host, room_id, guest, "join")
 
 
 async def test_who_is_kicked_may_come_again_and_who_is_banned_only_when_unbanned(host_and_guest):

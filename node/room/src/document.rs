@@ -136,23 +136,24 @@ impl Document {
     /// The hash that names the event (from version 3 on) and that events which cite it hold (before), in unpadded Base64:
     /// <https://spec.matrix.org/v1.19/server-server-api/#calculating-the-reference-hash-for-an-event>.
     pub(crate) fn reference_hash(&self, rules: &RoomVersionRules) -> Result<String, ReceiveError> {
-        if self.odd.is_empty() {
-            return signatures::reference_hash(&self.object, rules).map_err(format_error);
-        }
-        let hash = Sha256::digest(self.signed_text(rules)?);
-        Ok(match rules.event_id_format {
-            EventIdFormatVersion::V1 | EventIdFormatVersion::V2 => data_encoding::BASE64_NOPAD.encode(&hash),
-            _ => data_encoding::BASE64URL_NOPAD.encode(&hash),
-        })
+        Ok(reference_hash_of(&self.signed_text(rules)?, rules))
     }
 
     /// The event's ID: what it says itself in versions 1 and 2, its reference hash from 3 on.
     pub(crate) fn event_id(&self, rules: &RoomVersionRules) -> Result<OwnedEventId, ReceiveError> {
+        match rules.event_id_format {
+            EventIdFormatVersion::V1 => self.event_id_with("", rules),
+            _ => self.event_id_with(&self.signed_text(rules)?, rules),
+        }
+    }
+
+    /// The same where [`Document::signed_text`] is at hand.
+    pub(crate) fn event_id_with(&self, signed: &str, rules: &RoomVersionRules) -> Result<OwnedEventId, ReceiveError> {
         let id = match rules.event_id_format {
             EventIdFormatVersion::V1 => {
                 self.object.get("event_id").and_then(CanonicalJsonValue::as_str).map(str::to_owned)
             }
-            _ => Some(format!("${}", self.reference_hash(rules)?)),
+            _ => Some(format!("${}", reference_hash_of(signed, rules))),
         };
         let id = id.ok_or_else(|| ReceiveError::Format("missing `event_id`".to_owned()))?;
         OwnedEventId::try_from(id).map_err(format_error)
@@ -202,6 +203,15 @@ pub fn text_with_any_numbers(text: &str) -> Result<Cow<'_, str>, JsonError> {
     }
     let (object, odd) = numbers::parse_nested(text, json::MAX_NESTING + AROUND_EVENTS)?;
     Ok(Cow::Owned(Document { object, odd }.to_text()))
+}
+
+/// The hash of what signatures cover, as room versions write it.
+fn reference_hash_of(signed: &str, rules: &RoomVersionRules) -> String {
+    let hash = Sha256::digest(signed);
+    match rules.event_id_format {
+        EventIdFormatVersion::V1 | EventIdFormatVersion::V2 => data_encoding::BASE64_NOPAD.encode(&hash),
+        _ => data_encoding::BASE64URL_NOPAD.encode(&hash),
+    }
 }
 
 fn format_error(error: impl std::fmt::Display) -> ReceiveError {

@@ -1,11 +1,12 @@
 //! Putting events in an order in which what they build on comes first.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
     sync::Arc,
 };
 
-use ruma::OwnedEventId;
+use ruma::{EventId, OwnedEventId};
 
 use crate::event::Event;
 
@@ -13,43 +14,55 @@ use crate::event::Event;
 /// `prev_events` that are among them; otherwise by depth, then time, then ID. Duplicates are left out.
 pub fn sort_by_prev_events(events: impl IntoIterator<Item = Arc<Event>>) -> Vec<Arc<Event>> {
     let events: BTreeMap<_, _> = events.into_iter().map(|event| (event.event_id().to_owned(), event)).collect();
-    topological(&events, |event| event.prev_events().to_vec())
+    topological(&events, |event, below| {
+        for id in event.prev_events() {
+            below(id);
+        }
+    })
 }
 
-/// Kahn's algorithm; what is part of a cycle is left out.
+/// Kahn's algorithm; what is part of a cycle is left out. `builds_on` names to its second argument what an event comes after.
 pub(crate) fn topological(
     events: &BTreeMap<OwnedEventId, Arc<Event>>,
-    builds_on: impl Fn(&Event) -> Vec<OwnedEventId>,
+    builds_on: impl Fn(&Event, &mut dyn FnMut(&EventId)),
 ) -> Vec<Arc<Event>> {
-    let mut open: BTreeMap<&OwnedEventId, usize> = BTreeMap::new();
-    let mut carries: BTreeMap<OwnedEventId, Vec<&OwnedEventId>> = BTreeMap::new();
-    for (id, event) in events {
-        let below: BTreeSet<OwnedEventId> =
-            builds_on(event).into_iter().filter(|below| events.contains_key(below)).collect();
-        open.insert(id, below.len());
-        for below in below {
-            carries.entry(below).or_default().push(id);
+    /// An event, known by its place among all in the order of their IDs.
+    struct Node<'a> {
+        event: &'a Arc<Event>,
+        /// How many events it waits for.
+        open: usize,
+        /// Which events wait for it.
+        carries: Vec<usize>,
+    }
+    let ids: Vec<&OwnedEventId> = events.keys().collect();
+    let mut nodes: Vec<Node<'_>> =
+        events.values().map(|event| Node { event, open: 0, carries: Vec::new() }).collect();
+    for (place, event) in events.values().enumerate() {
+        let mut below = Vec::new();
+        builds_on(event, &mut |id| below.extend(ids.binary_search_by(|other| (***other).cmp(id))));
+        below.sort_unstable();
+        below.dedup();
+        for below in &below {
+            if let Some(node) = nodes.get_mut(*below) {
+                node.carries.push(place);
+            }
+        }
+        if let Some(node) = nodes.get_mut(place) {
+            node.open = below.len();
         }
     }
-    let rank = |event: &Event| (event.depth(), event.origin_server_ts(), event.event_id().to_owned());
-    let mut ready: BTreeMap<_, &Arc<Event>> = open
-        .iter()
-        .filter(|(_, below)| **below == 0)
-        .filter_map(|(id, _)| events.get(*id))
-        .map(|event| (rank(event), event))
-        .collect();
+    let rank = |node: &Node<'_>, place| Reverse((node.event.depth(), node.event.origin_server_ts(), place));
+    let mut ready: BinaryHeap<_> =
+        nodes.iter().enumerate().filter(|(_, node)| node.open == 0).map(|(place, node)| rank(node, place)).collect();
     let mut sorted = Vec::with_capacity(events.len());
-    while let Some((_, event)) = ready.pop_first() {
-        sorted.push(event.clone());
-        for above in carries.remove(event.event_id()).unwrap_or_default() {
-            let Some(below) = open.get_mut(above) else {
-                continue;
-            };
-            *below = below.saturating_sub(1);
-            if *below == 0
-                && let Some(event) = events.get(above)
-            {
-                ready.insert(rank(event), event);
+    while let Some(Reverse((_, _, place))) = ready.pop() {
+        let Some(node) = nodes.get_mut(place) else { continue };
+        sorted.push(node.event.clone());
+        for above in std::mem::take(&mut node.carries) {
+            let Some(node) = nodes.get_mut(above) else { continue };
+            node.open = node.open.saturating_sub(1);
+            if node.open == 0 {
+                ready.push(rank(node, above));
             }
         }
     }

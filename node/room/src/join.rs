@@ -33,7 +33,12 @@ pub struct CheckedState {
     pub dropped: Vec<(OwnedEventId, String)>,
     /// The state, without what was dropped or rejected.
     pub state: StateMap,
+    /// `events` by ID.
+    index: Index,
 }
+
+/// Events that are about to be stored, with their provisional numbers.
+type Index = Arc<BTreeMap<OwnedEventId, (Arc<Event>, Status, EventNumber)>>;
 
 /// An event of a [`CheckedState`].
 #[derive(Debug, Clone)]
@@ -170,11 +175,11 @@ pub fn check_outliers(
     events: impl IntoIterator<Item = Arc<Event>>,
     source: &dyn Source,
 ) -> Result<CheckedState, EngineError> {
-    let mut checked = CheckedState { events: Vec::new(), dropped: Vec::new(), state: StateMap::new() };
+    let (mut judged, mut dropped) = (Vec::new(), Vec::new());
     let mut waiting: BTreeMap<OwnedEventId, Arc<Event>> = BTreeMap::new();
     for event in events {
         if event.room_id() != room_id {
-            checked.dropped.push((event.event_id().to_owned(), format!("it is of room {}", event.room_id())));
+            dropped.push((event.event_id().to_owned(), format!("it is of room {}", event.room_id())));
         } else if source.status(event.event_id())?.is_none() {
             waiting.insert(event.event_id().to_owned(), event);
         }
@@ -182,58 +187,49 @@ pub fn check_outliers(
 
     let memo = Memo::new(source);
     for event in by_auth_events(&waiting) {
-        let missing = event.all_auth_events().find(|id| memo.get(id).is_none());
-        if let Some(missing) = missing {
-            checked.dropped.push((event.event_id().to_owned(), format!("its auth event {missing} is not to be had")));
+        let cited: Vec<KnownEvent> = event.all_auth_events().map_while(|id| memo.get(&id)).collect();
+        if let Some(missing) = event.all_auth_events().nth(cited.len()) {
+            dropped.push((event.event_id().to_owned(), format!("its auth event {missing} is not to be had")));
             continue;
         }
-        let cited: BTreeMap<StateKey, Arc<Event>> = event
-            .all_auth_events()
-            .filter_map(|id| memo.event(&id))
-            .filter_map(|cited| Some((cited.state_map_key()?.clone(), cited)))
-            .collect();
-        let verdict = check_state_independent(&event, rules, |id| memo.get(id))
-            .and_then(|()| check_auth(&event, rules, |key| cited.get(key).cloned()));
+        let at = |key: &StateKey| cited.iter().rev().find(|known| known.event.state_map_key() == Some(key));
+        let verdict = check_state_independent(&event, rules, |id| {
+            cited.iter().find(|known| known.event.event_id() == id).cloned().or_else(|| memo.get(id))
+        })
+        .and_then(|()| check_auth(&event, rules, |key| at(key).map(|known| known.event.clone())));
         let (status, reason) = match verdict {
             Err(_) if mutant!("unchecked-outliers") => (Status::Outlier, None),
             Ok(()) => (Status::Outlier, None),
             Err(error) => (Status::Rejected, Some(error.0)),
         };
         memo.add(KnownEvent { event: event.clone(), rejected: status == Status::Rejected });
-        checked.events.push(CheckedEvent { event, status, reason });
+        judged.push(CheckedEvent { event, status, reason });
     }
     memo.finish()?;
-    // Cycles cannot be made with IDs that are hashes; should one be found, its events cite what is not to be had.
-    let judged: BTreeSet<&EventId> = checked
-        .events
+    let index: BTreeMap<_, _> = judged
         .iter()
-        .map(|checked| checked.event.event_id())
-        .chain(checked.dropped.iter().map(|(id, _)| &**id))
+        .zip(PROVISIONAL..)
+        .map(|(judged, number)| (judged.event.event_id().to_owned(), (judged.event.clone(), judged.status, number)))
         .collect();
-    let rest: Vec<_> = waiting.keys().filter(|id| !judged.contains(&***id)).cloned().collect();
-    checked.dropped.extend(rest.into_iter().map(|id| (id, "it is its own auth event".to_owned())));
-    Ok(checked)
+    // Cycles cannot be made with IDs that are hashes; should one be found, its events cite what is not to be had.
+    let lost: BTreeSet<&EventId> = dropped.iter().map(|(id, _)| &**id).collect();
+    let rest: Vec<_> =
+        waiting.keys().filter(|id| !index.contains_key(*id) && !lost.contains(&***id)).cloned().collect();
+    dropped.extend(rest.into_iter().map(|id| (id, "it is its own auth event".to_owned())));
+    Ok(CheckedState { events: judged, dropped, state: StateMap::new(), index: Arc::new(index) })
 }
 
 impl CheckedState {
     /// `base` and these events, as if they were stored.
     pub fn overlay<'a>(&self, base: &'a dyn Source) -> Overlay<'a> {
-        let events = self
-            .events
-            .iter()
-            .zip(PROVISIONAL..)
-            .map(|(checked, number)| {
-                (checked.event.event_id().to_owned(), (checked.event.clone(), checked.status, number))
-            })
-            .collect();
-        Overlay { base, events }
+        Overlay { base, events: self.index.clone() }
     }
 }
 
 /// A source with outliers on top that are about to be stored.
 pub struct Overlay<'a> {
     base: &'a dyn Source,
-    events: BTreeMap<OwnedEventId, (Arc<Event>, Status, EventNumber)>,
+    events: Index,
 }
 
 impl Source for Overlay<'_> {
@@ -273,5 +269,5 @@ impl Source for Overlay<'_> {
 
 /// Each event after those of its auth events that are among the given; ties by ID.
 fn by_auth_events(events: &BTreeMap<OwnedEventId, Arc<Event>>) -> Vec<Arc<Event>> {
-    crate::graph::topological(events, |event| event.all_auth_events().map(|id| id.into_owned()).collect())
+    crate::graph::topological(events, |event, below| event.all_auth_events().for_each(|id| below(&id)))
 }

@@ -71,11 +71,12 @@ pub fn receive_document(
         return Err(ReceiveError::TooLong(text.len()));
     }
     check_format(&document, text.len(), rules).map_err(ReceiveError::Format)?;
+    let signed = document.signed_text(rules)?;
     if !mutant!("skips-event-signature") {
-        verify_signatures(&document, rules, keys)?;
+        verify_signatures(&document, &signed, rules, keys)?;
     }
     let redacted = !mutant!("skips-content-hash") && !content_hash_matches(&document);
-    let event_id = document.event_id(rules)?;
+    let event_id = document.event_id_with(&signed, rules)?;
     if !redacted {
         return Ok(Event::from_checked(text, event_id, rules, false)?);
     }
@@ -231,13 +232,18 @@ fn signatures_of<'a>(
     Ok(signatures)
 }
 
-fn verify_signatures(document: &Document, rules: &RoomVersionRules, keys: &KeyLookup<'_>) -> Result<(), ReceiveError> {
+/// `signed` is the event's [`Document::signed_text`].
+fn verify_signatures(
+    document: &Document,
+    signed: &str,
+    rules: &RoomVersionRules,
+    keys: &KeyLookup<'_>,
+) -> Result<(), ReceiveError> {
     let object = document.object();
     let at = rules.enforce_key_validity.then(|| match object.get("origin_server_ts") {
         Some(CanonicalJsonValue::Integer(at)) => u64::try_from(i64::from(*at)).unwrap_or_default(),
         _ => 0,
     });
-    let signed = document.signed_text(rules)?;
     for server in servers_that_must_sign(object, rules)? {
         let own_key = self_certified_key(&server);
         let mut verified = false;

@@ -129,17 +129,24 @@ pub fn note_signed(tx: &mut Tx, signer: &str, signed: &str) -> Result<(), StoreE
     Ok(())
 }
 
-/// Notes that a user joined or left a room that this node is in. Called in the change of the room, when membership moves to
-/// or from `join`.
+/// Notes that a user joined or left a room that this node is in, and that is encrypted or not. Called in the change of the room,
+/// when membership moves to or from `join`.
 ///
 /// # Errors
 /// As all writes.
-pub fn note_member(tx: &mut Tx, room: u64, user: &str, joined: bool, position: u64) -> Result<(), StoreError> {
+pub fn note_member(
+    tx: &mut Tx,
+    room: u64,
+    user: &str,
+    joined: bool,
+    encrypted: bool,
+    position: u64,
+) -> Result<(), StoreError> {
     let key = (room, user.to_owned());
     if let Some(old) = MEMBER_CHANGED_AT.get(tx, &key)? {
         MEMBER_CHANGES.delete(tx, &(room, old, key.1.clone()))?;
     }
-    if is_encrypted(tx, room)? {
+    if encrypted {
         MEMBER_CHANGES.put(tx, &(room, position, key.1.clone()), &joined)?;
         MEMBER_CHANGED_AT.put(tx, &key, &position)?;
     } else {

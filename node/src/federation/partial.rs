@@ -188,8 +188,8 @@ async fn attempt(node: &Arc<Node>, room_id: &RoomId) -> Answer<bool> {
 async fn ask(node: &Arc<Node>, room: &Room, server: &ServerName, lacking: &partial::Uncompleted) -> Answer<()> {
     let request = get_room_state::Request::new(lacking.join.event_id().to_owned(), room.id().to_owned());
     let answer = node.federation.client().request_large(server, request, WHOLE_ROOM).await?;
-    let state = pdus::check_many(node, room.id(), room.version(), answer.pdus).await?;
-    let auth_chain = pdus::check_many(node, room.id(), room.version(), answer.auth_chain).await?;
+    let checked = |pdus| pdus::check_set(node, room.id(), room.version(), pdus);
+    let (state, auth_chain) = futures::future::try_join(checked(answer.pdus), checked(answer.auth_chain)).await?;
     let members = state.len();
     room.complete(auth_chain, state).await?;
     tracing::info!(room = %room.id(), %server, state = members, "a room has its members");

@@ -181,6 +181,24 @@ pub async fn check_many(
     version: &RoomVersionId,
     pdus: Vec<Box<RawValue>>,
 ) -> Answer<Vec<Arc<Event>>> {
+    let events = check_set(node, room_id, version, pdus).await?;
+    if events.len() <= CHECKED_AT_ONCE {
+        return Ok(sorted(node, events));
+    }
+    let sorter = node.clone();
+    node.spawner.blocking("sort events", move || sorted(&sorter, events)).await.map_err(MatrixError::internal)
+}
+
+/// As [`check_many`] in the order in which they came: for a state or an auth chain, whose order says nothing.
+///
+/// # Errors
+/// The node is stopping.
+pub async fn check_set(
+    node: &Arc<Node>,
+    room_id: &RoomId,
+    version: &RoomVersionId,
+    pdus: Vec<Box<RawValue>>,
+) -> Answer<Vec<Arc<Event>>> {
     let mut events = Vec::with_capacity(pdus.len());
     for result in check_each(node, version, pdus).await? {
         match result {
@@ -192,11 +210,7 @@ pub async fn check_many(
             Err(error) => tracing::info!(room = %room_id, %error, "an event is left out"),
         }
     }
-    if events.len() <= CHECKED_AT_ONCE {
-        return Ok(sorted(node, events));
-    }
-    let sorter = node.clone();
-    node.spawner.blocking("sort events", move || sorted(&sorter, events)).await.map_err(MatrixError::internal)
+    Ok(events)
 }
 
 /// The events so that each comes after its prev events; those that follow themselves by others are left out and counted.

@@ -7,15 +7,18 @@ use kith_room::{Placement, json};
 use kith_store::{
     Corrupt, Json, StoreError, Touched, Tx,
     tables::rooms::{
-        CURRENT_STATE, EVENT_IDS, EVENTS, EXTREMITIES, EventRow, EventStatus, GAPS, GAPS_BY_EVENT, LOCAL_MEMBERS,
-        MEMBERS, OUTGOING, OWN_STREAM, REDACTED_BY, RELATIONS, ROOM_SERVERS, ROOMS, STATE_STREAM, STREAM, STRIPPED,
-        TIMELINE, USER_ROOMS, UserRoomRow, membership,
+        CURRENT_STATE, EVENT_IDS, EVENTS, EXTREMITIES, EventRow, EventStatus, GAPS, GAPS_BY_EVENT, OWN_STREAM,
+        REDACTED_BY, RELATIONS, ROOM_SERVERS, ROOMS, STATE_STREAM, STREAM, STRIPPED, TIMELINE,
     },
 };
 use serde_json::Value;
 
-use super::{addressees, parking, partial, read, redaction, search, states, transactions};
-use crate::{contacts::ROOM_SERVERS_CHANGED, e2ee};
+use super::{
+    addressees,
+    members::{Memberships, StateChange},
+    parking, partial, read, redaction, search, states, transactions,
+};
+use crate::e2ee;
 
 /// Where an event goes beside the table of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +80,7 @@ pub(super) struct Judged {
 pub(super) struct NewHead {
     pub(super) extremities: Vec<u64>,
     pub(super) state: u64,
-    /// `(type, state key)` to the event number it has now, or none.
-    pub(super) state_changes: Vec<((String, String), Option<u64>)>,
+    pub(super) state_changes: Vec<StateChange>,
     pub(super) depth: u64,
 }
 
@@ -102,7 +104,7 @@ pub(super) struct Us {
 }
 
 impl Us {
-    fn hosts(&self, user: &str) -> bool {
+    pub(super) fn hosts(&self, user: &str) -> bool {
         server_of(user) == self.server
     }
 }
@@ -172,8 +174,16 @@ pub(super) fn store(tx: &mut Tx, us: &Us, change: &Change) -> Result<Vec<u64>, C
             true => tx.next_position(),
             false => positions.iter().copied().max().unwrap_or_default(),
         };
-        for (key, event) in &head.state_changes {
-            change_state(tx, us, change.room, key, *event, position)?;
+        let mut memberships = Memberships { us, room: change.room, joined: room.joined, encrypted: None, position };
+        for place in &head.state_changes {
+            let row = (change.room, place.key.0.clone(), place.key.1.clone());
+            match place.event {
+                Some(number) => CURRENT_STATE.put(tx, &row, &number)?,
+                None => drop(CURRENT_STATE.delete(tx, &row)?),
+            }
+            if place.key.0 == "m.room.member" {
+                memberships.change(tx, place)?;
+            }
         }
         if change.completes {
             partial::end(tx, change.room)?;
@@ -355,108 +365,6 @@ pub(super) fn pdu_text(json: &str, field: &str) -> String {
         .ok()
         .and_then(|pdu| pdu.get(field).and_then(Value::as_str).map(str::to_owned))
         .unwrap_or_default()
-}
-
-fn change_state(
-    tx: &mut Tx,
-    us: &Us,
-    room: u64,
-    key: &(String, String),
-    event: Option<u64>,
-    position: u64,
-) -> Result<(), StoreError> {
-    let row = (room, key.0.clone(), key.1.clone());
-    match event {
-        Some(number) => CURRENT_STATE.put(tx, &row, &number)?,
-        None => {
-            CURRENT_STATE.delete(tx, &row)?;
-        }
-    }
-    if key.0 == "m.room.member" { change_membership(tx, us, room, &key.1, event, position) } else { Ok(()) }
-}
-
-fn change_membership(
-    tx: &mut Tx,
-    us: &Us,
-    room: u64,
-    user: &str,
-    event: Option<u64>,
-    position: u64,
-) -> Result<(), StoreError> {
-    let old = USER_ROOMS.get(tx, &(user.to_owned(), room))?.map(|row| row.0);
-    let member = match event {
-        Some(number) => read::event(tx, number)?,
-        None => None,
-    };
-    let now = member
-        .as_ref()
-        .and_then(|event| event.content().get("membership").and_then(Value::as_str))
-        .and_then(membership::number)
-        .unwrap_or(membership::LEAVE);
-    if let Some(old) = &old {
-        MEMBERS.delete(tx, &(room, old.membership, user.to_owned()))?;
-    }
-    MEMBERS.put(tx, &(room, now, user.to_owned()), &event.unwrap_or_default())?;
-    // Only rows that counted as joined in MEMBERS count in ROOM_SERVERS: an invite known from outside did not.
-    let was_joined = old.as_ref().is_some_and(|old| old.membership == membership::JOIN);
-    let is_joined = now == membership::JOIN;
-    if was_joined != is_joined {
-        let server = (room, server_of(user).to_owned());
-        let count = ROOM_SERVERS.get(tx, &server)?.unwrap_or_default();
-        let comes_back = is_joined && count == 0;
-        if comes_back {
-            tx.touch(Touched::Other(ROOM_SERVERS_CHANGED));
-        }
-        let leaving = u64::from(!mutant!("keeps-departed-server"));
-        match if is_joined { count + 1 } else { count.saturating_sub(leaving) } {
-            0 => {
-                ROOM_SERVERS.delete(tx, &server)?;
-                tx.touch(Touched::Other(ROOM_SERVERS_CHANGED));
-            }
-            count => ROOM_SERVERS.put(tx, &server, &count)?,
-        }
-        // A server that comes back is not sent what was said while it was away.
-        let queue = (server.1, room);
-        if comes_back && OUTGOING.contains(tx, &queue)? {
-            OUTGOING.put(tx, &queue, &(position, position))?;
-        }
-        // Who comes with the room when this node joins it is new to our user anyway.
-        if ROOMS.get(tx, &room)?.is_some_and(|row| row.0.joined) {
-            let position = if position == 0 { tx.next_position() } else { position };
-            e2ee::lists::note_member(tx, room, user, is_joined, position)?;
-            if comes_back && !us.hosts(user) {
-                e2ee::lists::note_server(tx, server_of(user), room)?;
-            }
-        }
-    }
-    let joined_at = match (&old, was_joined, is_joined) {
-        (Some(old), true, _) | (Some(old), false, false) => old.joined_at,
-        (_, _, true) => position,
-        (None, ..) => 0,
-    };
-    let row = UserRoomRow {
-        membership: now,
-        event: event.unwrap_or_default(),
-        position,
-        joined_at,
-        sender: member.as_ref().map(|event| event.sender().to_owned()).unwrap_or_default(),
-        stripped: Vec::new(),
-        pdu: None,
-        forgotten: old.as_ref().is_some_and(|old| old.forgotten && old.membership == now),
-    };
-    USER_ROOMS.put(tx, &(user.to_owned(), room), &Json(row))?;
-    if us.hosts(user) {
-        match is_joined {
-            true => LOCAL_MEMBERS.put(tx, &(room, user.to_owned()), &())?,
-            false => {
-                LOCAL_MEMBERS.delete(tx, &(room, user.to_owned()))?;
-            }
-        }
-        tx.touch(Touched::User(user.to_owned()));
-    } else if was_joined && !is_joined {
-        e2ee::remote::member_left(tx, user)?;
-    }
-    Ok(())
 }
 
 fn missing(table: &'static str) -> StoreError {

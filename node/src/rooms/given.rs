@@ -64,9 +64,7 @@ impl Room {
             let state = past.without_elsewhere(state).map_err(MatrixError::internal)?;
             join::check_state(self.version(), self.id(), auth_chain, state, &past).map_err(|error| bad(&error))?
         };
-        for outlier in checked.events {
-            change.outlier(head, outlier.event, outlier.status)?;
-        }
+        change.outliers(head, checked.events)?;
         let past = Past::new(self.number(), self.rules(), &head.recent, change.read);
         let by_its_past = match placement {
             // What it follows may have come while the state was asked for. Then it is an event like others.
@@ -125,9 +123,7 @@ impl Room {
             })?
         };
         let mut change = head::Draft::new(self.number(), self.rules(), &head, &self.parts.store, &snapshot);
-        for outlier in joined.checked.events {
-            change.outlier(&mut head, outlier.event, outlier.status)?;
-        }
+        change.outliers(&mut head, joined.checked.events)?;
         // It begins without a state: the stored one of the stay before is no state of this engine.
         head.at.engine = joined.room;
         head.at.state = 0;

@@ -1,10 +1,12 @@
 //! A room's head: the engine's [`kith_room::Room`] with the numbers its states and events have in the store, and how a
 //! verdict of the engine becomes a [`Change`].
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kith_mutants::mutant;
-use kith_room::{Event, Placement, StateKey, StateMap, Status, Verdict, power::PowerLevels, state};
+use kith_room::{
+    Event, Placement, Source as _, StateKey, StateMap, Status, Verdict, join::CheckedEvent, power::PowerLevels, state,
+};
 use kith_store::{
     Snapshot, Store,
     tables::rooms::{EVENTS, EXTREMITIES, EventStatus, RoomRow},
@@ -13,6 +15,7 @@ use ruma::{EventId, OwnedEventId, RoomId, RoomVersionId, room_version_rules::Roo
 
 use super::{
     change::{Change, Judged, NewHead, NewState, Place, Redacts},
+    members::{Member, StateChange},
     partial,
     source::{Known, Past, Recent},
 };
@@ -136,41 +139,57 @@ impl<'a> Draft<'a> {
         self.events.is_empty()
     }
 
-    /// Takes an outlier in: an event of an auth chain or of a state.
-    pub(super) fn outlier(&mut self, head: &mut Head, event: Arc<Event>, status: Status) -> Result<(), MatrixError> {
-        if head.recent.get(event.event_id()).is_some() {
-            return Ok(());
+    /// Takes outliers in: events of an auth chain or of a state that are not stored, each after its auth events, as
+    /// [`kith_room::join::check_outliers`] gives them.
+    pub(super) fn outliers(&mut self, head: &mut Head, outliers: Vec<CheckedEvent>) -> Result<(), MatrixError> {
+        let past = Past::new(self.room, self.rules, &head.recent, self.read);
+        // Thousands of members cite the same few events.
+        let mut numbers: BTreeMap<OwnedEventId, Option<u64>> = BTreeMap::new();
+        let mut taken = Vec::with_capacity(outliers.len());
+        for CheckedEvent { event, status, .. } in outliers {
+            let id = event.event_id().to_owned();
+            if numbers.contains_key(&id) || past.recent.get(&id).is_some() {
+                continue;
+            }
+            let mut auth = Vec::new();
+            for cited in event.all_auth_events() {
+                auth.extend(match numbers.get(&*cited) {
+                    Some(number) => *number,
+                    None => {
+                        let number = past.number(&cited).map_err(MatrixError::internal)?;
+                        numbers.insert(cited.into_owned(), number);
+                        number
+                    }
+                });
+            }
+            let number = self.store.next_event_number();
+            let status = if status == Status::Rejected { EventStatus::Rejected } else { EventStatus::Outlier };
+            self.events.push(Judged {
+                number,
+                event_id: id.to_string(),
+                sender: event.sender().to_string(),
+                json: event.text().to_owned(),
+                status,
+                place: Place::Hidden,
+                ours: false,
+                depth: event.depth(),
+                state_before: 0,
+                state_after: 0,
+                new_states: Vec::new(),
+                auth,
+                stripped: event.redacted(),
+                gaps: Vec::new(),
+                redacts: None,
+                transaction: None,
+                passed: None,
+            });
+            numbers.insert(id, Some(number));
+            taken.push(Known { event, number, status, after: None });
         }
-        let (auth, known) = {
-            let past = Past::new(self.room, self.rules, &head.recent, self.read);
-            (self.auth_numbers(&past, &event)?, past.known(event.event_id()).map_err(MatrixError::internal)?)
-        };
-        if known.is_some() {
-            return Ok(());
+        for known in taken {
+            self.ids.push(known.event.event_id().to_owned());
+            head.recent.insert_held(known);
         }
-        let number = self.store.next_event_number();
-        let status = if status == Status::Rejected { EventStatus::Rejected } else { EventStatus::Outlier };
-        self.events.push(Judged {
-            number,
-            event_id: event.event_id().to_string(),
-            sender: event.sender().to_string(),
-            json: event.text().to_owned(),
-            status,
-            place: Place::Hidden,
-            ours: false,
-            depth: event.depth(),
-            state_before: 0,
-            state_after: 0,
-            new_states: Vec::new(),
-            auth,
-            stripped: event.redacted(),
-            gaps: Vec::new(),
-            redacts: None,
-            transaction: None,
-            passed: None,
-        });
-        self.ids.push(event.event_id().to_owned());
-        head.recent.insert_held(Known { event, number, status, after: None });
         Ok(())
     }
 
@@ -259,18 +278,23 @@ impl<'a> Draft<'a> {
     /// The finished change; the head counts it.
     pub(super) fn finish(self, head: &mut Head, version: &RoomVersionId) -> Result<Change, MatrixError> {
         let past = Past::new(self.room, self.rules, &head.recent, self.read);
-        let number = |id: &EventId| -> Result<u64, MatrixError> {
+        let known = |id: &EventId| -> Result<Known, MatrixError> {
             past.known(id)
                 .map_err(MatrixError::internal)?
-                .map(|known| known.number)
                 .ok_or_else(|| MatrixError::internal("a head names an event that is not stored"))
         };
         let new_head = if self.touched_head {
             let mut state_changes = Vec::new();
             for (key, event) in state::changes(&self.first_state, head.at.engine.current()) {
-                state_changes.push((names(&key), event.map(|id| number(&id)).transpose()?));
+                let known = event.map(|id| known(&id)).transpose()?;
+                state_changes.push(StateChange {
+                    key: names(&key),
+                    event: known.as_ref().map(|known| known.number),
+                    member: known.and_then(|known| Member::of(&known.event)),
+                });
             }
-            let extremities = head.at.engine.extremities().map(number).collect::<Result<_, _>>()?;
+            let extremities =
+                head.at.engine.extremities().map(|id| Ok(known(id)?.number)).collect::<Result<_, MatrixError>>()?;
             Some(NewHead { extremities, state: head.at.state, state_changes, depth: head.at.engine.depth() })
         } else {
             None

@@ -41,12 +41,10 @@ impl Room {
             let past = Past::new(self.number(), self.rules(), &head.recent, &snapshot);
             join::check_outliers(self.rules(), self.id(), events, &past).map_err(MatrixError::internal)?
         };
-        for outlier in checked.events {
-            if let Err(error) = change.outlier(head, outlier.event, outlier.status) {
-                head.recent.forget(&change.ids);
-                head.at = before;
-                return Err(error);
-            }
+        if let Err(error) = change.outliers(head, checked.events) {
+            head.recent.forget(&change.ids);
+            head.at = before;
+            return Err(error);
         }
         let count = change.ids.len();
         if count > 0 {

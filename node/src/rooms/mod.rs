@@ -19,6 +19,7 @@ pub mod filter;
 mod given;
 mod head;
 mod history;
+mod members;
 pub mod parking;
 pub mod partial;
 mod policy;

@@ -180,9 +180,7 @@ impl Room {
             })?
         };
         let mut change = head::Draft::new(self.number(), self.rules(), &head, &self.parts.store, &snapshot);
-        for outlier in completion.checked.events {
-            change.outlier(&mut head, outlier.event, outlier.status)?;
-        }
+        change.outliers(&mut head, completion.checked.events)?;
         // The stored state is partial: the new ones are not made from it.
         head.at.engine = completion.room;
         head.at.state = 0;

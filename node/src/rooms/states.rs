@@ -21,8 +21,10 @@ const LONGEST_CHAIN: u64 = 1 << 20;
 /// Writes state `number`, which differs from `parent` by `changes` (event number 0 removes a key).
 pub fn append(tx: &mut Tx, number: u64, parent: u64, changes: &[((String, String), u64)]) -> Result<(), StoreError> {
     let mut own = BTreeMap::new();
+    // The least number that no key has. Asking for it anew for each key of a large state would take most of the time.
+    let mut free = None;
     for (key, event) in changes {
-        own.insert(key_number(tx, key)?, *event);
+        own.insert(key_number(tx, key, &mut free)?, *event);
     }
     let parent_height = if parent == 0 { 0 } else { row(tx, parent)?.height };
     if parent == 0 || parent_height >= LONGEST_CHAIN {
@@ -163,11 +165,15 @@ fn changes_down_to(read: &dyn Read, number: u64, end: u64) -> Result<BTreeMap<u6
     Ok(composed)
 }
 
-fn key_number(tx: &mut Tx, key: &(String, String)) -> Result<u64, StoreError> {
+fn key_number(tx: &mut Tx, key: &(String, String), free: &mut Option<u64>) -> Result<u64, StoreError> {
     if let Some(number) = STATE_KEYS.get(tx, key)? {
         return Ok(number);
     }
-    let number = STATE_KEY_NAMES.last(tx)?.map_or(1, |(number, _)| number + 1);
+    let number = match *free {
+        Some(number) => number,
+        None => STATE_KEY_NAMES.last(tx)?.map_or(1, |(number, _)| number + 1),
+    };
+    *free = Some(number + 1);
     STATE_KEYS.put(tx, key, &number)?;
     STATE_KEY_NAMES.put(tx, &number, key)?;
     Ok(number)

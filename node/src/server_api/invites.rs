@@ -73,6 +73,7 @@ async fn accept(node: &Arc<Node>, origin: &Origin, request: invite::Request) -> 
         .map_err(|error| MatrixError::invalid_param(error.to_string()))?;
     let text = signed.text().to_owned();
     let room = node.rooms.get_or_new(&request.room_id, &request.room_version)?;
+    node.federation.invites.came(&*node.clock, &request.room_id, &invited);
     pending::note(node, Outside { room, event: Arc::new(signed), stripped }).await?;
     tracing::info!(user = %invited, from = %event.sender(), room = %request.room_id, "an invite came");
     Ok(Value::String(text))

@@ -1,6 +1,6 @@
 //! Joining a room through another server. Server-server specification, "Joining Rooms".
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use kith_room::{Event, keys::may_share};
@@ -21,6 +21,9 @@ use crate::{
         partial::{self, PartialJoin},
     },
 };
+
+/// The waits before a join is tried again that was refused a moment after its invite came.
+const AGAIN_AFTER: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(600), Duration::from_millis(1_800)];
 
 /// Servers beside the one joined through that are asked what was said during a join.
 const MOST_ASKED: usize = 3;
@@ -61,14 +64,35 @@ impl Federation {
         content: &Map<String, Value>,
     ) -> Answer<()> {
         let node = self.node()?;
+        for wait in AGAIN_AFTER {
+            match self.join_through_one(&node, user, room_id, via, content).await {
+                Err(error) if error.is("M_FORBIDDEN") && self.invites.is_fresh(&*node.clock, room_id, user) => {
+                    tracing::info!(%room_id, %error, "the invite may not be part of the room yet: trying again");
+                    node.clock.sleep(wait).await;
+                }
+                result => return result,
+            }
+        }
+        self.join_through_one(&node, user, room_id, via, content).await
+    }
+
+    /// Joins through the first server that can.
+    async fn join_through_one(
+        &self,
+        node: &Arc<Node>,
+        user: &UserId,
+        room_id: &RoomId,
+        via: &[OwnedServerName],
+        content: &Map<String, Value>,
+    ) -> Answer<()> {
         let mut failures = Failures::default();
-        for server in self.servers_to_ask(&node, user, room_id, via)? {
+        for server in self.servers_to_ask(node, user, room_id, via)? {
             if let Err(error) = rules::check_pair(&server, node.server_name()) {
                 failures.somebody = true;
                 failures.refusal.get_or_insert(error);
                 continue;
             }
-            match self.join_through(&node, &server, user, room_id, content).await {
+            match self.join_through(node, &server, user, room_id, content).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::Server(error)) => {
                     let incompatible = error.errcode() == Some("M_INCOMPATIBLE_ROOM_VERSION");
@@ -82,7 +106,7 @@ impl Federation {
             }
         }
         if !failures.somebody
-            && let Some(room) = deserted(&node, room_id)?
+            && let Some(room) = deserted(node, room_id)?
         {
             let content = content.clone().into_iter().chain([("membership".to_owned(), "join".into())]).collect();
             room.send(Draft::state(user.to_owned(), "m.room.member", user.as_str(), content)).await?;
@@ -165,9 +189,9 @@ impl Federation {
             }
             None => Arc::new(join),
         };
-        let checked = |pdus| pdus::check_many(node, room_id, version, pdus);
-        let state = checked(answer.state).await.map_err(Failure::Final)?;
-        let auth_chain = checked(answer.auth_chain).await.map_err(Failure::Final)?;
+        let checked = |pdus| pdus::check_set(node, room_id, version, pdus);
+        let both = futures::future::try_join(checked(answer.state), checked(answer.auth_chain));
+        let (state, auth_chain) = both.await.map_err(Failure::Final)?;
         let partial = answer.members_omitted.then(|| without_members(node, server, answer.servers_in_room));
         let members: Vec<&ServerName> = state
             .iter()

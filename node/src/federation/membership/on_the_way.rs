@@ -1,5 +1,5 @@
-//! Invites on their way to another server. It may show one to its user, who accepts at once, before the answer is back and the
-//! invite is part of the room here: that join waits for it.
+//! Invites between servers. One is shown to its user, who may accept at once, before its sender's server has made it part of the
+//! room. Here such a join waits for the invite; where another server refuses it, this node asks again a moment later.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -17,13 +17,39 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 type Invite = (OwnedRoomId, OwnedUserId);
 
-/// The invites of this node's users that are on their way: as many as there are requests for them.
+/// How long after it came an invite may not be part of the room yet, in milliseconds.
+const FRESH_MS: u64 = 10_000;
+/// Of how many invites it is known that they came just now.
+const MOST_FRESH: usize = 1_000;
+
+/// Invites that are on their way or came just now.
 #[derive(Debug, Default)]
-pub struct Invites(Mutex<BTreeMap<Invite, watch::Sender<usize>>>);
+pub struct Invites {
+    /// Those of this node's users: as many as there are requests for them.
+    leaving: Mutex<BTreeMap<Invite, watch::Sender<usize>>>,
+    /// When those for this node's users came.
+    came: Mutex<BTreeMap<Invite, u64>>,
+}
 
 impl Invites {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Invite, watch::Sender<usize>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that another server invites a user of ours.
+    pub fn came(&self, clock: &dyn Clock, room: &RoomId, user: &UserId) {
+        let (now, mut came) = (clock.now_ms(), self.came.lock().unwrap_or_else(PoisonError::into_inner));
+        came.retain(|_, at| now.saturating_sub(*at) <= FRESH_MS);
+        if came.len() < MOST_FRESH {
+            came.insert((room.to_owned(), user.to_owned()), now);
+        }
+    }
+
+    /// Whether the user's invite came so lately that its sender's server may not have it in the room yet.
+    pub(super) fn is_fresh(&self, clock: &dyn Clock, room: &RoomId, user: &UserId) -> bool {
+        let came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = came.get(&(room.to_owned(), user.to_owned()));
+        at.is_some_and(|at| clock.now_ms().saturating_sub(*at) <= FRESH_MS)
     }
 
     /// Notes one, until what is given back is dropped.

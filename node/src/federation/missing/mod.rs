@@ -352,7 +352,7 @@ async fn fetch_auth(node: &Arc<Node>, room: &Room, server: &ServerName, waiting:
             Err(error) if error.is_refusal() => continue,
             Err(error) => return Err(error.into()),
         };
-        let chain = pdus::check_many(node, room.id(), room.version(), answer.auth_chain).await?;
+        let chain = pdus::check_set(node, room.id(), room.version(), answer.auth_chain).await?;
         let added = room.add_outliers(chain).await?;
         node.federation.stats.pdus_fetched.add_many(added as u64);
     }
