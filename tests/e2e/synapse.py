@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -102,7 +103,8 @@ class Synapse(Node):
         with open(self.stdout_file, "ab") as out, open(self.stderr_file, "ab") as err:
             self.process = subprocess.Popen(
                 self.host.command(python, "-m", "synapse.app.homeserver", "-c", self.config_file),
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.folder, start_new_session=True, preexec_fn=dies_with_us,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.folder, env={**os.environ, **self.environment},
+                start_new_session=True, preexec_fn=dies_with_us,
             )
 
     @staticmethod
@@ -120,6 +122,8 @@ class FederatedSynapse(Synapse):
         federation_port = int(server_name.rpartition(":")[2])
         self.certificates, self.federation_port = certificates, federation_port
         super().__init__(host, folder, name=name, port=port)
+        # Identity servers, and files that are kept elsewhere, are asked as web pages are: with the authorities of the system.
+        self.environment = {"SSL_CERT_FILE": str(certificates / "ca.pem")}
 
     def configure(self, config: dict) -> None:
         super().configure(config)
