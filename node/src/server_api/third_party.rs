@@ -1,6 +1,6 @@
 //! `PUT /_matrix/federation/v1/exchange_third_party_invite/{roomId}`: another server's user has proven that a third-party
 //! invite of a room here is for it; `PUT /_matrix/federation/v1/3pid/onbind`: an identity server says that a user of ours has.
-//! Server-server specification, "Third-party invites". The identity servers that there are say `POST` instead ([`Posted`]).
+//! Server-server specification, "Third-party invites". The identity servers that there are say `POST` instead.
 //!
 //! What is checked, and why no `key_validity_url` is asked: [`crate::federation::membership::third_party`].
 
