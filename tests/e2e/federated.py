@@ -35,15 +35,17 @@ class Federation(Lan):
         self.kith = self.kith_node("kith", KITH)
         self.synapse = self._add(FederatedSynapse(self.host, folder, self.certificates, f"localhost:{SYNAPSE}"))
         # Known by its address: rooms shut out hosts, whatever their ports.
-        other = FederatedSynapse(self.host, folder, self.certificates, f"127.0.0.1:{OTHER}", name="other", port=8028)
+        other = FederatedSynapse(
+            self.host, folder, self.certificates, f"127.0.0.1:{OTHER}", name="other", port=8028, notary=f"localhost:{KITH}"
+        )
         self.other = self._add(other)
 
     def _add(self, node):
         self.nodes.append(node)
         return node
 
-    def kith_node(self, name: str, federation_port: int, port: int = 8008) -> Node:
-        """A kith node named `localhost:PORT`, not yet started."""
+    def kith_node(self, name: str, federation_port: int, port: int = 8008, notary: str | None = None) -> Node:
+        """A kith node named `localhost:PORT`, not yet started. It believes the notary what keys other servers have."""
         return self._add(Node(self.host, self.folder, name=name, port=port, config={
             "server_name": f"localhost:{federation_port}",
             "federation": {
@@ -52,6 +54,7 @@ class Federation(Lan):
                 "tls_private_key": str(self.certificates / "key.pem"),
                 "extra_roots": [str(self.certificates / "ca.pem")],
                 "allow_private_addresses": True,
+                "trusted_key_servers": [notary] if notary else [],
             },
             "p2p": {"enabled": False},
         }))

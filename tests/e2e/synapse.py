@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -102,7 +103,8 @@ class Synapse(Node):
         with open(self.stdout_file, "ab") as out, open(self.stderr_file, "ab") as err:
             self.process = subprocess.Popen(
                 self.host.command(python, "-m", "synapse.app.homeserver", "-c", self.config_file),
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.folder, start_new_session=True, preexec_fn=dies_with_us,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.folder, env={**os.environ, **self.environment},
+                start_new_session=True, preexec_fn=dies_with_us,
             )
 
     @staticmethod
@@ -113,13 +115,19 @@ class Synapse(Node):
 
 
 class FederatedSynapse(Synapse):
-    """One that federates over HTTPS on this host as `localhost:PORT`, or by its address, with certificates of a test's authority."""
+    """One that federates over HTTPS on this host as `localhost:PORT`, or by its address, with certificates of a test's authority.
 
-    def __init__(self, host, folder: Path, certificates: Path, server_name: str, name: str = "synapse", port: int = 8018):
-        self.server_name = server_name
+    If there is a notary, that is asked for the keys of others before these are."""
+
+    def __init__(
+        self, host, folder: Path, certificates: Path, server_name: str, name: str = "synapse", port: int = 8018, notary: str | None = None
+    ):
+        self.server_name, self.notary = server_name, notary
         federation_port = int(server_name.rpartition(":")[2])
         self.certificates, self.federation_port = certificates, federation_port
         super().__init__(host, folder, name=name, port=port)
+        # Identity servers, and files that are kept elsewhere, are asked as web pages are: with the authorities of the system.
+        self.environment = {"SSL_CERT_FILE": str(certificates / "ca.pem")}
 
     def configure(self, config: dict) -> None:
         super().configure(config)
@@ -127,4 +135,6 @@ class FederatedSynapse(Synapse):
         whole = self.config_file.read_text()
         # Its listeners follow the one for clients.
         head, rest = whole.split("database:", 1)
+        if self.notary:
+            rest = rest.replace("trusted_key_servers: []", f'trusted_key_servers: [{{server_name: "{self.notary}"}}]')
         self.config_file.write_text(head.rstrip() + more + "database:" + rest)

@@ -240,6 +240,9 @@ async def test_names_and_pictures_of_people_are_told(host_and_guest):
     await guest.request("PUT", f"/_matrix/client/v3/profile/{guest.user_id}/displayname", {"displayname": "The Guest"})
     answer = await host.request("GET", f"/_matrix/client/v3/profile/{guest.user_id}")
     assert answer["displayname"] == "The Guest"
+    await guest.request("PUT", f"/_matrix/client/v3/profile/{guest.user_id}/m.tz", {"m.tz": "Europe/Berlin"})
+    for field in ("", "/m.tz"):
+        assert (await host.request("GET", f"/_matrix/client/v3/profile/{guest.user_id}{field}"))["m.tz"] == "Europe/Berlin"
     await refused(host.request("GET", f"/_matrix/client/v3/profile/@nobody:{guest.server_name}"), "M_NOT_FOUND")
     room_id = await meet(host, guest)
     await sees_state(host, room_id, "m.room.member", {"displayname": "The Guest"}, guest.user_id)

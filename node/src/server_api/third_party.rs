@@ -1,16 +1,21 @@
 //! `PUT /_matrix/federation/v1/exchange_third_party_invite/{roomId}`: another server's user has proven that a third-party
 //! invite of a room here is for it; `PUT /_matrix/federation/v1/3pid/onbind`: an identity server says that a user of ours has.
-//! Server-server specification, "Third-party invites".
+//! Server-server specification, "Third-party invites". The identity servers that there are say `POST` instead.
 //!
 //! What is checked, and why no `key_validity_url` is asked: [`crate::federation::membership::third_party`].
 
 use std::{sync::Arc, time::Duration};
 
+use http::{Method, Request};
 use ruma::{
     OwnedRoomId, OwnedUserId,
-    api::federation::thirdparty::{bind_callback::v1 as onbind, exchange_invite::v1 as exchange},
+    api::{
+        IncomingRequest, Metadata,
+        error::DeserializationError,
+        federation::thirdparty::{bind_callback::v1 as onbind, exchange_invite::v1 as exchange},
+    },
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::template::{check_user, whole_room};
 use crate::{
@@ -31,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The routes of this file.
 pub fn routes(routes: Routes) -> Routes {
-    routes.add(exchange_invite).add(bound)
+    routes.add(exchange_invite).add(bound).add(posted)
 }
 
 /// The type of ruma does not tell the room that the body names.
@@ -126,6 +131,36 @@ async fn bound(node: Arc<Node>, _: Anonymous, request: onbind::Request) -> Answe
     let late = || MatrixError::unreachable("the servers of the rooms do not answer in time; try again later");
     timeout(&*node.clock, PATIENCE, all).await.map_err(|_| late())??;
     Ok(onbind::Response::new())
+}
+
+/// A binding as Sydent tells of it: by `POST`, which is all that Synapse takes, and without `invites` where none wait. An error
+/// would have it come again and again.
+#[derive(Debug)]
+struct Posted(onbind::Request);
+
+impl Metadata for Posted {
+    const METHOD: Method = Method::POST;
+    const RATE_LIMITED: bool = <onbind::Request as Metadata>::RATE_LIMITED;
+    type Authentication = <onbind::Request as Metadata>::Authentication;
+    type PathBuilder = <onbind::Request as Metadata>::PathBuilder;
+    const PATH_BUILDER: Self::PathBuilder = <onbind::Request as Metadata>::PATH_BUILDER;
+}
+
+impl IncomingRequest for Posted {
+    type EndpointError = <onbind::Request as IncomingRequest>::EndpointError;
+    type OutgoingResponse = onbind::Response;
+
+    fn try_from_http_request_inner(request: Request<&[u8]>, path: &[&str]) -> Result<Self, DeserializationError> {
+        let (parts, body) = request.into_parts();
+        let mut body: Map<String, Value> = serde_json::from_slice(body)?;
+        body.entry("invites").or_insert_with(|| json!([]));
+        let body = Value::Object(body).to_string();
+        onbind::Request::try_from_http_request_inner(Request::from_parts(parts, body.as_bytes()), path).map(Self)
+    }
+}
+
+async fn posted(node: Arc<Node>, from: Anonymous, request: Posted) -> Answer<onbind::Response> {
+    bound(node, from, request.0).await
 }
 
 async fn take(node: &Arc<Node>, exchange: &Exchange) -> Answer<()> {

@@ -238,8 +238,12 @@ async fn nobody_is_invited_in_the_name_of_one_whose_third_party_invite_is_not_sh
 
 /// An identity server, which signs no request, tells `to` of a binding.
 async fn bind(identity: &Stranger, to: &Peer, body: Vec<u8>) -> (u16, Value) {
+    bind_by(Method::PUT, identity, to, body).await
+}
+
+async fn bind_by(method: Method, identity: &Stranger, to: &Peer, body: Vec<u8>) -> (u16, Value) {
     let uri = format!("https://{}/_matrix/federation/v1/3pid/onbind", to.node().server_name());
-    let request = Request::builder().method(Method::PUT).uri(uri).body(full(body)).expect("a request");
+    let request = Request::builder().method(method).uri(uri).body(full(body)).expect("a request");
     let response = identity.network.request(to.key(), Class::Control, request).await.expect("an answer");
     let status = response.status().as_u16();
     let body = read_body(response.into_body(), 1 << 20).await.expect("a body");
@@ -282,6 +286,25 @@ async fn when_an_address_is_bound_to_a_user_its_invites_come_and_forged_ones_are
     let before = (one.state(&room), two.state(&shared));
     assert_eq!(bind(&identity, &two, body).await.0, 200);
     assert_eq!((one.state(&room), two.state(&shared)), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_server_may_tell_of_a_binding_as_the_ones_do_that_there_are() {
+    let hub = MemoryHub::new();
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
+    let identity = Stranger::new(&hub, 8);
+    let room = room_of(&one, RoomVersionId::V12).await;
+    // Nothing waits, which the specification says with an empty list.
+    let nothing = json!({"medium": "email", "address": "a@example.org", "mxid": two.user, "ts": 1, "signatures": {}});
+    let nothing = nothing.to_string().into_bytes();
+    assert_eq!(bind_by(Method::POST, &identity, &two, nothing).await, (200, json!({})));
+    let body = pending(&[(&room, signed(&two.user, "t"))], &one.user, &two.user);
+    assert_eq!(bind_by(Method::POST, &identity, &two, body).await, (200, json!({})));
+    assert_eq!(two.membership(&room, &two.user), Some(INVITE));
+    for (body, errcode) in [("{", "M_NOT_JSON"), ("[]", "M_BAD_JSON"), ("{}", "M_BAD_JSON")] {
+        let (status, answer) = bind_by(Method::POST, &identity, &two, body.into()).await;
+        assert_eq!((status, answer["errcode"].as_str()), (400, Some(errcode)), "{answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
