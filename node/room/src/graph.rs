@@ -1,19 +1,18 @@
 //! Putting events in an order in which what they build on comes first.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
-    sync::Arc,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 use ruma::{EventId, OwnedEventId};
 
-use crate::event::Event;
+use crate::{
+    event::Event,
+    ids::{IdMap, start_of},
+};
 
 /// Sorts events (an answer to `get_missing_events` or `backfill`, a transaction) so that each comes after those of its
 /// `prev_events` that are among them; otherwise by depth, then time, then ID. Duplicates are left out.
 pub fn sort_by_prev_events(events: impl IntoIterator<Item = Arc<Event>>) -> Vec<Arc<Event>> {
-    let events: BTreeMap<_, _> = events.into_iter().map(|event| (event.event_id().to_owned(), event)).collect();
+    let events: IdMap<_> = events.into_iter().map(|event| (event.event_id().to_owned(), event)).collect();
     topological(&events, |event, below| {
         for id in event.prev_events() {
             below(id);
@@ -23,7 +22,7 @@ pub fn sort_by_prev_events(events: impl IntoIterator<Item = Arc<Event>>) -> Vec<
 
 /// Kahn's algorithm; what is part of a cycle is left out. `builds_on` names to its second argument what an event comes after.
 pub(crate) fn topological(
-    events: &BTreeMap<OwnedEventId, Arc<Event>>,
+    events: &IdMap<Arc<Event>>,
     builds_on: impl Fn(&Event, &mut dyn FnMut(&EventId)),
 ) -> Vec<Arc<Event>> {
     /// An event, known by its place among all in the order of their IDs.
@@ -34,12 +33,14 @@ pub(crate) fn topological(
         /// Which events wait for it.
         carries: Vec<usize>,
     }
-    let ids: Vec<&OwnedEventId> = events.keys().collect();
-    let mut nodes: Vec<Node<'_>> =
-        events.values().map(|event| Node { event, open: 0, carries: Vec::new() }).collect();
+    let ids: Vec<(u64, &OwnedEventId)> = events.keys().map(|id| (start_of(id), id)).collect();
+    let mut nodes: Vec<Node<'_>> = events.values().map(|event| Node { event, open: 0, carries: Vec::new() }).collect();
     for (place, event) in events.values().enumerate() {
         let mut below = Vec::new();
-        builds_on(event, &mut |id| below.extend(ids.binary_search_by(|other| (***other).cmp(id))));
+        builds_on(event, &mut |id| {
+            let start = start_of(id);
+            below.extend(ids.binary_search_by(|other| other.0.cmp(&start).then_with(|| (**other.1).cmp(id))));
+        });
         below.sort_unstable();
         below.dedup();
         for below in &below {

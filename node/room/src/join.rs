@@ -3,10 +3,7 @@
 //! <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>. Nothing in them is believed that its own auth events
 //! do not allow; what does not hold is left out, the same on every node.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use kith_mutants::mutant;
 use ruma::{EventId, OwnedEventId, RoomId, RoomVersionId, room_version_rules::RoomVersionRules};
@@ -16,6 +13,7 @@ use crate::{
     engine::{Decision, EngineError, Outcome, Placement, Room, Verdict},
     event::{Event, EventNumber, KnownEvent},
     format,
+    ids::IdMap,
     partial::Members,
     source::{Memo, Source, SourceError, Status},
     state::{StateKey, StateMap},
@@ -38,7 +36,7 @@ pub struct CheckedState {
 }
 
 /// Events that are about to be stored, with their provisional numbers.
-type Index = Arc<BTreeMap<OwnedEventId, (Arc<Event>, Status, EventNumber)>>;
+type Index = Arc<IdMap<(Arc<Event>, Status, EventNumber)>>;
 
 /// An event of a [`CheckedState`].
 #[derive(Debug, Clone)]
@@ -139,19 +137,23 @@ pub fn check_state(
     source: &dyn Source,
 ) -> Result<CheckedState, JoinError> {
     let rules = format::rules(version).ok_or_else(|| EngineError::UnknownVersion(version.clone()))?;
-    let in_state: BTreeSet<OwnedEventId> = state.iter().map(|event| event.event_id().to_owned()).collect();
+    let in_state: Vec<OwnedEventId> = state.iter().map(|event| event.event_id().to_owned()).collect();
     let mut checked = check_outliers(&rules, room_id, auth_chain.into_iter().chain(state), source)?;
 
     let overlay = checked.overlay(source);
     let mut map = StateMap::new();
-    for id in &in_state {
-        let (Some(event), Some(status)) = (overlay.event(id)?, overlay.status(id)?) else {
-            continue;
+    for id in in_state {
+        let (event, status) = match checked.index.get(&id) {
+            Some((event, status, _)) => (event.clone(), *status),
+            None => match (source.event(&id)?, source.status(&id)?) {
+                (Some(event), Some(status)) => (event, status),
+                _ => continue,
+            },
         };
         let Some(key) = event.state_map_key().filter(|_| status != Status::Rejected) else {
             continue;
         };
-        if map.insert(key.clone(), id.clone()).is_some() {
+        if map.insert(key.clone(), id.clone()).is_some_and(|other| other != id) {
             return Err(JoinError::AmbiguousState(key.clone()));
         }
     }
@@ -176,7 +178,7 @@ pub fn check_outliers(
     source: &dyn Source,
 ) -> Result<CheckedState, EngineError> {
     let (mut judged, mut dropped) = (Vec::new(), Vec::new());
-    let mut waiting: BTreeMap<OwnedEventId, Arc<Event>> = BTreeMap::new();
+    let mut waiting: IdMap<Arc<Event>> = IdMap::new();
     for event in events {
         if event.room_id() != room_id {
             dropped.push((event.event_id().to_owned(), format!("it is of room {}", event.room_id())));
@@ -187,8 +189,14 @@ pub fn check_outliers(
 
     let memo = Memo::new(source);
     for event in by_auth_events(&waiting) {
-        let cited: Vec<KnownEvent> = event.all_auth_events().map_while(|id| memo.get(&id)).collect();
-        if let Some(missing) = event.all_auth_events().nth(cited.len()) {
+        let (mut cited, mut missing) = (Vec::new(), None);
+        for id in event.all_auth_events() {
+            match memo.get(&id) {
+                Some(known) => cited.push(known),
+                None => missing = Some(id),
+            }
+        }
+        if let Some(missing) = missing {
             dropped.push((event.event_id().to_owned(), format!("its auth event {missing} is not to be had")));
             continue;
         }
@@ -206,15 +214,14 @@ pub fn check_outliers(
         judged.push(CheckedEvent { event, status, reason });
     }
     memo.finish()?;
-    let index: BTreeMap<_, _> = judged
+    let index: IdMap<_> = judged
         .iter()
         .zip(PROVISIONAL..)
         .map(|(judged, number)| (judged.event.event_id().to_owned(), (judged.event.clone(), judged.status, number)))
         .collect();
     // Cycles cannot be made with IDs that are hashes; should one be found, its events cite what is not to be had.
     let lost: BTreeSet<&EventId> = dropped.iter().map(|(id, _)| &**id).collect();
-    let rest: Vec<_> =
-        waiting.keys().filter(|id| !index.contains_key(*id) && !lost.contains(&***id)).cloned().collect();
+    let rest: Vec<_> = waiting.keys().filter(|id| !index.contains_key(id) && !lost.contains(&***id)).cloned().collect();
     dropped.extend(rest.into_iter().map(|id| (id, "it is its own auth event".to_owned())));
     Ok(CheckedState { events: judged, dropped, state: StateMap::new(), index: Arc::new(index) })
 }
@@ -268,6 +275,6 @@ impl Source for Overlay<'_> {
 }
 
 /// Each event after those of its auth events that are among the given; ties by ID.
-fn by_auth_events(events: &BTreeMap<OwnedEventId, Arc<Event>>) -> Vec<Arc<Event>> {
+fn by_auth_events(events: &IdMap<Arc<Event>>) -> Vec<Arc<Event>> {
     crate::graph::topological(events, |event, below| event.all_auth_events().for_each(|id| below(&id)))
 }

@@ -41,6 +41,7 @@ pub mod event;
 pub mod explain;
 pub mod format;
 pub mod graph;
+pub mod ids;
 pub mod join;
 pub mod json;
 pub mod keys;

@@ -1,11 +1,12 @@
 //! What the engine asks of the node: the events it has stored, and the state after them.
 
-use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
+use std::{cell::RefCell, sync::Arc};
 
-use ruma::{EventId, OwnedEventId};
+use ruma::EventId;
 
 use crate::{
     event::{Event, EventNumber, KnownEvent},
+    ids::IdMap,
     state::StateMap,
 };
 
@@ -70,7 +71,7 @@ impl SourceError {
 /// first error is kept for [`Memo::finish`].
 pub(crate) struct Memo<'a> {
     source: &'a dyn Source,
-    events: RefCell<BTreeMap<OwnedEventId, Option<KnownEvent>>>,
+    events: RefCell<IdMap<Option<KnownEvent>>>,
     error: RefCell<Option<SourceError>>,
 }
 

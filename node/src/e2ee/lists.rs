@@ -143,13 +143,14 @@ pub fn note_member(
     position: u64,
 ) -> Result<(), StoreError> {
     let key = (room, user.to_owned());
-    if let Some(old) = MEMBER_CHANGED_AT.get(tx, &key)? {
+    let old = MEMBER_CHANGED_AT.get(tx, &key)?;
+    if let Some(old) = old {
         MEMBER_CHANGES.delete(tx, &(room, old, key.1.clone()))?;
     }
     if encrypted {
         MEMBER_CHANGES.put(tx, &(room, position, key.1.clone()), &joined)?;
         MEMBER_CHANGED_AT.put(tx, &key, &position)?;
-    } else {
+    } else if old.is_some() {
         MEMBER_CHANGED_AT.delete(tx, &key)?;
     }
     Ok(())

@@ -48,15 +48,17 @@ impl Room {
         change: head::Draft<'_>,
         beside: Beside,
     ) -> Answer<Submitted> {
-        let head = loaded(&mut guard)?;
-        let change = match change.finish(head, self.version()) {
-            Ok(change) => change,
-            Err(error) => {
-                // The head has gone on to what will not be stored.
-                *guard = None;
-                return Err(error);
-            }
-        };
+        let submitted = self.submit_first(loaded(&mut guard)?, change, beside);
+        if submitted.is_err() {
+            // The head has gone on to what will not be stored.
+            *guard = None;
+        }
+        submitted
+    }
+
+    /// Submits a change that another one by the same author follows. When this fails the head must be given up.
+    pub(super) fn submit_first(&self, head: &mut Head, change: head::Draft<'_>, beside: Beside) -> Answer<Submitted> {
+        let change = change.finish(head, self.version())?;
         let count = head.at.changes;
         let us = self.parts.us.clone();
         let of_status = |status| change.events.iter().filter(|event| event.status == status).count() as u64;

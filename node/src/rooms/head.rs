@@ -1,11 +1,12 @@
 //! A room's head: the engine's [`kith_room::Room`] with the numbers its states and events have in the store, and how a
 //! verdict of the engine becomes a [`Change`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use kith_mutants::mutant;
 use kith_room::{
-    Event, Placement, Source as _, StateKey, StateMap, Status, Verdict, join::CheckedEvent, power::PowerLevels, state,
+    Event, Placement, Source as _, StateKey, StateMap, Status, Verdict, ids::IdMap, join::CheckedEvent,
+    power::PowerLevels, state,
 };
 use kith_store::{
     Snapshot, Store,
@@ -144,8 +145,10 @@ impl<'a> Draft<'a> {
     pub(super) fn outliers(&mut self, head: &mut Head, outliers: Vec<CheckedEvent>) -> Result<(), MatrixError> {
         let past = Past::new(self.room, self.rules, &head.recent, self.read);
         // Thousands of members cite the same few events.
-        let mut numbers: BTreeMap<OwnedEventId, Option<u64>> = BTreeMap::new();
+        let mut numbers: IdMap<Option<u64>> = IdMap::new();
         let mut taken = Vec::with_capacity(outliers.len());
+        self.events.reserve(outliers.len());
+        self.ids.reserve(outliers.len());
         for CheckedEvent { event, status, .. } in outliers {
             let id = event.event_id().to_owned();
             if numbers.contains_key(&id) || past.recent.get(&id).is_some() {

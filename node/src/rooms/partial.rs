@@ -179,8 +179,13 @@ impl Room {
                 MatrixError::unreachable(format!("the server's answer does not complete the room: {error}"))
             })?
         };
+        // Until all is submitted the head is nobody's: when something fails it is loaded anew.
+        *guard = None;
+        // The members' events are stored while the state that they make is written down.
         let mut change = head::Draft::new(self.number(), self.rules(), &head, &self.parts.store, &snapshot);
         change.outliers(&mut head, completion.checked.events)?;
+        let members = self.submit_first(&mut head, change, Beside::default())?;
+        let mut change = head::Draft::new(self.number(), self.rules(), &head, &self.parts.store, &snapshot);
         // The stored state is partial: the new ones are not made from it.
         head.at.engine = completion.room;
         head.at.state = 0;
@@ -191,6 +196,7 @@ impl Room {
         *guard = Some(head);
         let submitted = self.submit(guard, change, Beside::default())?;
         drop(snapshot);
+        self.committed(members).await?;
         self.committed(submitted).await?;
         Ok(true)
     }

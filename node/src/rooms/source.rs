@@ -1,12 +1,8 @@
 //! What the engine may ask about a room's past, answered from the store and from what is still on its way there.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::VecDeque, sync::Arc};
 
-use kith_room::{Event, EventNumber, Source, SourceError, StateKey, StateMap, Status};
+use kith_room::{Event, EventNumber, Source, SourceError, StateKey, StateMap, Status, ids::IdMap};
 use kith_store::{
     Snapshot, StoreError,
     tables::rooms::{EVENT_IDS, EVENTS, EventRow, EventStatus, GAPS_BY_EVENT, ROOMS, STRIPPED},
@@ -31,10 +27,10 @@ pub(super) struct Known {
 /// Events and states lately used by one room. What is not committed yet is in here and nowhere else.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    events: BTreeMap<OwnedEventId, Known>,
+    events: IdMap<Known>,
     order: VecDeque<OwnedEventId>,
     /// Events that must not be forgotten before this many commits are done: the not yet committed ones.
-    uncommitted: BTreeMap<OwnedEventId, u64>,
+    uncommitted: IdMap<u64>,
 }
 
 impl Recent {
@@ -62,8 +58,8 @@ impl Recent {
     }
 
     /// Remembers what an operation read.
-    pub(super) fn absorb(&mut self, loaded: BTreeMap<OwnedEventId, Known>) {
-        for (id, known) in loaded {
+    pub(super) fn absorb(&mut self, loaded: IdMap<Known>) {
+        for (id, known) in loaded.into_entries() {
             if !self.events.contains_key(&id) {
                 self.insert(known);
             }
@@ -126,7 +122,7 @@ pub(super) struct Past<'a> {
     pub(super) recent: &'a Recent,
     pub(super) read: &'a Snapshot,
     /// What was read for this operation, to be remembered afterwards.
-    pub(super) loaded: RefCell<BTreeMap<OwnedEventId, Known>>,
+    pub(super) loaded: RefCell<IdMap<Known>>,
 }
 
 impl<'a> Past<'a> {

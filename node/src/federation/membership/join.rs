@@ -23,7 +23,8 @@ use crate::{
 };
 
 /// The waits before a join is tried again that was refused a moment after its invite came.
-const AGAIN_AFTER: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(600), Duration::from_millis(1_800)];
+const AGAIN_AFTER: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_millis(600), Duration::from_millis(1_800)];
 
 /// Servers beside the one joined through that are asked what was said during a join.
 const MOST_ASKED: usize = 3;
