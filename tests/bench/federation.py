@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import tempfile
 import time
@@ -48,6 +49,8 @@ ANSWERED = re.compile(
     r"^(?P<at>\S+ \S+) .*- \{(?P<from>[^}]+)\} Processed request: (?P<took>[0-9.]+)sec/.*\"(?P<what>(GET|PUT|POST) /_matrix/federation/\S+)"
 )
 AT_ONCE = 16
+# Servers of each kind that join the large room, one after the other.
+JOINS = 3
 
 
 class Resident(FederatedSynapse):
@@ -113,8 +116,8 @@ def peak_memory(node: Node) -> float:
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
 
 
-async def measure_join(name: str, joining: Run, resident: Run, room: str, members: int, figures: Figures) -> None:
-    """A user of a server that has never heard of the room comes into it."""
+async def join(joining: Run, resident: Run, room: str, members: int) -> list[float]:
+    """A user of a server that has never heard of the room comes into it. Gives what JOIN says."""
     await joining.people(1)
     person, server = joining.users[0], joining.users[0].server_name
     since, idle, cpu = resident.node.stderr_file.stat().st_size, peak_memory(joining.node), joining.cpu_seconds()
@@ -130,12 +133,26 @@ async def measure_join(name: str, joining: Run, resident: Run, room: str, member
     asked = worked(resident.node, server, since)
     [let_in] = [at for at, _, request in asked if "/send_join/" in request]
     after = sum(took for at, took, _ in asked if at > let_in)
-    what = f"join of a room with {members:,} members"
-    figures.put(name, f"{what}: s from the last byte of `send_join` until the whole state is there, without the resident's share", f"{whole - let_in - after:.2f}")
-    figures.put(name, f"{what}: the resident's share of that in s", f"{after:.2f}")
-    figures.put(name, f"{what}: s from the client's request until the user is in the room, with the resident's share", f"{usable:.2f}")
-    figures.put(name, f"{what}: CPU of the joining server in s", f"{cpu:.2f}")
-    figures.put(name, f"{what}: peak memory in MiB (before)", f"{peak_memory(joining.node):.0f} ({idle:.0f})")
+    return [whole - let_in - after, after, usable, cpu, peak_memory(joining.node), idle]
+
+
+# What `join` gives: what it is, and how many decimals are told.
+JOIN = [
+    ("s from the last byte of `send_join` until the whole state is there, without the resident's share", 2),
+    ("the resident's share of that in s", 2),
+    ("s from the client's request until the user is in the room, with the resident's share", 2),
+    ("CPU of the joining server in s", 2),
+    ("peak memory in MiB", 0),
+    ("memory before in MiB", 0),
+]
+
+
+async def measure_join(name: str, servers: list[Run], resident: Run, room: str, members: int, figures: Figures) -> None:
+    """The medians of several servers that join one after the other."""
+    joins = [await join(server, resident, room, members) for server in servers]
+    for (what, decimals), values in zip(JOIN, zip(*joins, strict=True), strict=True):
+        print(f"  {name}: {what}: {', '.join(f'{value:.{decimals}f}' for value in values)}", flush=True)
+        figures.put(name, f"join of a room with {members:,} members: {what}", f"{statistics.median(values):.{decimals}f}")
 
 
 async def measure_delivery(name: str, here: Run, there: Run, figures: Figures, counts: tuple[int, int]) -> None:
@@ -212,13 +229,19 @@ async def main() -> None:
             await resident.people(1)
             created = await resident.users[0].request("POST", "/_matrix/client/v3/createRoom", {"preset": "public_chat"})
             await crowd(resident, created["room_id"], members)
-            here, there = (run(kith(host, folder, made, f"kith-{port}", port + 442, port)) for port in (8028, 8029))
-            for joining in (here, there):
-                await joining.node.start(30)
-            other = run(FederatedSynapse(host, folder, made, "localhost:8480", name="other", port=8038))
-            await other.node.start(90)
-            await measure_join("kith", here, resident, created["room_id"], members, figures)
-            await measure_join("Synapse", other, resident, created["room_id"], members, figures)
+            kiths = [run(kith(host, folder, made, f"kith-{port}", port + 442, port)) for port in range(8028, 8028 + JOINS)]
+            others = [
+                run(FederatedSynapse(host, folder, made, f"localhost:{port + 442}", name=f"synapse-{port}", port=port))
+                for port in range(8058, 8058 + JOINS)
+            ]
+            for joining in (*kiths, *others):
+                await joining.node.start(90)
+            await measure_join("kith", kiths, resident, created["room_id"], members, figures)
+            await measure_join("Synapse", others, resident, created["room_id"], members, figures)
+            here, there, other = kiths[0], kiths[1], others[0]
+            # They wait for nothing, but each takes memory and a little time.
+            for idle in (*kiths[2:], *others[1:]):
+                await idle.node.stop(30)
             # Nobody speaks in the large room: it costs nothing from here on.
             await measure_delivery("kith", here, there, figures, (2_000 // scale, 10_000 // scale))
             await measure_transactions("kith", there, made, figures, 20_000 // scale)

@@ -26,6 +26,7 @@
 //! | [`visibility`] | who may see which event |
 //! | [`policy`] | policy servers: whose signature an event lacks |
 //! | [`signature`] | verifying signatures |
+//! | [`ids`] | maps by event ID, for thousands of events |
 //! | [`keys`] | server names that are keys, and who may share a room |
 //!
 //! Room versions are handled by ruma's `RoomVersionRules`: [`format::rules`] says which are supported (1 to 12). In versions 1

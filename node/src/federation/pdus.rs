@@ -48,15 +48,15 @@ pub async fn check(node: &Arc<Node>, pdu: &RawValue, version: &RoomVersionId) ->
         }
         result => result,
     };
-    counted(&node.federation.stats, result)
+    counted(&node.federation.stats, result.map(Arc::new))
 }
 
-fn counted(stats: &Stats, result: Result<Event, ReceiveError>) -> Result<Arc<Event>, ReceiveError> {
+fn counted(stats: &Stats, result: Result<Arc<Event>, ReceiveError>) -> Result<Arc<Event>, ReceiveError> {
     let event = result.inspect_err(|error| stats.refused.add(error))?;
     if event.redacted() {
         stats.pdus_redacted.add();
     }
-    Ok(Arc::new(event))
+    Ok(event)
 }
 
 /// Checks events one by one, and gives what comes of each, in their order. The keys that they need are fetched together.
@@ -72,8 +72,8 @@ pub async fn check_each(
     // Most need no key that is not in a name or at hand: only those that do are looked at twice.
     let first = in_parts(node, version, pdus, BTreeMap::new()).await?;
     let mut needed = Needs::new();
-    for (_, result) in &first {
-        if let Err(Unchecked::NeedsKeys(needs)) = result {
+    for result in &first {
+        if let Err(Unchecked::NeedsKeys(_, needs)) = result {
             for (server, keys) in needs {
                 let all = needed.entry(server.clone()).or_default();
                 all.extend(keys.iter().filter(|key| !all.contains(key)).cloned().collect::<Vec<_>>());
@@ -82,11 +82,11 @@ pub async fn check_each(
     }
     let stats = &node.federation.stats;
     let (mut results, mut again) = (Vec::with_capacity(first.len()), Vec::new());
-    for (place, (pdu, result)) in first.into_iter().enumerate() {
+    for (place, result) in first.into_iter().enumerate() {
         results.push(match result {
             Ok(event) => Some(counted(stats, Ok(event))),
             Err(Unchecked::Refused(error)) => Some(counted(stats, Err(error))),
-            Err(Unchecked::NeedsKeys(_)) => {
+            Err(Unchecked::NeedsKeys(pdu, _)) => {
                 again.push((place, pdu));
                 None
             }
@@ -96,10 +96,10 @@ pub async fn check_each(
         let known = keys::gather(node, &needed).await;
         let (places, pdus): (Vec<_>, Vec<_>) = again.into_iter().unzip();
         let second = in_parts(node, version, pdus, known).await?;
-        for (place, (_, result)) in places.into_iter().zip(second) {
+        for (place, result) in places.into_iter().zip(second) {
             let result = result.map_err(|unchecked| match unchecked {
                 Unchecked::Refused(error) => error,
-                Unchecked::NeedsKeys(needs) => without_keys(&needs),
+                Unchecked::NeedsKeys(_, needs) => without_keys(&needs),
             });
             if let Some(slot) = results.get_mut(place) {
                 *slot = Some(counted(stats, result));
@@ -111,7 +111,8 @@ pub async fn check_each(
 
 enum Unchecked {
     Refused(ReceiveError),
-    NeedsKeys(Needs),
+    /// The event is given back to be looked at again with these.
+    NeedsKeys(Box<RawValue>, Needs),
 }
 
 fn without_keys(needs: &Needs) -> ReceiveError {
@@ -124,7 +125,7 @@ fn without_keys(needs: &Needs) -> ReceiveError {
 }
 
 type Known = BTreeMap<OwnedServerName, ServerKeys>;
-type Looked = (Box<RawValue>, Result<Event, Unchecked>);
+type Looked = Result<Arc<Event>, Unchecked>;
 
 /// Checks events with these keys. Signatures of a large room's state take seconds of work, which is shared out to the blocking
 /// threads.
@@ -158,16 +159,15 @@ fn look_at(node: &Node, version: &RoomVersionId, pdus: Vec<Box<RawValue>>, known
         Some(row) => keys::usable_at(row, id, at),
         None => keys::at_hand(node, server, id, at),
     };
-    let look = |pdu: &RawValue| match receive_with(pdu.get(), version, &key) {
-        Err(ReceiveError::NoKey { .. }) => Err(Unchecked::NeedsKeys(keys::needs(pdu.get(), version))),
-        result => result.map_err(Unchecked::Refused),
+    let look = |pdu: Box<RawValue>| match receive_with(pdu.get(), version, &key) {
+        Ok(event) => Ok(Arc::new(event)),
+        Err(ReceiveError::NoKey { .. }) => {
+            let needs = keys::needs(pdu.get(), version);
+            Err(Unchecked::NeedsKeys(pdu, needs))
+        }
+        Err(error) => Err(Unchecked::Refused(error)),
     };
-    pdus.into_iter()
-        .map(|pdu| {
-            let result = look(&pdu);
-            (pdu, result)
-        })
-        .collect()
+    pdus.into_iter().map(look).collect()
 }
 
 /// Checks many events of one room; those that fail are left out and logged. Gives them in an order in which each comes after

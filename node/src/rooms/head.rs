@@ -156,7 +156,7 @@ impl<'a> Draft<'a> {
             }
             let mut auth = Vec::new();
             for cited in event.all_auth_events() {
-                auth.extend(match numbers.get(&*cited) {
+                auth.extend(match numbers.get(&cited) {
                     Some(number) => *number,
                     None => {
                         let number = past.number(&cited).map_err(MatrixError::internal)?;

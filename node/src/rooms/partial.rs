@@ -184,7 +184,10 @@ impl Room {
         // The members' events are stored while the state that they make is written down.
         let mut change = head::Draft::new(self.number(), self.rules(), &head, &self.parts.store, &snapshot);
         change.outliers(&mut head, completion.checked.events)?;
-        let members = self.submit_first(&mut head, change, Beside::default())?;
+        let members = match change.is_empty() {
+            true => None,
+            false => Some(self.submit_first(&mut head, change, Beside::default())?),
+        };
         let mut change = head::Draft::new(self.number(), self.rules(), &head, &self.parts.store, &snapshot);
         // The stored state is partial: the new ones are not made from it.
         head.at.engine = completion.room;
@@ -196,7 +199,9 @@ impl Room {
         *guard = Some(head);
         let submitted = self.submit(guard, change, Beside::default())?;
         drop(snapshot);
-        self.committed(members).await?;
+        if let Some(members) = members {
+            self.committed(members).await?;
+        }
         self.committed(submitted).await?;
         Ok(true)
     }

@@ -91,7 +91,7 @@ mod tests {
     use ruma::{room_id, user_id};
 
     use super::*;
-    use crate::platform::SystemClock;
+    use crate::platform::{ManualClock, SystemClock};
 
     #[tokio::test]
     async fn a_join_waits_for_all_invites_of_its_user_and_for_no_others() {
@@ -109,5 +109,22 @@ mod tests {
         join.await;
         assert!(invites.lock().is_empty());
         invites.arrived(&clock, room, alice).await;
+    }
+
+    #[tokio::test]
+    async fn an_invite_is_fresh_for_ten_seconds_and_only_so_many_are_noted() {
+        let (invites, clock) = (Invites::default(), ManualClock::new(1_000_000));
+        let (room, other, alice) = (room_id!("!a:example.org"), room_id!("!b:example.org"), user_id!("@a:x.org"));
+        assert!(!invites.is_fresh(&clock, room, alice));
+        invites.came(&clock, room, alice);
+        assert!(invites.is_fresh(&clock, room, alice) && !invites.is_fresh(&clock, other, alice));
+        clock.advance(Duration::from_millis(FRESH_MS));
+        assert!(invites.is_fresh(&clock, room, alice));
+        for n in 0..2 * MOST_FRESH {
+            invites.came(&clock, &RoomId::parse(format!("!{n}:x.org")).unwrap(), alice);
+        }
+        assert_eq!(invites.came.lock().unwrap().len(), MOST_FRESH);
+        clock.advance(Duration::from_millis(1));
+        assert!(!invites.is_fresh(&clock, room, alice));
     }
 }
