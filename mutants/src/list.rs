@@ -154,7 +154,7 @@ pub const ALL: &[Mutant] = &[
     },
     Mutant {
         name: "keeps-departed-server",
-        file: "node/src/rooms/change.rs",
+        file: "node/src/rooms/members.rs",
         does: "A server whose last user left a room still counts as in it.",
     },
     Mutant {
