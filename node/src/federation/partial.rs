@@ -9,17 +9,18 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::RemoteHandle};
 use kith_store::{
     StoreError,
     tables::rooms::{PARTIAL, ROOMS},
 };
 use ruma::{
-    OwnedRoomId, OwnedServerName, RoomId, ServerName, api::federation::event::get_room_state::v1 as get_room_state,
+    EventId, OwnedRoomId, OwnedServerName, RoomId, ServerName,
+    api::federation::event::get_room_state::v1 as get_room_state,
 };
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{Federation, heads, membership::WHOLE_ROOM, pdus};
+use super::{Federation, FederationError, heads, membership::WHOLE_ROOM, pdus};
 use crate::{
     Node,
     http::{Answer, MatrixError},
@@ -43,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Partial {
     jobs: Mutex<BTreeMap<OwnedRoomId, Arc<Job>>>,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -53,9 +54,15 @@ struct Job {
     ended: watch::Sender<bool>,
 }
 
+/// The answer of the server that let us in, on its way already, and the turn in which it is taken in.
+pub(super) struct Early {
+    slot: OwnedSemaphorePermit,
+    answer: RemoteHandle<Result<get_room_state::Response, FederationError>>,
+}
+
 impl Default for Partial {
     fn default() -> Self {
-        Self { jobs: Mutex::default(), slots: Semaphore::new(AT_A_TIME) }
+        Self { jobs: Mutex::default(), slots: Arc::new(Semaphore::new(AT_A_TIME)) }
     }
 }
 
@@ -90,8 +97,31 @@ pub(super) fn start(node: &Arc<Node>) -> Result<(), StoreError> {
 }
 
 impl Federation {
+    /// Asks the server that lets us in for the room's members while what it gave without them is still looked at. Nothing if others
+    /// have their turn. It is given up when what is given back is dropped.
+    pub(super) fn ask_early(
+        &self,
+        node: &Arc<Node>,
+        server: &ServerName,
+        room: &RoomId,
+        join: &EventId,
+    ) -> Option<Early> {
+        let slot = self.partial.slots.clone().try_acquire_owned().ok()?;
+        let request = get_room_state::Request::new(join.to_owned(), room.to_owned());
+        let (asking, server) = (node.clone(), server.to_owned());
+        let ask = async move { asking.federation.client().request_large(&server, request, WHOLE_ROOM).await };
+        let (task, answer) = ask.remote_handle();
+        node.spawner.spawn("members of a room, early", task.boxed());
+        Some(Early { slot, answer })
+    }
+
     /// Fetches the members of a room that was joined without them, in the background.
     pub fn complete(&self, room_id: &RoomId) {
+        self.complete_with(room_id, None);
+    }
+
+    /// The same where the members may be on their way.
+    pub(super) fn complete_with(&self, room_id: &RoomId, early: Option<Early>) {
         let Ok(node) = self.node() else { return };
         let job = {
             let mut jobs = self.partial.lock();
@@ -103,7 +133,7 @@ impl Federation {
             job
         };
         let spawner = node.spawner.clone();
-        spawner.spawn("members of a room", run(node, room_id.to_owned(), job).boxed());
+        spawner.spawn("members of a room", run(node, room_id.to_owned(), job, early).boxed());
     }
 
     /// Waits until all members of a room are known here; at once if they are, or if the room is not.
@@ -139,12 +169,18 @@ pub(crate) fn not_whole() -> MatrixError {
     )
 }
 
-async fn run(node: Arc<Node>, room_id: OwnedRoomId, job: Arc<Job>) {
+async fn run(node: Arc<Node>, room_id: OwnedRoomId, job: Arc<Job>, mut early: Option<Early>) {
     let mut wait = FIRST_WAIT;
     loop {
-        let attempt = {
-            let Ok(_slot) = node.federation.partial.slots.acquire().await else { return };
-            attempt(&node, &room_id).await
+        let attempt = match early.take() {
+            Some(Early { slot, answer }) => {
+                let _slot = slot;
+                attempt(&node, &room_id, Some(answer.await)).await
+            }
+            None => {
+                let Ok(_slot) = node.federation.partial.slots.acquire().await else { return };
+                attempt(&node, &room_id, None).await
+            }
         };
         match attempt {
             Ok(true) => break,
@@ -169,10 +205,25 @@ async fn run(node: Arc<Node>, room_id: OwnedRoomId, job: Arc<Job>) {
     }
 }
 
-/// Asks one server after the other for the whole state. True when the room lacks nothing any more.
-async fn attempt(node: &Arc<Node>, room_id: &RoomId) -> Answer<bool> {
+/// Asks one server after the other for the whole state, unless the one that let us in has answered already. True when the room
+/// lacks nothing any more.
+async fn attempt(
+    node: &Arc<Node>,
+    room_id: &RoomId,
+    early: Option<Result<get_room_state::Response, FederationError>>,
+) -> Answer<bool> {
     let Some(room) = node.rooms.get(room_id)? else { return Ok(true) };
     let Some(lacking) = room.uncompleted()? else { return Ok(true) };
+    if let Some(answer) = early {
+        let taken = match answer {
+            Ok(answer) => take_in(node, &room, &lacking.through, answer).await,
+            Err(error) => Err(error.into()),
+        };
+        match taken {
+            Ok(()) => return Ok(true),
+            Err(error) => tracing::info!(room = %room_id, %error, "the members of a room are asked for once more"),
+        }
+    }
     for server in servers_to_ask(node, &room, &lacking.through)? {
         match ask(node, &room, &server, &lacking).await {
             Ok(()) => return Ok(true),
@@ -188,6 +239,10 @@ async fn attempt(node: &Arc<Node>, room_id: &RoomId) -> Answer<bool> {
 async fn ask(node: &Arc<Node>, room: &Room, server: &ServerName, lacking: &partial::Uncompleted) -> Answer<()> {
     let request = get_room_state::Request::new(lacking.join.event_id().to_owned(), room.id().to_owned());
     let answer = node.federation.client().request_large(server, request, WHOLE_ROOM).await?;
+    take_in(node, room, server, answer).await
+}
+
+async fn take_in(node: &Arc<Node>, room: &Room, server: &ServerName, answer: get_room_state::Response) -> Answer<()> {
     let checked = |pdus| pdus::check_set(node, room.id(), room.version(), pdus);
     let (state, auth_chain) = futures::future::try_join(checked(answer.pdus), checked(answer.auth_chain)).await?;
     let members = state.len();

@@ -190,6 +190,7 @@ impl Federation {
             }
             None => Arc::new(join),
         };
+        let early = answer.members_omitted.then(|| self.ask_early(node, server, room_id, join.event_id())).flatten();
         let checked = |pdus| pdus::check_set(node, room_id, version, pdus);
         let both = futures::future::try_join(checked(answer.state), checked(answer.auth_chain));
         let (state, auth_chain) = both.await.map_err(Failure::Final)?;
@@ -216,7 +217,7 @@ impl Federation {
         let is_partial = partial.is_some();
         if !in_room && room.import_join(auth_chain, state, join.clone(), partial).await.map_err(Failure::Answer)? {
             if is_partial {
-                self.complete(room_id);
+                self.complete_with(room_id, early);
             }
             self.ask_what_was_said_meanwhile(node, server, &room);
             return Ok(());
