@@ -35,6 +35,7 @@ pub mod send;
 pub mod signed;
 pub mod to_device;
 pub mod view;
+mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
@@ -60,7 +61,7 @@ pub struct E2ee {
     /// Rings when a change has to be queued for other servers.
     unannounced: Notify,
     /// Lists of remote users that have to be fetched.
-    stale: remote::Waiting,
+    stale: waiting::Waiting,
 }
 
 /// Starts what runs behind: announcing changes, fetching lists, dropping messages that nobody fetched. To be called once, when

@@ -8,7 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,14 +24,14 @@ use kith_store::{
     },
 };
 use kith_transport::Class;
-use ruma::{OwnedUserId, ServerName, UserId, api::federation::device::get_devices::v1 as get_devices, serde::Raw};
+use ruma::{ServerName, UserId, api::federation::device::get_devices::v1 as get_devices, serde::Raw};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
 
 use super::{
     MAX_KEY_BYTES, Object,
     cross_signing::{self, Usage},
     delete_prefix, device_keys, lists, server_of,
+    waiting::MOST_WAITING,
 };
 use crate::{
     Node,
@@ -41,94 +41,10 @@ use crate::{
 
 /// Devices a remote user may have; longer lists are cut.
 pub const MAX_DEVICES: usize = 1_000;
-/// Lists that wait to be fetched; more are fetched when they are asked for.
-const MOST_WAITING: usize = 10_000;
-/// Lists fetched at a time, in all and from one server.
-const AT_ONCE: usize = 64;
-const AT_ONCE_PER_SERVER: usize = 4;
 /// A list that is used is fetched again after this time, in milliseconds: 6 hours.
 const REFRESH_MS: u64 = 6 * 60 * 60 * 1000;
 /// How long a fetch may take.
 const FETCH_LIMIT: Duration = Duration::from_secs(30);
-/// How long a failure is left alone, at first and at most.
-const FIRST_PAUSE: Duration = Duration::from_secs(15);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
-
-/// Lists that wait to be fetched.
-#[derive(Debug, Default)]
-pub(super) struct Waiting {
-    users: Mutex<BTreeMap<OwnedUserId, Due>>,
-    more: Notify,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Due {
-    /// On the monotonic clock.
-    at: Duration,
-    failures: u32,
-}
-
-impl Waiting {
-    /// Has a list fetched soon; one that failed before keeps its time.
-    pub(super) fn add(&self, user: &UserId) {
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if users.len() < MOST_WAITING && !users.contains_key(user) {
-            users.insert(user.to_owned(), Due { at: Duration::ZERO, failures: 0 });
-            drop(users);
-            self.more.notify_one();
-        }
-    }
-
-    /// As [`Waiting::add`], now that the user's server is known to be there.
-    pub(super) fn hurry(&self, user: &UserId, now: Duration) {
-        if let Some(due) = self.users.lock().unwrap_or_else(PoisonError::into_inner).get_mut(user) {
-            // Not before those that wait already: whoever sends updates without end must not push itself forward.
-            due.at = due.at.min(now);
-        }
-        self.add(user);
-        self.more.notify_one();
-    }
-
-    /// The lists to fetch now beside those of `running`, those that wait longest first, and when the next one is due.
-    fn take(&self, now: Duration, running: &BTreeSet<OwnedUserId>) -> (Vec<OwnedUserId>, Option<Duration>) {
-        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut waiting: Vec<(Duration, &OwnedUserId)> =
-            users.iter().filter(|(user, _)| !running.contains(*user)).map(|(user, due)| (due.at, user)).collect();
-        waiting.sort_unstable();
-        let mut per_server: BTreeMap<&ServerName, usize> = BTreeMap::new();
-        for user in running {
-            *per_server.entry(user.server_name()).or_default() += 1;
-        }
-        let mut due = Vec::new();
-        for (at, user) in waiting {
-            if at > now {
-                return (due, Some(at));
-            }
-            let of_server = per_server.entry(user.server_name()).or_default();
-            if due.len() + running.len() < AT_ONCE && *of_server < AT_ONCE_PER_SERVER {
-                *of_server += 1;
-                due.push(user.clone());
-            }
-        }
-        (due, None)
-    }
-
-    fn done(&self, user: &UserId) {
-        self.users.lock().unwrap_or_else(PoisonError::into_inner).remove(user);
-    }
-
-    fn failed(&self, user: &UserId, now: Duration) {
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(due) = users.get_mut(user) {
-            // The first time it is tried again at once: an answer was lost, or the list changed meanwhile.
-            due.at = match due.failures {
-                0 => now,
-                failures => now + FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE),
-            };
-            due.failures += 1;
-        }
-    }
-}
 
 /// Fetches lists as they become stale, beginning with those that were left from before.
 pub(super) async fn run(node: Arc<Node>) {
@@ -171,6 +87,11 @@ pub(super) async fn run(node: Arc<Node>) {
             () = async { match wait { Some(wait) => wait.await, None => std::future::pending().await } } => {}
         }
     }
+}
+
+/// Servers are there that may not have been before: their users' lists that could not be fetched are tried again at once.
+pub(crate) fn servers_reached(node: &Node, is_there: impl Fn(&ServerName) -> bool) {
+    node.e2ee.stale.reached(is_there, node.clock.monotonic());
 }
 
 async fn heal(node: &Arc<Node>, user: &UserId) {

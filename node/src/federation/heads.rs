@@ -16,7 +16,7 @@ use std::{
 use futures::FutureExt as _;
 use http::StatusCode;
 use kith_mutants::mutant;
-use kith_room::format;
+use kith_room::{format, keys::self_certified_key};
 use kith_store::{
     Read,
     tables::rooms::{EXTREMITIES, PARKED, ROOM_IDS, ROOM_SERVERS, ROOMS},
@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ends, pdus, rules};
 use crate::{
-    Node,
+    Node, e2ee,
     http::{Answer, MatrixError},
     platform::timeout,
     rooms::{Received, Room, read},
@@ -108,6 +108,7 @@ pub(super) fn start(node: &Arc<Node>) {
 pub(super) fn peer_connected(node: &Arc<Node>, peer: ServerKey) {
     node.federation.missing.kick_all();
     node.federation.partial.kick_all();
+    e2ee::remote::servers_reached(node, |server| self_certified_key(server).as_ref() == Some(peer.as_bytes()));
     {
         let mut peers = node.federation.heads.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(comparing) = peers.get_mut(&peer) {

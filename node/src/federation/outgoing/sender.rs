@@ -14,7 +14,7 @@ use super::{
     Destination, acknowledged, backoff,
     queue::{self, How, Transaction},
 };
-use crate::{Node, federation::FederationError};
+use crate::{Node, e2ee, federation::FederationError};
 
 /// How long a destination may take to answer a transaction.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -182,6 +182,7 @@ async fn settle(node: &Arc<Node>, name: &OwnedServerName, transaction: Transacti
         destination.last_error.clear();
         if known_failure {
             tracing::info!(server = %name, "a server is reached again");
+            e2ee::remote::servers_reached(node, |server| server == name);
         } else if transaction.droppable {
             return Next::GoOn;
         } else if !refused && transaction.is_positions_only() {
