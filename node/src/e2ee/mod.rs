@@ -16,6 +16,7 @@
 //! | [`send`], [`receive`] | messages to devices and changes, from our users and from other servers |
 //! | [`query`] | keys of others, wherever they are |
 //! | [`remote`] | device lists of remote users, followed |
+//! | `waiting` | which of these are to be fetched, when, and how many at a time |
 //! | [`announce`] | telling other servers of changes here |
 //! | [`backup`] | key backups |
 //!
