@@ -239,6 +239,9 @@ async def test_the_main_path_needs_no_mouse(lan):
         await alice.press_enter()
         await alice.shows("Copy the link to this conversation")
         await focus(alice, ".info-part .person")
+        await bob.write("still there?")
+        await alice.shows_message("still there?")
+        assert await alice.run("document.activeElement.matches('.info-part .person')"), "what comes meanwhile takes no focus away"
         await alice.press_enter()
         await alice.there("document.querySelector('dialog[open]')?.contains(document.activeElement)", 5, "the dialog has the focus")
         await alice.press("Escape")

@@ -1,6 +1,7 @@
 /** People near (found on the local network) who want to be found, and nodes near without a name. */
-import { createMemo, For, Show } from "solid-js";
+import { For, Show } from "solid-js";
 import { t } from "../i18n/index.ts";
+import { keyed } from "../lib/keyed.ts";
 import { localpart, safeName } from "../lib/names.ts";
 import { path } from "../lib/router.ts";
 import { useApp } from "../model/app.ts";
@@ -9,7 +10,7 @@ import { Icon } from "./icons.tsx";
 
 export function useNear() {
     const { people, client } = useApp();
-    return createMemo(() =>
+    return keyed("user_id", () =>
         people
             .neighbours()
             .filter(({ nearby }) => nearby)

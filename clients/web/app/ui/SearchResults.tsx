@@ -2,6 +2,7 @@
 import { createEffect, createMemo, createSignal, For, onCleanup, Show } from "solid-js";
 import { locale, t } from "../i18n/index.ts";
 import { shortWhen } from "../lib/dates.ts";
+import { keyed } from "../lib/keyed.ts";
 import { localpart, safeName, shortUser } from "../lib/names.ts";
 import { readMatrixLink } from "../lib/links.ts";
 import { path, roomPath } from "../lib/router.ts";
@@ -19,7 +20,7 @@ export function SearchResults(props: { query: string }) {
     const [messages, setMessages] = createSignal<Found[] | null>(null);
     const wanted = () => props.query.trim().toLowerCase();
     const rooms = createMemo(() => conversations.list.filter(({ name }) => name.toLowerCase().includes(wanted())).slice(0, MAX));
-    const persons = createMemo(() => {
+    const persons = keyed("user_id", () => {
         const known = new Map<string, { user_id: string; name: string; avatar_url: string | null }>();
         const add = (user_id: string, name: string | undefined, avatar_url: string | null | undefined) => {
             const shown = safeName(name ?? localpart(user_id), 60);

@@ -19,6 +19,7 @@ export function Members(props: { room: Room; onInvite?: (() => void) | undefined
     const [query, setQuery] = createSignal("");
     const [open, setOpen] = createSignal<RoomMember | null>(null);
     const [loaded] = createResource(() => props.room.loadMembersIfNeeded().catch(() => false));
+    // The members themselves, which stay the same objects: their rows stay too, with the keyboard's focus, when something changes.
     const all = createMemo(() => {
         loaded();
         changes();
@@ -26,13 +27,15 @@ export function Members(props: { room: Room; onInvite?: (() => void) | undefined
         return props.room
             .getMembers()
             .filter(({ membership }) => membership === "join" || membership === "invite")
-            .map((member) => ({ member, name: safeName(member.name, 60), power: member.powerLevel, key: member.name.toLowerCase() }))
-            .sort((a, b) => rank(a.member) - rank(b.member) || b.power - a.power || (a.key < b.key ? -1 : 1));
+            .map((member) => ({ member, key: member.name.toLowerCase() }))
+            .sort((a, b) => rank(a.member) - rank(b.member) || b.member.powerLevel - a.member.powerLevel || (a.key < b.key ? -1 : 1))
+            .map(({ member }) => member);
     });
     const shown = createMemo(() => {
         const wanted = query().trim().toLowerCase();
-        return wanted ? all().filter(({ key, member }) => key.includes(wanted) || member.userId.includes(wanted)) : all();
+        return wanted ? all().filter((member) => member.name.toLowerCase().includes(wanted) || member.userId.includes(wanted)) : all();
     });
+    const row = (member: RoomMember) => <Row member={member} near={people.isNear(serverOf(member.userId))} onOpen={() => setOpen(member)} />;
     const banned = createMemo(() => {
         loaded();
         changes();
@@ -49,27 +52,30 @@ export function Members(props: { room: Room; onInvite?: (() => void) | undefined
             </Show>
             <Show
                 when={shown().length > 40}
-                fallback={<div class="member-list"><For each={shown()}>{(each) => <Row name={each.name} member={each.member} near={people.isNear(serverOf(each.member.userId))} onOpen={() => setOpen(each.member)} />}</For></div>}
+                fallback={<div class="member-list"><For each={shown()}>{row}</For></div>}
             >
-                <VList data={shown()} class="member-list" style={{ height: "24rem" }} itemSize={52} tabindex="0" role="group" aria-label={t("room.memberList")}>
-                    {(each) => <Row name={each.name} member={each.member} near={people.isNear(serverOf(each.member.userId))} onOpen={() => setOpen(each.member)} />}
-                </VList>
+                <VList data={shown()} class="member-list" style={{ height: "24rem" }} itemSize={52} tabindex="0" role="group" aria-label={t("room.memberList")}>{row}</VList>
             </Show>
             <Show when={banned().length}>
                 <h3>{t("info.banned")}</h3>
-                <div class="banned-list"><For each={banned()}>{(member) => <Row name={safeName(member.name, 60)} member={member} near={undefined} onOpen={() => setOpen(member)} />}</For></div>
+                <div class="banned-list"><For each={banned()}>{(member) => <Row member={member} near={undefined} onOpen={() => setOpen(member)} />}</For></div>
             </Show>
             <Show when={open()}>{(member) => <MemberDialog room={props.room} member={member()} onClose={() => setOpen(null)} />}</Show>
         </section>
     );
 }
 
-function Row(props: { member: RoomMember; name: string; near: boolean | undefined; onOpen: () => void }) {
+function Row(props: { member: RoomMember; near: boolean | undefined; onOpen: () => void }) {
+    const { changes } = useRoom();
+    const now = createMemo(() => {
+        changes();
+        return { name: safeName(props.member.name, 60), url: props.member.getMxcAvatarUrl(), role: role(props.member) };
+    });
     return (
         <button type="button" class="person" onClick={() => props.onOpen()}>
-            <Avatar id={props.member.userId} name={props.name} url={props.member.getMxcAvatarUrl()} size="small" near={props.near} />
-            <span class="hit-text"><bdi>{props.name}</bdi><span class="quiet small">{shortUser(props.member.userId)}</span></span>
-            <Show when={role(props.member)}>{(name) => <span class="role">{name()}</span>}</Show>
+            <Avatar id={props.member.userId} name={now().name} url={now().url} size="small" near={props.near} />
+            <span class="hit-text"><bdi>{now().name}</bdi><span class="quiet small">{shortUser(props.member.userId)}</span></span>
+            <Show when={now().role}>{(name) => <span class="role">{name()}</span>}</Show>
         </button>
     );
 }

@@ -3,6 +3,7 @@ import { createMemo, createSignal, For, Show } from "solid-js";
 import { EventStatus, type MatrixEvent } from "matrix-js-sdk";
 import { locale, t, tn } from "../../i18n/index.ts";
 import { dateAndTime, timeOf } from "../../lib/dates.ts";
+import { keyed } from "../../lib/keyed.ts";
 import { colourOf, localpart, safeName } from "../../lib/names.ts";
 import { useApp } from "../../model/app.ts";
 import { nameOf, summaryOf } from "../../model/preview.ts";
@@ -36,7 +37,7 @@ export function Message(props: { event: MatrixEvent; first: boolean; last: boole
             ts: event.getTs(),
         };
     });
-    const reactions = createMemo(() => (changes(), state().id.startsWith("$") ? reactionsOf(room, props.event, me) : []));
+    const reactions = keyed("key", () => (changes(), state().id.startsWith("$") ? reactionsOf(room, props.event, me) : []));
     const thread = createMemo(() => {
         changes();
         const found = thread_id ? null : (props.event.getThread() ?? room.getThread(state().id));

@@ -4,6 +4,7 @@ import type { IMyDevice } from "matrix-js-sdk";
 import { CryptoEvent } from "matrix-js-sdk/lib/crypto-api";
 import { locale, t } from "../../i18n/index.ts";
 import { ago } from "../../lib/dates.ts";
+import { keyed } from "../../lib/keyed.ts";
 import { safeName } from "../../lib/names.ts";
 import { useApp } from "../../model/app.ts";
 import { authOf, uiaRequest } from "../../session/recovery.ts";
@@ -29,6 +30,7 @@ export function DevicesSection() {
         const listed = await Promise.all(devices.map(async (device) => ({ ...device, verified: (await crypto.getDeviceVerificationStatus(me, device.device_id).catch(() => null))?.crossSigningVerified ?? false })));
         return listed.sort((a, b) => Number(b.device_id === client.getDeviceId()) - Number(a.device_id === client.getDeviceId()) || (b.last_seen_ts ?? 0) - (a.last_seen_ts ?? 0));
     });
+    const list = keyed("device_id", () => (devices.error ? [] : (devices() ?? [])));
     const [proof, setProof] = createSignal<{ run: (password: string | null) => Promise<void>; title: string } | null>(null);
     const [link, setLink] = createSignal<string | null>(null);
     const [completing, setCompleting] = createSignal(false);
@@ -77,35 +79,33 @@ export function DevicesSection() {
             </Show>
             <section class="card">
                 <Show when={devices()} fallback={<Show when={devices.error} fallback={<Spinner />}><p class="problem">{errorText(devices.error)}</p></Show>}>
-                    {(list) => (
-                        <ul class="device-list">
-                            <For each={list()}>
-                                {(device) => {
-                                    const own = device.device_id === client.getDeviceId();
-                                    return (
-                                        <li>
-                                            <span class="device-icon" classList={{ good: device.verified }}><Icon name={device.verified ? "shield" : "device"} /></span>
-                                            <span class="hit-text">
-                                                <bdi>{safeName(device.display_name ?? "", 60) || device.device_id}</bdi>
-                                                <span class="quiet small">
-                                                    {own ? t("devices.this") : device.last_seen_ts ? t("devices.seen", { when: ago(device.last_seen_ts, locale()) }) : device.device_id}
-                                                    {" · "}{device.verified ? t("devices.verified") : t("devices.unverified")}
-                                                </span>
+                    <ul class="device-list">
+                        <For each={list()}>
+                            {(device) => {
+                                const own = device.device_id === client.getDeviceId();
+                                return (
+                                    <li>
+                                        <span class="device-icon" classList={{ good: device.verified }}><Icon name={device.verified ? "shield" : "device"} /></span>
+                                        <span class="hit-text">
+                                            <bdi>{safeName(device.display_name ?? "", 60) || device.device_id}</bdi>
+                                            <span class="quiet small">
+                                                {own ? t("devices.this") : device.last_seen_ts ? t("devices.seen", { when: ago(device.last_seen_ts, locale()) }) : device.device_id}
+                                                {" · "}{device.verified ? t("devices.verified") : t("devices.unverified")}
                                             </span>
-                                            <Show when={!own}>
-                                                <span class="device-actions">
-                                                    <Show when={!device.verified && standing() === "ready"}>
-                                                        <button type="button" class="button small" onClick={() => attempt(verifications.begin(client.getCrypto()!.requestDeviceVerification(me, device.device_id)))}>{t("devices.verify")}</button>
-                                                    </Show>
-                                                    <button type="button" class="button small danger" onClick={() => attempt(signOutDevice(device))}>{t("devices.signOut")}</button>
-                                                </span>
-                                            </Show>
-                                        </li>
-                                    );
-                                }}
-                            </For>
-                        </ul>
-                    )}
+                                        </span>
+                                        <Show when={!own}>
+                                            <span class="device-actions">
+                                                <Show when={!device.verified && standing() === "ready"}>
+                                                    <button type="button" class="button small" onClick={() => attempt(verifications.begin(client.getCrypto()!.requestDeviceVerification(me, device.device_id)))}>{t("devices.verify")}</button>
+                                                </Show>
+                                                <button type="button" class="button small danger" onClick={() => attempt(signOutDevice(device))}>{t("devices.signOut")}</button>
+                                            </span>
+                                        </Show>
+                                    </li>
+                                );
+                            }}
+                        </For>
+                    </ul>
                 </Show>
             </section>
             <Show when={link()}>
