@@ -29,6 +29,7 @@ pub mod setup;
 pub mod sync;
 #[cfg(test)]
 pub(crate) mod testing;
+mod turns;
 pub mod web;
 
 pub use node::{Handle, Node, StartError};

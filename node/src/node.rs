@@ -288,6 +288,7 @@ impl Node {
             certificate: None,
             clock: node.clock.clone(),
             spawner: node.spawner.clone(),
+            stats: node.federation.stats.clone(),
             stop: stopped,
         };
         if let Some(Shown::Files(certificate)) = certificate.as_deref() {

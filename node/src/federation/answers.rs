@@ -18,6 +18,7 @@ use kith_store::{
 use ruma::{OwnedServerName, ServerName};
 use serde_json::Value;
 
+use super::stats::Stats;
 use crate::{Node, http::Answer};
 
 /// Answers kept on disk: for one origin, and in all.
@@ -44,19 +45,22 @@ pub struct Answers {
 
 impl Answers {
     /// Answers transaction `id` of `origin` once: repetitions, and copies that come while the first is being worked on, get
-    /// its answer. A failure is not kept.
+    /// its answer. A failure is not kept. Those of one origin are worked on one after the other, as it should send them: no server
+    /// takes more than one server's share of what is done for all.
     ///
     /// # Errors
     /// Those of `make`.
     pub async fn transaction(
         &self,
+        stats: &Stats,
         origin: &ServerName,
         id: &str,
         make: impl Future<Output = Answer<Value>>,
     ) -> Answer<Arc<Value>> {
-        let running = self.running(origin, format!("txn:{id}"));
+        let running = self.running(origin, "txn".to_owned());
         let _alone = running.lock().await;
         if let Some(answer) = self.remembered(origin, id) {
+            stats.transactions_repeated.add();
             return Ok(answer);
         }
         let answer = Arc::new(make.await?);
@@ -233,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_transaction_is_worked_on_once_also_when_its_copy_comes_meanwhile() {
-        let answers = Answers::default();
+        let (answers, stats) = (Answers::default(), Stats::default());
         let worked = AtomicU32::new(0);
         let origin = server_name!("example.org");
         let work = || async {
@@ -241,16 +245,18 @@ mod tests {
             worked.fetch_add(1, Ordering::Relaxed);
             Ok(json!({"pdus": {}}))
         };
-        let (one, two) =
-            tokio::join!(answers.transaction(origin, "t", work()), answers.transaction(origin, "t", work()));
+        let (one, two) = tokio::join!(
+            answers.transaction(&stats, origin, "t", work()),
+            answers.transaction(&stats, origin, "t", work())
+        );
         assert_eq!(one.unwrap(), two.unwrap());
-        answers.transaction(origin, "t", work()).await.unwrap();
-        assert_eq!(worked.load(Ordering::Relaxed), 1);
-        answers.transaction(server_name!("other.org"), "t", work()).await.unwrap();
+        answers.transaction(&stats, origin, "t", work()).await.unwrap();
+        assert_eq!((worked.load(Ordering::Relaxed), stats.transactions_repeated.get()), (1, 2));
+        answers.transaction(&stats, server_name!("other.org"), "t", work()).await.unwrap();
         assert_eq!(worked.load(Ordering::Relaxed), 2);
-        let failed = answers.transaction(origin, "u", async { Err(MatrixError::internal("disk")) }).await;
+        let failed = answers.transaction(&stats, origin, "u", async { Err(MatrixError::internal("disk")) }).await;
         assert!(failed.is_err());
-        answers.transaction(origin, "u", work()).await.unwrap();
+        answers.transaction(&stats, origin, "u", work()).await.unwrap();
         assert_eq!(worked.load(Ordering::Relaxed), 3, "a failure is tried again");
     }
 

@@ -3,9 +3,8 @@
 //! Server-server specification, "Request Authentication".
 
 use std::{
-    collections::BTreeMap,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -23,10 +22,19 @@ use ruma::{
     },
     signatures::Ed25519KeyPair,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{error::FederationError, patterns::Blocked, signing};
-use crate::platform::{Clock, timeout};
+use super::{
+    error::FederationError,
+    large::{Large, Place},
+    patterns::Blocked,
+    signing,
+    stats::Stats,
+};
+use crate::{
+    platform::{Clock, timeout},
+    turns::Turns,
+};
 
 /// How many requests of one class run towards one server at a time.
 const CONCURRENT: [usize; 2] = [16, 8];
@@ -34,10 +42,6 @@ const CONCURRENT: [usize; 2] = [16, 8];
 const WAITING: usize = 256;
 /// The longest answer to a small request, in bytes.
 pub const SMALL_ANSWER: usize = 16 << 20;
-/// The longest answer to a join or state request, in bytes: about 100,000 members.
-pub const LARGE_ANSWER: usize = 256 << 20;
-/// How many of these are taken at a time, from all servers together: each is in memory as a whole.
-const LARGE_AT_A_TIME: usize = 2;
 /// The longest error body that is read.
 const ERROR_ANSWER: usize = 64 << 10;
 
@@ -48,8 +52,9 @@ pub struct Client {
     transport: Transport,
     clock: Arc<dyn Clock>,
     blocked: Blocked,
-    turns: Mutex<BTreeMap<(OwnedServerName, Class), Arc<Semaphore>>>,
-    large: Semaphore,
+    stats: Arc<Stats>,
+    turns: [Turns<OwnedServerName>; 2],
+    large: Large,
 }
 
 impl Client {
@@ -60,6 +65,7 @@ impl Client {
         transport: Transport,
         clock: Arc<dyn Clock>,
         blocked: Blocked,
+        stats: Arc<Stats>,
     ) -> Self {
         Self {
             server_name,
@@ -67,8 +73,9 @@ impl Client {
             transport,
             clock,
             blocked,
-            turns: Mutex::default(),
-            large: Semaphore::new(LARGE_AT_A_TIME),
+            stats,
+            turns: CONCURRENT.map(|each| Turns::new(each, WAITING)),
+            large: Large::default(),
         }
     }
 
@@ -88,11 +95,11 @@ impl Client {
         for<'a> R::Authentication: ruma::api::auth_scheme::AuthScheme<Input<'a> = XMatrixSigningInput<'a>>,
         for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
     {
-        self.ask(server, request, class, limit, SMALL_ANSWER).await
+        Ok(self.ask(server, request, class, limit, Most::Bytes(SMALL_ANSWER)).await?.0)
     }
 
-    /// As [`Client::request`], for the state of a whole room: the answer may have [`LARGE_ANSWER`] bytes, and waits for its turn
-    /// among those of all servers.
+    /// As [`Client::request`], for the state of a whole room: the answer may have [`super::large::LARGE_ANSWER`] bytes. A long one waits
+    /// for its place among those of all servers, which it comes with.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -101,14 +108,13 @@ impl Client {
         server: &ServerName,
         request: R,
         limit: Duration,
-    ) -> Result<R::IncomingResponse, FederationError>
+    ) -> Result<(R::IncomingResponse, Place), FederationError>
     where
         R: OutgoingRequest,
         for<'a> R::Authentication: ruma::api::auth_scheme::AuthScheme<Input<'a> = XMatrixSigningInput<'a>>,
         for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
     {
-        let _turn = self.large.acquire().await.map_err(|_| FederationError::Busy(server.to_owned()))?;
-        self.ask(server, request, Class::Bulk, limit, LARGE_ANSWER).await
+        self.ask(server, request, Class::Bulk, limit, Most::Large).await
     }
 
     async fn ask<R>(
@@ -117,22 +123,26 @@ impl Client {
         request: R,
         class: Class,
         limit: Duration,
-        most: usize,
-    ) -> Result<R::IncomingResponse, FederationError>
+        most: Most,
+    ) -> Result<(R::IncomingResponse, Place), FederationError>
     where
         R: OutgoingRequest,
         for<'a> R::Authentication: ruma::api::auth_scheme::AuthScheme<Input<'a> = XMatrixSigningInput<'a>>,
         for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
     {
         let request = self.signed(server, request)?;
-        let response = self.send(server, request, class, limit, most).await?;
+        let (response, place) = self.send(server, request, class, limit, most).await?;
         let (parts, body) = response.into_parts();
-        R::IncomingResponse::try_from_http_response(http::Response::from_parts(parts, &body[..])).map_err(|error| {
-            FederationError::Nonsense {
-                server: server.to_owned(),
-                reason: error.to_string().chars().take(300).collect(),
-            }
-        })
+        let answer = R::IncomingResponse::try_from_http_response(http::Response::from_parts(parts, &body[..]))
+            .map_err(|error| self.nonsense(server, &error))?;
+        Ok((answer, place))
+    }
+
+    /// An answer that means nothing, or is too long, is counted.
+    fn nonsense(&self, server: &ServerName, error: &dyn std::fmt::Display) -> FederationError {
+        self.stats.answers_refused.add();
+        let reason = error.to_string().chars().take(300).collect();
+        FederationError::Nonsense { server: server.to_owned(), reason }
     }
 
     /// Asks `server` for something long, whose body is given as it comes. `limit` bounds the time in all: after it the body ends
@@ -205,9 +215,8 @@ impl Client {
             .body(body)
             .map_err(|error| local(&error))?;
         self.sign(&mut request, server)?;
-        let response = self.send(server, request, class, limit, most).await?;
-        serde_json::from_slice(response.body())
-            .map_err(|error| FederationError::Nonsense { server: server.to_owned(), reason: error.to_string() })
+        let (response, _) = self.send(server, request, class, limit, Most::Bytes(most)).await?;
+        serde_json::from_slice(response.body()).map_err(|error| self.nonsense(server, &error))
     }
 
     /// A request as it goes over the wire, signed for `server`.
@@ -249,8 +258,8 @@ impl Client {
         request: http::Request<Vec<u8>>,
         class: Class,
         limit: Duration,
-        most: usize,
-    ) -> Result<http::Response<Bytes>, FederationError> {
+        most: Most,
+    ) -> Result<(http::Response<Bytes>, Place), FederationError> {
         let late = || {
             FederationError::Transport(kith_transport::TransportError::Timeout {
                 name: server.to_string(),
@@ -269,39 +278,38 @@ impl Client {
         request: http::Request<Vec<u8>>,
         class: Class,
         limit: Duration,
-        most: usize,
-    ) -> Result<http::Response<Bytes>, FederationError> {
+        most: Most,
+    ) -> Result<(http::Response<Bytes>, Place), FederationError> {
         let _turn = self.turn(server, class).await?;
         let (parts, body) = request.into_parts();
         let request = http::Request::from_parts(parts, full(body));
         let (parts, body) = self.transport.send(server.as_str(), class, limit, request).await?.into_parts();
-        let most = if parts.status.is_success() { most } else { ERROR_ANSWER };
-        let body = read_body(body, most)
-            .await
-            .map_err(|error| FederationError::Nonsense { server: server.to_owned(), reason: error.to_string() });
         if !parts.status.is_success() {
             let retry = parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let body = body.unwrap_or_default();
+            let body = read_body(body, ERROR_ANSWER).await.unwrap_or_default();
             return Err(FederationError::remote(server.to_owned(), parts.status, retry, &body));
         }
-        Ok(http::Response::from_parts(parts, body?))
+        let read = match most {
+            Most::Bytes(most) => read_body(body, most).await.map(|body| (body, None)),
+            Most::Large => self.large.read(&*self.clock, body).await,
+        };
+        let (body, place) = read.map_err(|error| self.nonsense(server, &error))?;
+        Ok((http::Response::from_parts(parts, body), place))
     }
 
     /// Waits for a free place among the requests to a server.
     async fn turn(&self, server: &ServerName, class: Class) -> Result<OwnedSemaphorePermit, FederationError> {
-        let concurrent = CONCURRENT[class as usize];
-        let places = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            // Servers nobody talks to have no entry.
-            turns.retain(|_, places| Arc::strong_count(places) > 1);
-            turns.entry((server.to_owned(), class)).or_insert_with(|| Arc::new(Semaphore::new(concurrent))).clone()
-        };
-        // Each holder and each waiter has a clone; the map has one.
-        if Arc::strong_count(&places) > 1 + concurrent + WAITING {
-            return Err(FederationError::Busy(server.to_owned()));
-        }
-        places.acquire_owned().await.map_err(|_| FederationError::Busy(server.to_owned()))
+        let turn = self.turns[class as usize].take(&server.to_owned()).await;
+        turn.ok_or_else(|| FederationError::Busy(server.to_owned()))
     }
+}
+
+/// How long an answer may be.
+#[derive(Clone, Copy)]
+enum Most {
+    Bytes(usize),
+    /// As long as [`Large`] allows.
+    Large,
 }
 
 /// A body that takes one of the places towards its server, until it ends or its time is up.

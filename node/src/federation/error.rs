@@ -96,6 +96,12 @@ impl FederationError {
         })
     }
 
+    /// Whether the server does not know what it was asked at all.
+    pub fn is_unknown_endpoint(&self) -> bool {
+        matches!(self.status().map(|status| status.as_u16()), Some(400 | 404 | 405))
+            && matches!(self.errcode(), None | Some("M_UNRECOGNIZED"))
+    }
+
     /// How long the server asks to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -157,7 +157,7 @@ pub(super) async fn given_state(
         return Ok(GivenState { event, state: Vec::new(), auth_chain: Vec::new() });
     }
     let request = get_room_state::Request::new(event.event_id().to_owned(), room.id().to_owned());
-    let answer = node.federation.client().request_large(server, request, TIME_LIMIT).await?;
+    let (answer, _place) = node.federation.client().request_large(server, request, TIME_LIMIT).await?;
     let state = pdus::check_set(node, room.id(), room.version(), answer.pdus).await?;
     let auth_chain = pdus::check_set(node, room.id(), room.version(), answer.auth_chain).await?;
     Ok(GivenState { event, state, auth_chain })

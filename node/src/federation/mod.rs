@@ -23,6 +23,7 @@ pub mod heads;
 pub mod history;
 pub mod introductions;
 pub mod keys;
+pub mod large;
 pub mod membership;
 pub mod missing;
 pub mod outgoing;
@@ -74,7 +75,7 @@ pub struct Federation {
     pub(crate) introductions: introductions::Introductions,
     pub(crate) invites: membership::on_the_way::Invites,
     /// Counters since the start.
-    pub stats: Stats,
+    pub stats: Arc<Stats>,
 }
 
 impl Federation {
@@ -88,9 +89,10 @@ impl Federation {
         clock: Arc<dyn Clock>,
         blocked: Blocked,
     ) -> Self {
+        let stats = Arc::new(Stats::default());
         Self {
             node,
-            client: Client::new(server_name, key, transport, clock, blocked.clone()),
+            client: Client::new(server_name, key, transport, clock, blocked.clone(), stats.clone()),
             blocked,
             outgoing: Outgoing::default(),
             missing: Missing::default(),
@@ -102,7 +104,7 @@ impl Federation {
             keys: keys::Keys::default(),
             introductions: introductions::Introductions::default(),
             invites: membership::on_the_way::Invites::default(),
-            stats: Stats::default(),
+            stats,
         }
     }
 

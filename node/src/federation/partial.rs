@@ -20,7 +20,7 @@ use ruma::{
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{Federation, FederationError, heads, membership::WHOLE_ROOM, pdus};
+use super::{Federation, FederationError, heads, large::Place, membership::WHOLE_ROOM, pdus};
 use crate::{
     Node,
     http::{Answer, MatrixError},
@@ -28,7 +28,9 @@ use crate::{
     rooms::{Room, partial, read},
 };
 
-/// Rooms that are completed at a time: the state of each is in memory as a whole.
+/// Rooms whose members are asked for at a time. A server that does not answer takes one of these for some minutes.
+const ASKED_FOR: usize = 32;
+/// Rooms that are completed at a time: what is made of the state of each is in memory as a whole.
 const AT_A_TIME: usize = 2;
 /// Servers asked in one attempt.
 const MOST_SERVERS: usize = 6;
@@ -44,7 +46,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Partial {
     jobs: Mutex<BTreeMap<OwnedRoomId, Arc<Job>>>,
-    slots: Arc<Semaphore>,
+    asking: Arc<Semaphore>,
+    completing: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -54,15 +57,22 @@ struct Job {
     ended: watch::Sender<bool>,
 }
 
-/// The answer of the server that let us in, on its way already, and the turn in which it is taken in.
+/// What a server gives: the state, and its place in memory.
+type Given = Result<(get_room_state::Response, Place), FederationError>;
+
+/// The answer of the server that let us in, on its way already, and the turn in which it is asked for.
 pub(super) struct Early {
-    slot: OwnedSemaphorePermit,
-    answer: RemoteHandle<Result<get_room_state::Response, FederationError>>,
+    turn: OwnedSemaphorePermit,
+    answer: RemoteHandle<Given>,
 }
 
 impl Default for Partial {
     fn default() -> Self {
-        Self { jobs: Mutex::default(), slots: Arc::new(Semaphore::new(AT_A_TIME)) }
+        Self {
+            jobs: Mutex::default(),
+            asking: Arc::new(Semaphore::new(ASKED_FOR)),
+            completing: Semaphore::new(AT_A_TIME),
+        }
     }
 }
 
@@ -106,13 +116,13 @@ impl Federation {
         room: &RoomId,
         join: &EventId,
     ) -> Option<Early> {
-        let slot = self.partial.slots.clone().try_acquire_owned().ok()?;
+        let turn = self.partial.asking.clone().try_acquire_owned().ok()?;
         let request = get_room_state::Request::new(join.to_owned(), room.to_owned());
         let (asking, server) = (node.clone(), server.to_owned());
         let ask = async move { asking.federation.client().request_large(&server, request, WHOLE_ROOM).await };
         let (task, answer) = ask.remote_handle();
         node.spawner.spawn("members of a room, early", task.boxed());
-        Some(Early { slot, answer })
+        Some(Early { turn, answer })
     }
 
     /// Fetches the members of a room that was joined without them, in the background.
@@ -173,12 +183,12 @@ async fn run(node: Arc<Node>, room_id: OwnedRoomId, job: Arc<Job>, mut early: Op
     let mut wait = FIRST_WAIT;
     loop {
         let attempt = match early.take() {
-            Some(Early { slot, answer }) => {
-                let _slot = slot;
+            Some(Early { turn, answer }) => {
+                let _turn = turn;
                 attempt(&node, &room_id, Some(answer.await)).await
             }
             None => {
-                let Ok(_slot) = node.federation.partial.slots.acquire().await else { return };
+                let Ok(_turn) = node.federation.partial.asking.acquire().await else { return };
                 attempt(&node, &room_id, None).await
             }
         };
@@ -207,16 +217,12 @@ async fn run(node: Arc<Node>, room_id: OwnedRoomId, job: Arc<Job>, mut early: Op
 
 /// Asks one server after the other for the whole state, unless the one that let us in has answered already. True when the room
 /// lacks nothing any more.
-async fn attempt(
-    node: &Arc<Node>,
-    room_id: &RoomId,
-    early: Option<Result<get_room_state::Response, FederationError>>,
-) -> Answer<bool> {
+async fn attempt(node: &Arc<Node>, room_id: &RoomId, early: Option<Given>) -> Answer<bool> {
     let Some(room) = node.rooms.get(room_id)? else { return Ok(true) };
     let Some(lacking) = room.uncompleted()? else { return Ok(true) };
     if let Some(answer) = early {
         let taken = match answer {
-            Ok(answer) => take_in(node, &room, &lacking.through, answer).await,
+            Ok(given) => take_in(node, &room, &lacking.through, given).await,
             Err(error) => Err(error.into()),
         };
         match taken {
@@ -238,11 +244,17 @@ async fn attempt(
 
 async fn ask(node: &Arc<Node>, room: &Room, server: &ServerName, lacking: &partial::Uncompleted) -> Answer<()> {
     let request = get_room_state::Request::new(lacking.join.event_id().to_owned(), room.id().to_owned());
-    let answer = node.federation.client().request_large(server, request, WHOLE_ROOM).await?;
-    take_in(node, room, server, answer).await
+    let given = node.federation.client().request_large(server, request, WHOLE_ROOM).await?;
+    take_in(node, room, server, given).await
 }
 
-async fn take_in(node: &Arc<Node>, room: &Room, server: &ServerName, answer: get_room_state::Response) -> Answer<()> {
+async fn take_in(
+    node: &Arc<Node>,
+    room: &Room,
+    server: &ServerName,
+    (answer, _place): (get_room_state::Response, Place),
+) -> Answer<()> {
+    let _turn = node.federation.partial.completing.acquire().await.map_err(MatrixError::internal)?;
     let checked = |pdus| pdus::check_set(node, room.id(), room.version(), pdus);
     let (state, auth_chain) = futures::future::try_join(checked(answer.pdus), checked(answer.auth_chain)).await?;
     let members = state.len();

@@ -70,6 +70,7 @@ pub async fn check_each(
         keys::fetch_for_event(node, pdu.get(), version).await;
     }
     // Most need no key that is not in a name or at hand: only those that do are looked at twice.
+    let purpose = if pdus.len() > CHECKED_AT_ONCE { keys::For::Rooms } else { keys::For::Events };
     let first = in_parts(node, version, pdus, BTreeMap::new()).await?;
     let mut needed = Needs::new();
     for result in &first {
@@ -93,7 +94,7 @@ pub async fn check_each(
         });
     }
     if !again.is_empty() {
-        let known = keys::gather(node, &needed).await;
+        let known = keys::gather(node, &needed, purpose).await;
         let (places, pdus): (Vec<_>, Vec<_>) = again.into_iter().unzip();
         let second = in_parts(node, version, pdus, known).await?;
         for (place, result) in places.into_iter().zip(second) {

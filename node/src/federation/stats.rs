@@ -55,8 +55,20 @@ stats! {
     blocked_requests,
     /// Requests refused because their sender asks too much.
     limited_requests,
+    /// Requests refused because their body is too long, or comes too slowly.
+    bodies_refused,
+    /// Connections refused because their address has too many.
+    connections_refused,
+    /// Connections ended because no request, or no handshake of TLS, came in time.
+    connections_cut,
+    /// Answers of other servers that mean nothing, are too long, come too slowly or break off.
+    answers_refused,
     /// Transactions received.
     transactions_in,
+    /// Transactions received again, which are answered as before.
+    transactions_repeated,
+    /// Transactions refused as a whole: of another server than the one that signed them, or too long.
+    transactions_refused,
     /// Transactions sent, again after a failure included.
     transactions_out,
     /// Transactions that were sent in vain.
@@ -71,6 +83,10 @@ stats! {
     pdus_fetched,
     /// Gaps that could not be filled: the state behind them was taken from another server.
     gaps_bridged,
+    /// Searches for missing events that were given up: a server tells of more and more, and nothing of it joins what is here.
+    gaps_given_up,
+    /// Files kept elsewhere by their server that could not be had there, or must not be.
+    files_elsewhere_refused,
     /// Documents with keys of servers that were fetched.
     keys_fetched,
     /// Attempts to fetch one that brought none.

@@ -27,7 +27,10 @@ use tokio::{
 use tower::ServiceExt as _;
 
 use super::{certificate::Shown, patience::Patient};
-use crate::platform::{Clock, Spawner, timeout};
+use crate::{
+    federation::stats::Stats,
+    platform::{Clock, Spawner, timeout},
+};
 
 /// How many connections one listener holds at a time; further ones wait in the system's queue.
 const MAX_CONNECTIONS: usize = 1024;
@@ -94,6 +97,8 @@ pub struct Serving {
     pub clock: Arc<dyn Clock>,
     /// Starts a task for each connection.
     pub spawner: Arc<dyn Spawner>,
+    /// Counts what is refused.
+    pub stats: Arc<Stats>,
     /// Turns true when the node stops.
     pub stop: watch::Receiver<bool>,
 }
@@ -115,7 +120,10 @@ pub async fn serve(listener: TcpListener, serving: Serving) {
                 let visitor = match &serving.certificate {
                     Some(_) => match visitors.enter(remote.ip()) {
                         Some(visitor) => Some(visitor),
-                        None => continue,
+                        None => {
+                            serving.stats.connections_refused.add();
+                            continue;
+                        }
                     },
                     None => None,
                 };
@@ -184,12 +192,15 @@ async fn connection(stream: TcpStream, remote: SocketAddr, serving: Serving) {
         Ok(Ok(Some(stream))) => talk(stream, remote, serving).await,
         Ok(Ok(None)) => tracing::debug!(%remote, "the certificate's authority was answered"),
         Ok(Err(error)) => tracing::debug!(%remote, %error, "no secure connection"),
-        Err(_) => tracing::debug!(%remote, "no secure connection in time"),
+        Err(_) => {
+            serving.stats.connections_cut.add();
+            tracing::debug!(%remote, "no secure connection in time");
+        }
     }
 }
 
 async fn talk(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, remote: SocketAddr, serving: Serving) {
-    let Serving { router, clock, mut stop, .. } = serving;
+    let Serving { router, clock, stats, mut stop, .. } = serving;
     let called = Arc::new(AtomicBool::new(false));
     let arrival = Arrival { remote, called: called.clone(), clock: clock.clone() };
     let service = TowerToHyperService::new(router.map_request(move |request| arrival.note(request)));
@@ -210,17 +221,30 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, remo
         biased;
         ended = connection.as_mut() => {
             if let Err(error) = ended {
+                if is_late(&*error) {
+                    stats.connections_cut.add();
+                }
                 tracing::debug!(%remote, %error, "a connection ended badly");
             }
             false
         }
-        () = &mut silent => false,
+        () = &mut silent => {
+            stats.connections_cut.add();
+            false
+        }
         () = stopping => true,
     };
     if stopped {
         connection.as_mut().graceful_shutdown();
         let _ = timeout(&*clock, GRACE, connection).await;
     }
+}
+
+/// Whether a connection ended because the head of a request took too long.
+fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<hyper::Error>())
+        .any(hyper::Error::is_timeout)
 }
 
 /// What each request of a connection is given on its way to the router.
@@ -276,8 +300,8 @@ mod tests {
         assert!(visitors.0.lock().unwrap().is_empty());
     }
 
-    /// A listener with TLS, its certificate and its virtual clock.
-    async fn with_tls() -> (SocketAddr, tempfile::TempDir, Arc<ManualClock>, watch::Sender<bool>) {
+    /// A listener with TLS, its certificate, its virtual clock and what it counts.
+    async fn with_tls() -> (SocketAddr, tempfile::TempDir, Arc<ManualClock>, Arc<Stats>, watch::Sender<bool>) {
         let folder = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let (chain, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
@@ -286,17 +310,18 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let clock = Arc::new(ManualClock::new(0));
+        let (clock, stats) = (Arc::new(ManualClock::new(0)), Arc::new(Stats::default()));
         let serving = Serving {
             router: axum::Router::new().route("/", axum::routing::get(async || "here")),
             certificate: Some(Arc::new(Shown::Files(Arc::new(Certificate::open(chain, key).unwrap())))),
             clock: clock.clone(),
             spawner: Arc::new(TokioSpawner::current()),
+            stats: stats.clone(),
             stop: stopped,
         };
         let spawner = serving.spawner.clone();
         spawner.spawn("listener", Box::pin(serve(listener, serving)));
-        (address, folder, clock, stop)
+        (address, folder, clock, stats, stop)
     }
 
     async fn connect(from: &str, to: SocketAddr) -> TcpStream {
@@ -319,7 +344,7 @@ mod tests {
     /// Slow loris: connections that are opened, and say nothing, or a little.
     #[tokio::test]
     async fn peers_that_say_nothing_take_only_their_own_places_and_not_for_long() {
-        let (address, folder, clock, _stop) = with_tls().await;
+        let (address, folder, clock, stats, _stop) = with_tls().await;
         let mut slow = Vec::new();
         for number in 0..2 * OF_ONE_ADDRESS {
             let mut stream = connect("127.0.0.1", address).await;
@@ -340,5 +365,7 @@ mod tests {
         }
         let answer = ask("127.0.0.1", address, folder.path()).await.unwrap();
         assert!(answer.ends_with("here"), "their places are free again: {answer}");
+        let counted = (stats.connections_refused.get(), stats.connections_cut.get());
+        assert_eq!(counted, (OF_ONE_ADDRESS as u64 + 1, OF_ONE_ADDRESS as u64));
     }
 }

@@ -3,23 +3,27 @@
 //!
 //! A hostile server may name any URL, so it is fetched as pages that are previewed are: over `https` alone, within the size for files of
 //! other servers, through at most five redirects, and no address of this device or of a local network is asked (DESIGN section 8). Such a
-//! file is held in memory while it comes, so they come one at a time.
+//! file is held in memory while it comes, so few come at a time, and of one server one.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, header};
+use ruma::{OwnedServerName, ServerName};
+use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::{
     Node,
     http::{Answer, MatrixError},
     platform::timeout,
+    turns::Turns,
     web::{Longer, Reach},
 };
 
-/// How many come at a time.
-pub(super) const AT_A_TIME: usize = 1;
+/// How many come at a time, and how many requests for those of one server may wait.
+const AT_A_TIME: usize = 3;
+const WAITING: usize = 64;
 /// Redirects followed.
 const MOST_REDIRECTS: usize = 5;
 /// The longest URL.
@@ -27,14 +31,34 @@ const LONGEST_URL: usize = 4_096;
 /// How long it may take in all.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// Gets what lies at the URL that a file's server named.
+/// Who may fetch.
+#[derive(Debug)]
+pub(super) struct Places {
+    all: Semaphore,
+    of_server: Turns<OwnedServerName>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { all: Semaphore::new(AT_A_TIME), of_server: Turns::new(1, WAITING) }
+    }
+}
+
+/// Gets what lies at the URL that `server` named for a file of its own.
 ///
 /// # Errors
 /// 502 with what went wrong.
-pub(super) async fn get(node: &Arc<Node>, url: &str) -> Answer<Response<Bytes>> {
-    let _place = node.media.elsewhere.acquire().await.map_err(MatrixError::internal)?;
-    let late = |_| failed("it did not come in time");
-    timeout(&*node.clock, LONGEST, follow(node, url)).await.map_err(late)?
+pub(super) async fn get(node: &Arc<Node>, server: &ServerName, url: &str) -> Answer<Response<Bytes>> {
+    let fetch = async {
+        let places = &node.media.elsewhere;
+        let _turn =
+            places.of_server.take(&server.to_owned()).await.ok_or_else(|| failed("too many files of it come"))?;
+        let _place = places.all.acquire().await.map_err(MatrixError::internal)?;
+        follow(node, url).await
+    };
+    let late = |_| Err(failed("it did not come in time"));
+    let got = timeout(&*node.clock, LONGEST, fetch).await.unwrap_or_else(late);
+    got.inspect_err(|_| node.federation.stats.files_elsewhere_refused.add())
 }
 
 async fn follow(node: &Arc<Node>, url: &str) -> Answer<Response<Bytes>> {
@@ -68,8 +92,10 @@ fn failed(reason: &str) -> MatrixError {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use http::StatusCode;
     use kith_store::MemoryBackend;
+    use ruma::server_name;
 
     use super::*;
     use crate::{
@@ -100,7 +126,8 @@ mod tests {
             })
         });
         let node = TestNode::start_on_web(MemoryBackend::new(), web.choice(), |_| {}).await;
-        let file = get(node.node(), "https://cdn.example.org/a").await.unwrap();
+        let server = server_name!("example.org");
+        let file = get(node.node(), server, "https://cdn.example.org/a").await.unwrap();
         assert_eq!(&file.body()[..], b"the file");
         for (url, why) in [
             ("https://cdn.example.org/nothing", "404"),
@@ -111,9 +138,29 @@ mod tests {
             ("/b", "no URL"),
             ("https://10.0.0.1/", "private"),
         ] {
-            let error = get(node.node(), url).await.unwrap_err();
+            let error = get(node.node(), server, url).await.unwrap_err();
             assert_eq!(error.status, StatusCode::BAD_GATEWAY, "{url}");
             assert!(error.message.contains(why), "{url}: {}", error.message);
         }
+        assert_eq!(node.node().federation.stats.files_elsewhere_refused.get(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_files_do_not_come_keeps_those_of_others_from_nobody() {
+        let web = FakeWeb::new();
+        web.answer(|_| Ok(answer(200, "the file")));
+        let node = TestNode::start_on_web(MemoryBackend::new(), web.choice(), |_| {}).await;
+        let (bad, good) = (server_name!("bad.example.org"), server_name!("example.org"));
+        // One file of it never comes.
+        let turn = node.node().media.elsewhere.of_server.take(&bad.to_owned()).await;
+        let place = node.node().media.elsewhere.all.acquire().await.unwrap();
+        let mut waiting: Vec<_> =
+            (0..10).map(|_| Box::pin(get(node.node(), bad, "https://cdn.example.org/a"))).collect();
+        assert!(waiting.iter_mut().all(|wait| wait.as_mut().now_or_never().is_none()));
+        assert!(get(node.node(), good, "https://cdn.example.org/b").await.is_ok());
+        node.clock.advance(LONGEST);
+        assert!(waiting.remove(0).await.unwrap_err().message.contains("in time"));
+        drop((turn, place, waiting));
+        assert!(get(node.node(), bad, "https://cdn.example.org/a").await.is_ok());
     }
 }

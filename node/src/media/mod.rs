@@ -42,7 +42,7 @@ const DECODERS: usize = 2;
 pub struct Media {
     decoders: Semaphore,
     previewers: Semaphore,
-    elsewhere: Semaphore,
+    elsewhere: elsewhere::Places,
 }
 
 impl Default for Media {
@@ -50,7 +50,7 @@ impl Default for Media {
         Self {
             decoders: Semaphore::new(DECODERS),
             previewers: Semaphore::new(preview::FETCHERS),
-            elsewhere: Semaphore::new(elsewhere::AT_A_TIME),
+            elsewhere: elsewhere::Places::default(),
         }
     }
 }

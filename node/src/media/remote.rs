@@ -112,7 +112,7 @@ pub(super) async fn fetch(node: &Arc<Node>, server: &ServerName, id: &str) -> An
     }
     let mut head = reader.head().cloned().unwrap_or_default();
     if let Some(place) = head.location.take() {
-        let (parts, file) = elsewhere::get(node, &place).await?.into_parts();
+        let (parts, file) = elsewhere::get(node, server, &place).await?.into_parts();
         intake = Intake::begin(node, node.config.limits.remote_media_size).await?;
         intake.add(&file).await?;
         let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);

@@ -80,6 +80,14 @@ impl Room {
         self.shared.number
     }
 
+    /// Whether somebody of ours is in it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn is_joined(&self) -> Answer<bool> {
+        Ok(self.parts.store.read(|snapshot| super::read::room(snapshot, self.number()))?.is_some_and(|row| row.joined))
+    }
+
     /// Its version.
     pub fn version(&self) -> &RoomVersionId {
         &self.shared.version

@@ -77,11 +77,15 @@ async fn state_ids(
     request: get_state_ids::Request,
 ) -> Answer<get_state_ids::Response> {
     let room = whole_room(&node, &request.room_id, &origin.server)?;
-    let (state, chain) = node.store.read(|snapshot| {
-        check_may_ask(snapshot, &room, &origin, &request.event_id)?;
-        let (state, chain) = state_numbers(snapshot, request.event_id.as_str(), Some(&request.room_id))?;
-        Ok::<_, MatrixError>((ids(snapshot, &state)?, ids(snapshot, &chain)?))
-    })?;
+    let reader = node.clone();
+    let read = move || {
+        reader.store.read(|snapshot| {
+            check_may_ask(snapshot, &room, &origin, &request.event_id)?;
+            let (state, chain) = state_numbers(snapshot, request.event_id.as_str(), Some(&request.room_id))?;
+            Ok::<_, MatrixError>((ids(snapshot, &state)?, ids(snapshot, &chain)?))
+        })
+    };
+    let (state, chain) = node.spawner.blocking("state IDs", read).await.map_err(MatrixError::internal)??;
     Ok(get_state_ids::Response::new(chain, state))
 }
 
@@ -121,21 +125,25 @@ fn ids(snapshot: &dyn Read, numbers: &BTreeSet<u64>) -> Answer<Vec<OwnedEventId>
 
 async fn auth(node: Arc<Node>, origin: Origin, request: event_auth::Request) -> Answer<event_auth::Response> {
     let room = joined_room(&node, &request.room_id, &origin.server)?;
-    let chain = node.store.read(|snapshot| {
-        check_may_ask(snapshot, &room, &origin, &request.event_id)?;
-        let event = read::event_by_id(snapshot, request.event_id.as_str())?.ok_or_else(unknown)?;
-        if event.row.room != room.number() {
-            return Err(unknown());
-        }
-        let numbers = auth_chain(snapshot, [event.number].into_iter())?;
-        let mut pdus: Vec<Box<RawValue>> = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            if let Some(row) = EVENTS.get(snapshot, &number)? {
-                pdus.push(pdus::raw(&row.json)?);
+    let reader = node.clone();
+    let read = move || {
+        reader.store.read(|snapshot| {
+            check_may_ask(snapshot, &room, &origin, &request.event_id)?;
+            let event = read::event_by_id(snapshot, request.event_id.as_str())?.ok_or_else(unknown)?;
+            if event.row.room != room.number() {
+                return Err(unknown());
             }
-        }
-        Ok(pdus)
-    })?;
+            let numbers = auth_chain(snapshot, [event.number].into_iter())?;
+            let mut pdus: Vec<Box<RawValue>> = Vec::with_capacity(numbers.len());
+            for number in numbers {
+                if let Some(row) = EVENTS.get(snapshot, &number)? {
+                    pdus.push(pdus::raw(&row.json)?);
+                }
+            }
+            Ok(pdus)
+        })
+    };
+    let chain = node.spawner.blocking("auth chain", read).await.map_err(MatrixError::internal)??;
     Ok(event_auth::Response::new(chain))
 }
 

@@ -16,10 +16,11 @@ use kith_store::{
     tables::rooms::{ROOM_SERVERS, ROOMS, membership},
 };
 use ruma::{
-    EventId, OwnedEventId, OwnedRoomId, RoomId, ServerName,
+    EventId, OwnedEventId, OwnedRoomId, RoomId, ServerName, UserId,
     api::federation::transactions::{edu::Edu, send_transaction_message::v1 as send},
     serde::Raw,
 };
+use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::edus;
@@ -49,17 +50,20 @@ pub fn routes(routes: Routes) -> Routes {
 type Results = BTreeMap<OwnedEventId, Result<(), String>>;
 
 async fn receive(node: Arc<Node>, origin: Origin, request: send::Request) -> Answer<send::Response> {
+    let stats = &node.federation.stats;
     if request.origin != origin.server && !mutant!("takes-foreign-transactions") {
+        stats.transactions_refused.add();
         return Err(MatrixError::forbidden("the transaction is of another server than the one that signed it"));
     }
     if request.pdus.len() > MOST_PDUS || request.edus.len() > MOST_EDUS {
+        stats.transactions_refused.add();
         return Err(MatrixError::invalid_param(format!(
             "a transaction holds at most {MOST_PDUS} PDUs and {MOST_EDUS} EDUs"
         )));
     }
     let id = request.transaction_id.to_string();
     let server = origin.server.clone();
-    let answer = node.federation.answers.transaction(&server, &id, work(&node, &server, request)).await?;
+    let answer = node.federation.answers.transaction(stats, &server, &id, work(&node, &server, request)).await?;
     let results = serde_json::from_value((*answer).clone()).map_err(MatrixError::internal)?;
     Ok(send::Response::new(results))
 }
@@ -102,6 +106,25 @@ async fn take_room(
         stats.refused.add_many(Refusal::Room, pdus.len());
         return Ok(());
     };
+    // Before anything is verified: the keys for that may have to be fetched.
+    let standing = node.store.read(|read| standing(read, &room, origin))?;
+    let (pdus, refused, why) = match &standing {
+        Standing::Open | Standing::Full => (pdus, Vec::new(), ""),
+        Standing::Denied(reason) => {
+            stats.refused.add_many(Refusal::Denied, pdus.len());
+            (Vec::new(), pdus, reason.as_str())
+        }
+        Standing::Apart => {
+            let (may, other): (Vec<_>, Vec<_>) = pdus.into_iter().partition(|pdu| may_end_invite(node, pdu));
+            stats.refused.add_many(Refusal::Room, other.len());
+            (may, other, NO_PART)
+        }
+    };
+    for pdu in refused {
+        if let Ok(id) = event_id_of(pdu.get(), room.version()) {
+            results.insert(id, Err(why.to_owned()));
+        }
+    }
     let mut events = Vec::with_capacity(pdus.len());
     let texts = pdus.clone();
     for (pdu, checked) in texts.iter().zip(pdus::check_each(node, room.version(), pdus).await?) {
@@ -115,33 +138,23 @@ async fn take_room(
             }
         }
     }
-    let refuse = |events: &[Arc<Event>], results: &mut Results, refusal: Refusal, reason: &str| {
-        stats.refused.add_many(refusal, events.len());
-        results.extend(events.iter().map(|event| (event.event_id().to_owned(), Err(reason.to_owned()))));
-    };
-    let standing = node.store.read(|read| standing(read, &room, origin))?;
-    match standing {
-        Standing::Apart => {
-            for event in events {
-                let result = end_invite(node, origin, &room, &event).await?;
-                if result.is_err() {
-                    stats.refused.add(Refusal::Room);
-                }
-                results.insert(event.event_id().to_owned(), result);
+    if matches!(standing, Standing::Apart) {
+        for event in events {
+            let result = end_invite(node, origin, &room, &event).await?;
+            if result.is_err() {
+                stats.refused.add(Refusal::Room);
             }
-            return Ok(());
+            results.insert(event.event_id().to_owned(), result);
         }
-        Standing::Denied(reason) => {
-            refuse(&events, results, Refusal::Denied, &reason);
-            return Ok(());
-        }
-        Standing::Open | Standing::Full => {}
+        return Ok(());
     }
     let (mut parked, full) = (false, matches!(standing, Standing::Full));
     let sorted = sort_by_prev_events(events.iter().cloned());
     let placed: BTreeSet<&EventId> = sorted.iter().map(|event| event.event_id()).collect();
     events.retain(|event| !placed.contains(event.event_id()));
-    refuse(&events, results, Refusal::Cycle, "the event follows itself");
+    stats.refused.add_many(Refusal::Cycle, events.len());
+    results
+        .extend(events.iter().map(|event| (event.event_id().to_owned(), Err("the event follows itself".to_owned()))));
     let received = match full {
         true => room.receive_without_parking(origin.as_str(), sorted).await?,
         false => room.receive(origin.as_str(), sorted).await?,
@@ -208,6 +221,29 @@ fn standing(read: &dyn Read, room: &Room, origin: &ServerName) -> Answer<Standin
     Ok(Standing::Open)
 }
 
+/// What is answered for events of rooms that we are not in.
+const NO_PART: &str = "this server takes no part in that room";
+
+/// Whether an event says that a user of ours is let go or banned.
+fn may_end_invite(node: &Node, pdu: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Fields {
+        r#type: String,
+        state_key: String,
+        content: Content,
+    }
+    #[derive(Deserialize)]
+    struct Content {
+        membership: String,
+    }
+    serde_json::from_str::<Fields>(pdu.get()).is_ok_and(|event| {
+        let user = <&UserId>::try_from(event.state_key.as_str());
+        event.r#type == "m.room.member"
+            && matches!(event.content.membership.as_str(), "leave" | "ban")
+            && user.is_ok_and(|user| node.is_local(user))
+    })
+}
+
 /// In a room that we are not in, the one event that concerns us: an invite or knock of a user of ours ends.
 async fn end_invite(
     node: &Arc<Node>,
@@ -218,11 +254,11 @@ async fn end_invite(
     let refused = |reason: &str| Ok(Err(reason.to_owned()));
     let ends = matches!(event.content_str("membership"), Some("leave" | "ban"));
     let Some(user) = event.member().filter(|user| ends && node.is_local(user)) else {
-        return refused("this server takes no part in that room");
+        return refused(NO_PART);
     };
     let pending = node.store.read(|read| pending::pending(read, user, room.id().as_str()))?;
     let Some(pending) = pending.filter(|pending| !pending.joined) else {
-        return refused("this server takes no part in that room");
+        return refused(NO_PART);
     };
     let inviter = pending.part.sender.split_once(':').map_or("", |(_, server)| server);
     let sender = event.sender().server_name();

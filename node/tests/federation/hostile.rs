@@ -13,6 +13,7 @@ use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, RoomVersionId, UInt
 use serde_json::{Value, json};
 
 use crate::{
+    operations,
     requests::{Forged, Stranger, key_pair, name},
     world::{Peer, until, until_within},
 };
@@ -40,6 +41,7 @@ fn routes() -> Vec<(Method, String, Value)> {
         get(format!("{federation}/v1/make_knock/{room}/{user}?ver=12")),
         put(format!("{federation}/v1/send_knock/{room}/{event}"), json!({})),
         put(format!("{federation}/v2/invite/{room}/{event}"), invite),
+        put(format!("{federation}/v1/invite/{room}/{event}"), json!({})),
         put(format!("{federation}/v1/exchange_third_party_invite/{room}"), json!({"type": "m.room.member"})),
         get(format!("{federation}/v1/event/{event}")),
         get(format!("{federation}/v1/state/{room}?event_id={event}")),
@@ -64,6 +66,31 @@ fn routes() -> Vec<(Method, String, Value)> {
         post(&format!("{federation}/v1/user/keys/query"), json!({"device_keys": {}})),
         post(&format!("{federation}/v1/user/keys/claim"), json!({"one_time_keys": {}})),
     ]
+}
+
+/// Asked by anybody: without a signature, or with a token in its place.
+const PUBLIC: [&str; 7] = [
+    "/_matrix/key/v2/query/{serverName}",
+    "/_matrix/key/v2/query",
+    "/_matrix/key/v2/server",
+    "/_matrix/federation/v1/openid/userinfo",
+    "/_matrix/federation/v1/3pid/onbind",
+    "/_matrix/federation/v1/version",
+    "/.well-known/matrix/server",
+];
+
+#[test]
+fn the_routes_are_all_that_there_are() {
+    let routes = routes();
+    let is = |template: &str, path: &str| {
+        let path = path.split('?').next().unwrap_or_default();
+        template.split('/').count() == path.split('/').count()
+            && template.split('/').zip(path.split('/')).all(|(part, own)| part == own || part.starts_with('{'))
+    };
+    for (method, template) in operations::done().filter(|(_, path)| !PUBLIC.contains(path)) {
+        let tried = routes.iter().any(|(tried, path, _)| *tried == method && is(template, path));
+        assert!(tried, "{method} {template}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

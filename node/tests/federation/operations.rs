@@ -32,6 +32,11 @@ struct Operation {
     asked: &'static str,
 }
 
+/// Method and path of the operations that are there, as the specification writes them.
+pub fn done() -> impl Iterator<Item = (Method, &'static str)> {
+    all().filter(|operation| operation.status == "done").map(|operation| (operation.method, operation.path))
+}
+
 fn all() -> impl Iterator<Item = Operation> {
     LIST.lines().filter(|line| !line.starts_with('#')).map(|line| {
         let fields: Vec<&str> = line.split('\t').collect();

@@ -1,6 +1,9 @@
 //! Rooms that are joined without their members, which come later.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use http::{Method, StatusCode};
 use kith::{
@@ -160,12 +163,13 @@ async fn while_the_members_are_missing_memberships_of_others_and_the_whole_state
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_let_the_node_in_may_be_gone_and_another_server_gives_the_members() {
     static STATE: Semaphore = Semaphore::const_new(0);
+    static WANTED: AtomicUsize = AtomicUsize::new(0);
     let hub = MemoryHub::new();
     let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
     let room = large_room(&one, 150).await;
     two.join(&room, &one).await.expect("joined");
     until("two has all members", || !lacks_members(&two, &room)).await;
-    let three = Peer::without(&hub, 3, Lack::Until("/v1/state/", &STATE)).await;
+    let three = Peer::without(&hub, 3, Lack::Held("/v1/state/", &STATE, &WANTED)).await;
     three.join(&room, &one).await.expect("joined");
     until("two hears of it", || two.membership(&room, &three.user) == Some(membership::JOIN)).await;
     assert!(lacks_members(&three, &room));
@@ -173,6 +177,70 @@ async fn who_let_the_node_in_may_be_gone_and_another_server_gives_the_members() 
     STATE.add_permits(100);
     until("the members are here", || !lacks_members(&three, &room)).await;
     assert_eq!(three.state(&room), two.state(&room));
+    assert!(WANTED.load(Ordering::Relaxed) > 1, "of the one that is gone, and then of the other");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_members_are_asked_for_once() {
+    static STATE: Semaphore = Semaphore::const_new(0);
+    static WANTED: AtomicUsize = AtomicUsize::new(0);
+    let hub = MemoryHub::new();
+    let lack = Lack::Held("/v1/state/", &STATE, &WANTED);
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::without(&hub, 2, lack).await);
+    let room = large_room(&one, 150).await;
+    two.join(&room, &one).await.expect("joined");
+    assert_eq!(WANTED.load(Ordering::Relaxed), 1, "while what came without them was looked at");
+    STATE.add_permits(100);
+    until("the members are here", || !lacks_members(&two, &room)).await;
+    assert_eq!(two.state(&room), one.state(&room));
+    assert_eq!(WANTED.load(Ordering::Relaxed), 1, "and the answer to that was taken");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_do_not_come_keep_no_other_room_waiting() {
+    static STATE: Semaphore = Semaphore::const_new(0);
+    static WANTED: AtomicUsize = AtomicUsize::new(0);
+    let hub = MemoryHub::new();
+    let lack = Lack::Held("/v1/state/", &STATE, &WANTED);
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::without(&hub, 2, lack).await);
+    let mut rooms = Vec::new();
+    for number in 1..=5 {
+        let room = large_room(&one, 120).await;
+        two.join(&room, &one).await.expect("joined");
+        until("its members are asked for", || WANTED.load(Ordering::Relaxed) == number).await;
+        rooms.push(room);
+    }
+    assert!(rooms.iter().all(|room| lacks_members(&two, room)));
+    STATE.add_permits(100);
+    for room in rooms {
+        until("the members are here", || !lacks_members(&two, &room)).await;
+        assert_eq!(two.state(&room), one.state(&room));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_that_fail_after_the_members_were_asked_for_give_their_turn_back() {
+    static BROKEN: AtomicBool = AtomicBool::new(true);
+    fn without_create(mut answer: Value) -> String {
+        if BROKEN.load(Ordering::Relaxed)
+            && let Some(state) = answer["state"].as_array_mut()
+        {
+            state.retain(|event| event["type"] != "m.room.create");
+        }
+        answer.to_string()
+    }
+    let hub = MemoryHub::new();
+    let lack = Lack::Altered(&["/send_join/"], without_create);
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::without(&hub, 2, lack).await);
+    let room = large_room(&one, 150).await;
+    for _ in 0..4 {
+        let refused = two.join(&room, &one).await.expect_err("there is no room without its create event");
+        assert_eq!(refused.status, StatusCode::BAD_GATEWAY, "{refused:?}");
+    }
+    BROKEN.store(false, Ordering::Relaxed);
+    two.join(&room, &one).await.expect("joined");
+    until("the members are here", || !lacks_members(&two, &room)).await;
+    assert_eq!(two.state(&room), one.state(&room));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

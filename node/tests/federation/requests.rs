@@ -206,7 +206,8 @@ async fn an_honest_request_is_answered_and_forged_ones_are_refused() {
 
     // The same transaction again is not worked on again.
     let (status, _) = stranger.send(&one, stranger.honest(&one)).await;
-    assert_eq!((status, one.node().federation.stats.transactions_in.get()), (StatusCode::OK, 1));
+    let stats = &one.node().federation.stats;
+    assert_eq!((status, stats.transactions_in.get(), stats.transactions_repeated.get()), (StatusCode::OK, 1, 1));
 
     let refused = |forged| async { stranger.send(&one, forged).await.0.as_u16() };
     let forge = || stranger.honest(&one);
@@ -320,6 +321,8 @@ async fn a_transaction_in_anothers_name_or_beyond_the_limits_is_refused() {
     }
     let long = json!({"origin": name(9), "origin_server_ts": 1, "pdus": ["x".repeat(17 << 20)]});
     assert_eq!(send(long).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    let stats = &one.node().federation.stats;
+    assert_eq!((stats.transactions_refused.get(), stats.bodies_refused.get(), stats.transactions_in.get()), (3, 1, 0));
     let (status, body) = send(json!({"origin": name(9), "origin_server_ts": 1, "pdus": [pdu, {}, 5, "x"]})).await;
     assert_eq!((status, body), (StatusCode::OK, json!({"pdus": {}})), "what is no event of a room here is dropped");
 }

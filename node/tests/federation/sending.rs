@@ -4,7 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
 use kith::federation::outgoing::enqueue_edu;
-use kith_store::tables::rooms::OUTGOING;
+use kith_store::{
+    Json,
+    tables::{
+        federation::{DESTINATIONS, DestinationRow},
+        rooms::OUTGOING,
+    },
+};
 use kith_transport::{Router, full, memory::MemoryHub, read_body};
 use ruma::{
     ServerName,
@@ -14,7 +20,8 @@ use serde_json::{Value, json};
 
 use crate::{
     requests::name,
-    world::{Peer, key, until},
+    without::Lack,
+    world::{Peer, key, until, until_within},
 };
 
 const OTHER: u8 = 9;
@@ -133,6 +140,27 @@ async fn what_arrived_is_noted_on_the_disk_a_moment_later_or_at_the_end_and_not_
 }
 
 /// Servers that are gone for good, in a room of many: each is tried now and then, and what goes to the others does not wait for them.
+/// Queues something for so many servers that are nowhere. `failed`: they could not be reached before, either.
+async fn queue_for_nobody(peer: &Peer, servers: usize, failed: bool) {
+    let now = peer.node().clock.now_ms();
+    let sender = peer.user.clone();
+    let queue = move |tx: &mut kith_store::Tx| {
+        for number in 0..servers {
+            let mut seed = [7; 32];
+            seed[..8].copy_from_slice(&number.to_le_bytes());
+            let gone = kith_transport::SecretKey::from_seed(seed).public().to_string();
+            let content = DirectDeviceContent::new(sender.clone(), "org.example.note".into(), "id".into());
+            enqueue_edu(tx, &ServerName::parse(&gone).expect("a name"), &Edu::DirectToDevice(content), now)?;
+            if failed {
+                let row = DestinationRow { failing_since: now, ..DestinationRow::default() };
+                DESTINATIONS.put(tx, &gone, &Json(row))?;
+            }
+        }
+        Ok::<_, kith_store::StoreError>(())
+    };
+    peer.node().store.write(queue).await.expect("queued");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hundreds_of_servers_that_are_gone_hold_up_nobody_and_are_left_in_peace() {
     const GONE: usize = 400;
@@ -140,22 +168,7 @@ async fn hundreds_of_servers_that_are_gone_hold_up_nobody_and_are_left_in_peace(
     let (one, two) = (Peer::new(&hub, 1).await, Peer::new(&hub, 2).await);
     let room = one.public_room().await.id().to_owned();
     two.join(&room, &one).await.expect("joined");
-    let now = one.node().clock.now_ms();
-    let sender = one.user.clone();
-    one.node()
-        .store
-        .write(move |tx| {
-            for number in 0..GONE {
-                let mut seed = [7; 32];
-                seed[..8].copy_from_slice(&number.to_le_bytes());
-                let gone = kith_transport::SecretKey::from_seed(seed).public().to_string();
-                let content = DirectDeviceContent::new(sender.clone(), "org.example.note".into(), "id".into());
-                enqueue_edu(tx, &ServerName::parse(gone).expect("a name"), &Edu::DirectToDevice(content), now)?;
-            }
-            Ok::<_, kith_store::StoreError>(())
-        })
-        .await
-        .expect("queued");
+    queue_for_nobody(&one, GONE, false).await;
     let stats = &one.node().federation.stats;
     let away = || one.node().federation.status().expect("readable").iter().filter(|to| to.away_since.is_some()).count();
     until("all were tried", || away() == GONE).await;
@@ -172,4 +185,30 @@ async fn hundreds_of_servers_that_are_gone_hold_up_nobody_and_are_left_in_peace(
     let most = GONE as u64 * u64::from((took.as_secs() + 2).ilog2() + 1);
     assert!(tried <= most, "{tried} attempts in {took:?}");
     assert_eq!(away(), GONE);
+}
+
+/// They take connections and requests, and never say a word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_servers_that_never_answer_hold_up_nobody_for_long_and_after_a_restart_not_at_all() {
+    const SILENT: usize = 700;
+    let hub = MemoryHub::new();
+    let (mut one, two) = (Peer::without(&hub, 1, Lack::Silence).await, Peer::new(&hub, 2).await);
+    let room = one.public_room().await.id().to_owned();
+    two.join(&room, &one).await.expect("joined");
+    queue_for_nobody(&one, SILENT, false).await;
+    until("some are tried", || one.node().federation.stats.transactions_out.get() > 200).await;
+    one.say(&room, "hello").await;
+    until_within(25, "it comes", || two.messages(&room) == ["hello"]).await;
+
+    queue_for_nobody(&one, SILENT, true).await;
+    one.restart().await;
+    until("all are tried", || one.node().federation.stats.transactions_out.get() >= SILENT as u64).await;
+    let (clock, mut slowest) = (kith::platform::SystemClock::new(), std::time::Duration::ZERO);
+    for number in 2..20 {
+        let begin = kith::platform::Clock::monotonic(&clock);
+        one.say(&room, &format!("message {number}")).await;
+        until("it comes", || two.messages(&room).len() == number).await;
+        slowest = slowest.max(kith::platform::Clock::monotonic(&clock) - begin);
+    }
+    assert!(slowest < std::time::Duration::from_secs(2), "{slowest:?}");
 }

@@ -8,8 +8,10 @@ use ruma::{EventId, OwnedEventId, RoomId, RoomVersionId, signatures::PublicKeyMa
 use serde_json::{Map, Value, json};
 
 use crate::{
+    client::Client,
     memberships::invite,
     requests::{key_pair, name},
+    without::Lack,
     world::{Peer, until},
 };
 
@@ -78,6 +80,27 @@ async fn invites_and_leaves_work_in_rooms_of_every_version() {
         two.node().federation.leave(&two.user, &room, &Map::new()).await.expect("declined");
         until("the refusal is known", || one.membership(&room, &two.user) == Some(LEAVE)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_knows_only_the_first_way_to_be_invited_is_invited_so_into_rooms_of_its_time() {
+    let hub = MemoryHub::new();
+    let (one, two) = (Peer::without(&hub, 1, Lack::Endpoints(&["/v2/invite/"])).await, Peer::new(&hub, 2).await);
+    for version in [RoomVersionId::V1, RoomVersionId::V2] {
+        let room = one.create_room(version.clone(), json!({"join_rule": "invite"})).await.id().to_owned();
+        invite(&one, &room, &two).await.expect("invited");
+        assert_eq!(two.membership(&room, &two.user), Some(INVITE), "version {version}");
+        assert_eq!(one.membership(&room, &two.user), Some(INVITE), "version {version}");
+        let sync = Client::of(&two).await.get("/sync?timeout=0").await;
+        let state = sync["rooms"]["invite"][room.as_str()]["invite_state"]["events"].as_array().expect("state").clone();
+        assert!(state.iter().any(|event| event["content"]["name"] == "a room"), "{state:?}");
+        two.join(&room, &one).await.expect("joined");
+        until("the join is known", || one.membership(&room, &two.user) == Some(JOIN)).await;
+    }
+    let room = one.create_room(RoomVersionId::V10, json!({"join_rule": "invite"})).await.id().to_owned();
+    let refused = invite(&one, &room, &two).await.expect_err("it knows no such rooms");
+    assert_eq!(refused.status, http::StatusCode::NOT_FOUND, "{refused:?}");
+    assert_eq!((one.membership(&room, &two.user), two.membership(&room, &two.user)), (None, None));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use futures::future::BoxFuture;
@@ -23,6 +23,11 @@ pub enum Lack {
     FirstMissingEvents,
     /// Answers on paths with this part in them only when there is a permit, though what it asks for happens before.
     Until(&'static str, &'static Semaphore),
+    /// Answers on paths with this part in them only when there is a permit, and nobody is asked before. It is counted how often they
+    /// are wanted.
+    Held(&'static str, &'static Semaphore, &'static AtomicUsize),
+    /// Nothing at all by peers that are not there: it never learns whether they are.
+    Silence,
     /// Whatever the others say. It is a policy server to them.
     Guards(&'static Guard),
     /// What becomes of the answers on some paths.
@@ -56,6 +61,19 @@ impl Network for Without {
                 let answer = answer.await;
                 let _permit = permits.acquire().await;
                 answer
+            });
+        }
+        if matches!(self.lack, Lack::Silence) && !self.inner.peers().iter().any(|there| there.key == peer) {
+            return Box::pin(std::future::pending());
+        }
+        if let Lack::Held(part, permits, wanted) = self.lack
+            && path.contains(part)
+        {
+            wanted.fetch_add(1, Ordering::Relaxed);
+            let inner = self.inner.clone();
+            return Box::pin(async move {
+                let _permit = permits.acquire().await;
+                inner.request(peer, class, request).await
             });
         }
         if let Lack::Altered(paths, change) = self.lack

@@ -48,6 +48,10 @@ enum Command {
         /// How many messages in all.
         #[arg(long)]
         count: u64,
+        /// Milliseconds from the beginning of one request of a sender to that of its next, if that is answered by then; without it, at
+        /// once.
+        #[arg(long, default_value_t = 0)]
+        pace: u64,
         /// Bytes of ciphertext for messages of the form of encrypted ones; without it, short texts.
         #[arg(long)]
         ciphertext: Option<usize>,
@@ -117,12 +121,13 @@ async fn main() -> Outcome<()> {
     let options = Options::parse();
     let result = match &options.command {
         Command::Compact { folder } => compact(folder)?,
-        Command::Send { rooms, senders, count, ciphertext } => {
-            at_once(&options, *senders, *count, message(rooms.clone(), *ciphertext)).await?
+        Command::Send { rooms, senders, count, pace, ciphertext } => {
+            let pace = Duration::from_millis(*pace);
+            at_once(&options, *senders, *count, pace, message(rooms.clone(), *ciphertext)).await?
         }
         Command::Follow { room, count } => follow(&options, room, *count).await?,
-        Command::Rooms { senders, count } => at_once(&options, *senders, *count, room()).await?,
-        Command::Sync { count } => at_once(&options, 1, *count, first_sync()).await?,
+        Command::Rooms { senders, count } => at_once(&options, *senders, *count, Duration::ZERO, room()).await?,
+        Command::Sync { count } => at_once(&options, 1, *count, Duration::ZERO, first_sync()).await?,
         Command::Nothing { count } => nothing(&options, *count).await?,
         Command::Wait { count } => wait(&options, *count).await?,
     };
@@ -133,8 +138,8 @@ async fn main() -> Outcome<()> {
 /// What a sender asks next: of its number, and the number of the request.
 type Ask = dyn Fn(usize, u64) -> (Method, String, Option<Value>) + Send + Sync;
 
-/// So many senders ask, each over a connection of its own, the next when the last is answered.
-async fn at_once(options: &Options, senders: u64, count: u64, ask: Arc<Ask>) -> Outcome<Value> {
+/// So many senders ask, each over a connection of its own, the next when the last is answered and the pace allows it.
+async fn at_once(options: &Options, senders: u64, count: u64, pace: Duration, ask: Arc<Ask>) -> Outcome<Value> {
     let next = Arc::new(AtomicU64::new(0));
     let begin = Instant::now();
     let tasks: Vec<_> = (0..senders)
@@ -155,6 +160,7 @@ async fn at_once(options: &Options, senders: u64, count: u64, ask: Arc<Ask>) -> 
                     let asked = Instant::now();
                     client.request(method, &path, body.as_ref()).await?;
                     latencies.push(asked.elapsed());
+                    tokio::time::sleep(pace.saturating_sub(asked.elapsed())).await;
                 }
             })
         })

@@ -22,7 +22,7 @@ use super::discovery::{Resolve, Route};
 use super::host::{self, Host};
 use super::well_known::{Answer, Fetch, MOST_BYTES};
 use super::{Counters, HttpsError, tls};
-use crate::{Timer, empty, read_body};
+use crate::{BodyError, Timer, empty, read_body};
 
 /// How many addresses of one host are tried.
 const MOST_ADDRESSES: usize = 4;
@@ -196,8 +196,12 @@ impl Connector {
             let status = parts.status.as_u16();
             // Only this one's body is of interest.
             let body = match status {
-                200 => read_body(crate::boxed(body), MOST_BYTES).await.map_err(|error| error.to_string())?,
-                _ => bytes::Bytes::new(),
+                200 => match read_body(crate::boxed(body), MOST_BYTES).await {
+                    Ok(body) => Some(body),
+                    Err(BodyError::TooLarge { .. }) => None,
+                    Err(error) => return Err(error.to_string()),
+                },
+                _ => Some(bytes::Bytes::new()),
             };
             Ok(Answer { status, location, cache_control, expires, body })
         };

@@ -137,9 +137,16 @@ impl Discovery {
         let (counters, name) = (self.counters.clone(), host.to_owned());
         let asked = async move {
             let found = well_known::ask(&*fetch, &name).await;
-            if let Found::Nothing(reason) | Found::Silent(reason) = &found {
-                counters.without_well_known.add();
-                tracing::debug!(host = name, reason, "no well-known document");
+            match &found {
+                Found::Delegates(..) => {}
+                Found::Nothing(reason) | Found::Silent(reason) => {
+                    counters.without_well_known.add();
+                    tracing::debug!(host = name, reason, "no well-known document");
+                }
+                Found::Invalid(reason) => {
+                    counters.invalid_well_known.add();
+                    tracing::info!(host = name, reason, "no valid well-known document");
+                }
             }
             cache.lock().unwrap_or_else(PoisonError::into_inner).put(&name, &found, timer.now())
         };
@@ -207,7 +214,7 @@ mod tests {
                     location: None,
                     cache_control: None,
                     expires: None,
-                    body: body.unwrap_or_default(),
+                    body: Some(body.unwrap_or_default()),
                 })
             })
         }

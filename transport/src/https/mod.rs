@@ -60,6 +60,7 @@ pub(crate) struct Counters {
     pub(crate) connections: Counter,
     pub(crate) private_addresses: Counter,
     pub(crate) without_well_known: Counter,
+    pub(crate) invalid_well_known: Counter,
 }
 
 /// Sends requests over HTTPS. Cheap to clone.
@@ -150,6 +151,7 @@ impl Https {
             ("https_connections", counters.connections.get()),
             ("https_private_addresses", counters.private_addresses.get()),
             ("https_without_well_known", counters.without_well_known.get()),
+            ("https_invalid_well_known", counters.invalid_well_known.get()),
         ]
     }
 }

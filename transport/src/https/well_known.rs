@@ -36,13 +36,13 @@ pub struct Answer {
     pub cache_control: Option<String>,
     /// The headers `Date` and `Expires`.
     pub expires: Option<[String; 2]>,
-    /// The body, at most [`MOST_BYTES`].
-    pub body: Bytes,
+    /// The body; none if it has more than [`MOST_BYTES`].
+    pub body: Option<Bytes>,
 }
 
 /// Makes single requests; redirects are followed here.
 pub trait Fetch: Send + Sync + 'static {
-    /// Gets an `https` URL. `Err`: nobody answered, or the answer is too long; what went wrong, for the log.
+    /// Gets an `https` URL. `Err`: nobody answered; what went wrong, for the log.
     fn get(&self, url: Uri) -> BoxFuture<'_, Result<Answer, String>>;
 }
 
@@ -51,8 +51,10 @@ pub trait Fetch: Send + Sync + 'static {
 pub enum Found {
     /// It delegates to this server name, for so long.
     Delegates(String, Duration),
-    /// It has no valid document.
+    /// It has no document.
     Nothing(String),
+    /// What it has in its place is no valid document, too long, or a way without end.
+    Invalid(String),
     /// Nobody answered.
     Silent(String),
 }
@@ -62,7 +64,7 @@ pub async fn ask(fetch: &dyn Fetch, host: &str) -> Found {
     let mut url = format!("https://{host}/.well-known/matrix/server");
     for _ in 0..=MOST_REDIRECTS {
         let Some(uri) = url.parse::<Uri>().ok().filter(is_https) else {
-            return Found::Nothing(format!("it redirects to {:?}, which is no https URL", shortened(&url)));
+            return Found::Invalid(format!("it redirects to {:?}, which is no https URL", shortened(&url)));
         };
         let answer = match fetch.get(uri.clone()).await {
             Ok(answer) => answer,
@@ -72,14 +74,14 @@ pub async fn ask(fetch: &dyn Fetch, host: &str) -> Found {
             200 => return read(&answer),
             301 | 302 | 303 | 307 | 308 => match answer.location.and_then(|to| against(&uri, &to)) {
                 Some(next) => url = next,
-                None => return Found::Nothing("it redirects to nowhere".to_owned()),
+                None => return Found::Invalid("it redirects to nowhere".to_owned()),
             },
             // It may be there again in a moment.
             status @ (429 | 500..) => return Found::Silent(format!("it answers {status}")),
             status => return Found::Nothing(format!("it answers {status}")),
         }
     }
-    Found::Nothing(format!("it redirects more than {MOST_REDIRECTS} times"))
+    Found::Invalid(format!("it redirects more than {MOST_REDIRECTS} times"))
 }
 
 fn is_https(uri: &Uri) -> bool {
@@ -113,10 +115,13 @@ fn read(answer: &Answer) -> Found {
         #[serde(rename = "m.server")]
         server: String,
     }
-    match serde_json::from_slice::<Document>(&answer.body) {
-        Err(error) => Found::Nothing(format!("its document is not what the specification says: {error}")),
+    let Some(body) = &answer.body else {
+        return Found::Invalid(format!("its document has more than {MOST_BYTES} bytes"));
+    };
+    match serde_json::from_slice::<Document>(body) {
+        Err(error) => Found::Invalid(format!("its document is not what the specification says: {error}")),
         Ok(Document { server }) if host::parse(&server).is_none() => {
-            Found::Nothing(format!("its document names {:?}, which is no server name", shortened(&server)))
+            Found::Invalid(format!("its document names {:?}, which is no server name", shortened(&server)))
         }
         Ok(Document { server }) => Found::Delegates(server, lifetime(answer)),
     }
@@ -174,7 +179,7 @@ impl Cache {
             Found::Delegates(server, kept) => {
                 Entry { delegated: Some(server.clone()), until: now + *kept, read: now, silent: 0 }
             }
-            Found::Nothing(_) => Entry { delegated: None, until: now + NONE, read: now, silent: 0 },
+            Found::Nothing(_) | Found::Invalid(_) => Entry { delegated: None, until: now + NONE, read: now, silent: 0 },
             Found::Silent(_) => {
                 let silent = before.as_ref().map_or(0, |entry| entry.silent);
                 let wait = SILENT.saturating_mul(1 << silent.min(16)).min(NONE);
@@ -235,7 +240,13 @@ mod tests {
     }
 
     fn page(status: u16, body: &'static str) -> Answer {
-        Answer { status, location: None, cache_control: None, expires: None, body: Bytes::from_static(body.as_bytes()) }
+        Answer {
+            status,
+            location: None,
+            cache_control: None,
+            expires: None,
+            body: Some(Bytes::from_static(body.as_bytes())),
+        }
     }
 
     fn redirect(to: &str) -> Answer {
@@ -285,10 +296,13 @@ mod tests {
 
     #[test]
     fn what_is_no_document_is_none_and_silence_is_told_apart() {
+        for answer in [page(404, GOOD), page(401, GOOD), page(204, "")] {
+            let (found, asked) = found(&[(START, answer.clone())]);
+            assert!(matches!(found, Found::Nothing(_)), "{answer:?}: {found:?}");
+            assert_eq!(asked, 1);
+        }
         for answer in [
-            page(404, GOOD),
-            page(401, GOOD),
-            page(204, ""),
+            Answer { body: None, ..page(200, "") },
             page(200, ""),
             page(200, "<html>"),
             page(200, "[]"),
@@ -303,7 +317,7 @@ mod tests {
             redirect("https:// /"),
         ] {
             let (found, asked) = found(&[(START, answer.clone())]);
-            assert!(matches!(found, Found::Nothing(_)), "{answer:?}: {found:?}");
+            assert!(matches!(found, Found::Invalid(_)), "{answer:?}: {found:?}");
             assert_eq!(asked, 1);
         }
         for pages in [&[][..], &[(START, page(500, ""))], &[(START, page(429, ""))], &[(START, redirect("https://b/"))]]
@@ -326,7 +340,7 @@ mod tests {
             assert_eq!(asked, 2);
         }
         let (looped, asked) = found(&[(START, redirect(START))]);
-        assert!(matches!(looped, Found::Nothing(_)));
+        assert!(matches!(looped, Found::Invalid(_)));
         assert_eq!(asked, MOST_REDIRECTS + 1);
     }
 

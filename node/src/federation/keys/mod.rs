@@ -3,7 +3,8 @@
 //!
 //! However many events and requests wait for the keys of a server, one fetch is under way, and none begins too soon after the
 //! one before. How many run for all servers together is bounded, and so is what each may take. A server that does not answer keeps
-//! those waiting who need its keys, for a limited time, and nobody else.
+//! those waiting who need its keys, for a limited time, and nobody else: what keys are needed for has places of its own ([`For`]), and
+//! whoever names many servers (in a transaction, a room, or a query) gets a part of these.
 
 pub mod document;
 
@@ -37,8 +38,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 const LIMIT_OF_MANY: Duration = Duration::from_secs(60);
 /// The longest answer, in bytes.
 const MOST_BYTES: usize = 64 << 10;
-/// Fetches at a time.
-const AT_A_TIME: usize = 48;
+/// Fetches at a time, by what they are [`For`]; and how many of these one who needs the keys of many servers gets.
+const AT_A_TIME: [usize; 4] = [64, 48, 48, 16];
+const OF_ONE: [usize; 4] = [1, 8, 24, 2];
 /// How soon keys are fetched again that were fetched.
 const AGAIN: Duration = Duration::from_secs(60);
 /// How soon they are fetched again from a server that did not give them: doubled each time, up to the second.
@@ -53,16 +55,29 @@ pub type ServerKeys = Arc<ServerKeysRow>;
 
 type Fetch = BoxFuture<'static, Option<ServerKeys>>;
 
+/// What keys are fetched for. One peer has at most 24 requests worked on at a time, 4 of them with events or queries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum For {
+    /// To verify who makes a request.
+    Requests,
+    /// To verify a few events.
+    Events,
+    /// To verify those of a whole room.
+    Rooms,
+    /// To tell others, as a notary.
+    Others,
+}
+
 /// What is known of the keys of other servers.
 pub struct Keys {
     state: Mutex<State>,
-    places: Semaphore,
+    places: [Semaphore; 4],
 }
 
 #[derive(Default)]
 struct State {
     known: BTreeMap<OwnedServerName, ServerKeys>,
-    fetching: BTreeMap<OwnedServerName, WeakShared<Fetch>>,
+    fetching: BTreeMap<(OwnedServerName, For), WeakShared<Fetch>>,
     tried: BTreeMap<OwnedServerName, Tried>,
 }
 
@@ -74,7 +89,7 @@ struct Tried {
 
 impl Default for Keys {
     fn default() -> Self {
-        Self { state: Mutex::default(), places: Semaphore::new(AT_A_TIME) }
+        Self { state: Mutex::default(), places: AT_A_TIME.map(Semaphore::new) }
     }
 }
 
@@ -109,23 +124,25 @@ pub fn needs(text: &str, version: &RoomVersionId) -> Needs {
 
 /// Fetches the keys with which one event is verified, as far as they are not at hand.
 pub async fn fetch_for_event(node: &Arc<Node>, text: &str, version: &RoomVersionId) {
-    gather(node, &needs(text, version)).await;
+    gather(node, &needs(text, version), For::Events).await;
 }
 
 /// The key with which a server signs requests now; fetches it if it is not known.
 pub async fn for_request(node: &Arc<Node>, server: &ServerName, key_id: &str) -> Option<[u8; 32]> {
     let needed = [(key_id.to_owned(), Use::Request(node.clock.now_ms()))];
-    let row = of(node, server, &needed).await?;
+    let row = of(node, server, &needed, For::Requests).await?;
     usable(&row, key_id, needed[0].1).copied()
 }
 
 /// The keys of several servers, as far as they can be had within the time.
-pub async fn gather(node: &Arc<Node>, needs: &Needs) -> BTreeMap<OwnedServerName, ServerKeys> {
+pub async fn gather(node: &Arc<Node>, needs: &Needs, purpose: For) -> BTreeMap<OwnedServerName, ServerKeys> {
     let known = Mutex::new(BTreeMap::new());
+    let turns = Semaphore::new(OF_ONE[purpose as usize]);
     let each = needs.iter().map(|(server, needed)| {
-        let known = &known;
+        let (known, turns) = (&known, &turns);
         async move {
-            if let Some(row) = of(node, server, needed).await {
+            let _turn = turns.acquire().await;
+            if let Some(row) = of(node, server, needed, purpose).await {
                 known.lock().unwrap_or_else(PoisonError::into_inner).insert(server.clone(), row);
             }
         }
@@ -151,7 +168,7 @@ pub fn usable_at(row: &ServerKeysRow, key_id: &str, at: Option<u64>) -> Option<[
 }
 
 /// What is known of a server's keys, once what is needed was fetched if possible.
-pub async fn of(node: &Arc<Node>, server: &ServerName, needed: &[(String, Use)]) -> Option<ServerKeys> {
+pub async fn of(node: &Arc<Node>, server: &ServerName, needed: &[(String, Use)], purpose: For) -> Option<ServerKeys> {
     if server == node.server_name() {
         return Some(Arc::new(own(node)));
     }
@@ -166,7 +183,7 @@ pub async fn of(node: &Arc<Node>, server: &ServerName, needed: &[(String, Use)])
     if known.as_ref().is_some_and(enough) {
         return known;
     }
-    match node.federation.keys.fetch(node, server) {
+    match node.federation.keys.fetch(node, server, purpose) {
         Some(fetch) => fetch.await.or(known),
         None => known,
     }
@@ -205,10 +222,11 @@ impl Keys {
     }
 
     /// The fetch that is under way, or a new one. None: the last one was too short a time ago.
-    fn fetch(&self, node: &Arc<Node>, server: &ServerName) -> Option<Shared<Fetch>> {
+    fn fetch(&self, node: &Arc<Node>, server: &ServerName, purpose: For) -> Option<Shared<Fetch>> {
         let mut state = self.state();
         state.fetching.retain(|_, fetch| fetch.upgrade().is_some_and(|fetch| fetch.peek().is_none()));
-        if let Some(fetch) = state.fetching.get(server).and_then(WeakShared::upgrade) {
+        let place = (server.to_owned(), purpose);
+        if let Some(fetch) = state.fetching.get(&place).and_then(WeakShared::upgrade) {
             return Some(fetch);
         }
         let now = node.clock.monotonic();
@@ -218,15 +236,15 @@ impl Keys {
         let (node, name) = (Arc::downgrade(node), server.to_owned());
         let fetch = async move {
             let node = node.upgrade()?;
-            node.federation.keys.fetched(&node, &name).await
+            node.federation.keys.fetched(&node, &name, purpose).await
         };
         let fetch = fetch.boxed().shared();
-        state.fetching.insert(server.to_owned(), fetch.downgrade()?);
+        state.fetching.insert(place, fetch.downgrade()?);
         Some(fetch)
     }
 
-    async fn fetched(&self, node: &Arc<Node>, server: &ServerName) -> Option<ServerKeys> {
-        let place = self.places.acquire().await.ok()?;
+    async fn fetched(&self, node: &Arc<Node>, server: &ServerName, purpose: For) -> Option<ServerKeys> {
+        let place = self.places[purpose as usize].acquire().await.ok()?;
         let fetched = from_anywhere(node, server).await;
         drop(place);
         self.note(node.clock.monotonic(), server, fetched.is_ok());
@@ -385,26 +403,36 @@ async fn ask(
 /// Documents of other servers for somebody who asks, each signed by us too: the server's is known or fetched, and valid until then at
 /// least where that can be had.
 pub async fn attested(node: &Arc<Node>, asked: &BTreeMap<OwnedServerName, u64>) -> Vec<CanonicalJsonObject> {
-    let each = asked.iter().filter(|(server, _)| *server != node.server_name()).map(|(server, until)| async move {
-        let known = node.federation.keys.known(node, server).ok().flatten();
-        let row = match known.filter(|row| row.valid_until >= *until && !row.document.is_empty()) {
-            Some(row) => Some(row),
-            None => match node.federation.keys.fetch(node, server) {
-                Some(fetch) => fetch.await,
-                None => None,
-            },
-        };
-        let row = match row {
-            Some(row) => row,
-            None => node.federation.keys.known(node, server).ok().flatten()?,
-        };
-        attest(&row, node.server_name(), &node.key)
+    let documents = Mutex::new(Vec::new());
+    let turns = Semaphore::new(OF_ONE[For::Others as usize]);
+    let each = asked.iter().filter(|(server, _)| *server != node.server_name()).map(|(server, until)| {
+        let (documents, turns) = (&documents, &turns);
+        async move {
+            let _turn = turns.acquire().await;
+            if let Some(document) = attested_one(node, server, *until).await {
+                documents.lock().unwrap_or_else(PoisonError::into_inner).push(document);
+            }
+        }
     });
-    let mut documents = Vec::new();
-    for document in timeout(&*node.clock, LIMIT, join_all(each)).await.unwrap_or_default() {
-        documents.extend(document);
-    }
-    documents
+    // Those that came in time are told.
+    let _ = timeout(&*node.clock, LIMIT, join_all(each)).await;
+    documents.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn attested_one(node: &Arc<Node>, server: &ServerName, until: u64) -> Option<CanonicalJsonObject> {
+    let known = node.federation.keys.known(node, server).ok().flatten();
+    let row = match known.filter(|row| row.valid_until >= until && !row.document.is_empty()) {
+        Some(row) => Some(row),
+        None => match node.federation.keys.fetch(node, server, For::Others) {
+            Some(fetch) => fetch.await,
+            None => None,
+        },
+    };
+    let row = match row {
+        Some(row) => row,
+        None => node.federation.keys.known(node, server).ok().flatten()?,
+    };
+    attest(&row, node.server_name(), &node.key)
 }
 
 fn attest(row: &ServerKeysRow, name: &ServerName, key: &Ed25519KeyPair) -> Option<CanonicalJsonObject> {

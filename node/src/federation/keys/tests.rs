@@ -74,6 +74,7 @@ impl Publisher {
             certificate: Some(Arc::new(Shown::Files(Arc::new(Certificate::open(chain, key).unwrap())))),
             clock: Arc::new(ManualClock::new(0)),
             spawner: spawner.clone(),
+            stats: Arc::default(),
             stop: stopped,
         };
         spawner.spawn("publisher", Box::pin(serve(listener, serving)));
@@ -122,14 +123,64 @@ async fn many_that_need_one_key_ask_once_and_it_outlasts_a_restart() {
     let backend = MemoryBackend::new();
     let node = publisher.node(backend.clone(), &[]).await;
     let needed = now("a");
-    let all = join_all((0..300).map(|_| of(node.node(), &publisher.name, &needed))).await;
+    let all = join_all((0..300).map(|_| of(node.node(), &publisher.name, &needed, For::Requests))).await;
     assert!(all.iter().all(|row| row.as_ref().is_some_and(|row| row.keys["ed25519:a"].expired.is_none())));
     assert_eq!(publisher.asked(), 1);
     node.handle.stop().await;
 
     let node = publisher.node(node.backend, &[]).await;
-    assert!(of(node.node(), &publisher.name, &needed).await.is_some());
+    assert!(of(node.node(), &publisher.name, &needed, For::Requests).await.is_some());
     assert_eq!(publisher.asked(), 1);
+}
+
+#[tokio::test]
+async fn servers_that_do_not_answer_keep_nobody_waiting_but_those_who_need_their_keys() {
+    // Connections are taken by the system, and nobody speaks.
+    let silent = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let names =
+        |net: usize| (1..=32).map(move |host| OwnedServerName::try_from(format!("127.1.{net}.{host}:{port}")).unwrap());
+    let publisher = Publisher::start().await;
+    publisher.publish(1, "a", START_MS + 1_000_000);
+    let node = publisher.node(MemoryBackend::new(), &[]).await;
+    // As many queries as one peer may make at a time, events that name many servers, rooms of such servers, and requests.
+    let queries: Vec<BTreeMap<_, _>> = (0..4).map(|net| names(net).map(|name| (name, START_MS)).collect()).collect();
+    let needs: Vec<Needs> = (4..8).map(|net| names(net).map(|name| (name, now("x"))).collect()).collect();
+    let requests: Vec<OwnedServerName> = names(8).take(24).collect();
+    let of_publisher = Needs::from([(publisher.name.clone(), now("a"))]);
+    let node = node.node();
+    let mut waiting: Vec<BoxFuture<'_, ()>> = Vec::new();
+    waiting.extend(queries.iter().map(|asked| attested(node, asked).map(drop).boxed()));
+    for (needs, purpose) in needs.iter().zip([For::Events, For::Events, For::Events, For::Rooms]) {
+        waiting.push(gather(node, needs, purpose).map(drop).boxed());
+    }
+    waiting.extend(requests.iter().map(|server| for_request(node, server, "ed25519:x").map(drop).boxed()));
+    for wait in &mut waiting {
+        assert!(wait.as_mut().now_or_never().is_none());
+    }
+    let honest = async {
+        assert!(for_request(node, &publisher.name, "ed25519:a").await.is_some());
+        for purpose in [For::Events, For::Rooms, For::Others] {
+            // As if it were not known yet.
+            let keys = &node.federation.keys;
+            keys.state().known.clear();
+            keys.state().tried.clear();
+            let name = publisher.name.to_string();
+            node.store.write(move |tx| SERVER_KEYS.delete(tx, &name)).await.unwrap();
+            let got = match purpose {
+                For::Others => attested(node, &[(publisher.name.clone(), START_MS)].into()).await.len(),
+                _ => gather(node, &of_publisher, purpose).await.len(),
+            };
+            assert_eq!(got, 1, "{purpose:?}");
+        }
+        assert_eq!(publisher.asked(), 4);
+    };
+    let all = join_all(waiting);
+    tokio::select! {
+        _ = all => panic!("nobody answers them"),
+        () = honest => {}
+        () = tokio::time::sleep(Duration::from_secs(30)) => panic!("who is there waits for those who are not"),
+    }
 }
 
 #[tokio::test]
@@ -138,18 +189,18 @@ async fn a_server_without_the_key_is_not_asked_again_at_once_and_a_key_that_went
     let node = publisher.node(MemoryBackend::new(), &[]).await;
     // Nothing is published yet.
     for _ in 0..3 {
-        assert!(of(node.node(), &publisher.name, &now("a")).await.is_none());
+        assert!(of(node.node(), &publisher.name, &now("a"), For::Requests).await.is_none());
     }
     assert_eq!(publisher.asked(), 1);
     publisher.publish(1, "a", START_MS + 1_000_000);
     node.clock.advance(Duration::from_secs(15));
-    assert!(of(node.node(), &publisher.name, &now("a")).await.is_some());
+    assert!(of(node.node(), &publisher.name, &now("a"), For::Requests).await.is_some());
     // Another key takes its place.
     publisher.publish(2, "b", START_MS + 1_000_000);
-    let row = of(node.node(), &publisher.name, &now("b")).await.unwrap();
+    let row = of(node.node(), &publisher.name, &now("b"), For::Requests).await.unwrap();
     assert!(!row.keys.contains_key("ed25519:b"), "asked a moment ago");
     node.clock.advance(Duration::from_secs(60));
-    let row = of(node.node(), &publisher.name, &now("b")).await.unwrap();
+    let row = of(node.node(), &publisher.name, &now("b"), For::Requests).await.unwrap();
     assert_eq!(publisher.asked(), 3);
     assert!(usable(&row, "ed25519:b", Use::Request(START_MS)).is_some());
     assert!(usable(&row, "ed25519:a", Use::Request(START_MS)).is_none());
@@ -157,7 +208,7 @@ async fn a_server_without_the_key_is_not_asked_again_at_once_and_a_key_that_went
     // The same ID with another key is noted.
     publisher.publish(3, "b", START_MS + 1_000_000);
     node.clock.advance(Duration::from_secs(60));
-    let _ = of(node.node(), &publisher.name, &now("c")).await;
+    let _ = of(node.node(), &publisher.name, &now("c"), For::Requests).await;
     assert_eq!(node.node().federation.stats.keys_changed.get(), 1);
 }
 

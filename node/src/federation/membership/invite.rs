@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use kith_room::Event;
 use kith_transport::Class;
 use ruma::{
-    UserId,
+    RoomVersionId, ServerName, UserId,
     api::federation::membership::{RawStrippedState, create_invite::v2 as invite},
 };
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{STEP, third_party};
 use crate::{
     federation::{Federation, FederationError, pdus, pending, rules},
-    http::{Answer, MatrixError},
+    http::{Answer, MatrixError, escape::escaped},
     rooms::{Draft, Room},
 };
 
@@ -51,14 +53,42 @@ impl Federation {
             stripped.into_iter().map(RawStrippedState::Pdu).collect(),
         );
         // Once more if the answer was lost: the other server has stored it.
-        let answer = match self.client().request(server, request.clone(), Class::Control, STEP).await {
-            Err(FederationError::Transport(error)) if error.maybe_delivered() => {
-                self.client().request(server, request, Class::Control, STEP).await?
+        let mut answer = self.client().request(server, request.clone(), Class::Control, STEP).await;
+        if matches!(&answer, Err(FederationError::Transport(error)) if error.maybe_delivered()) {
+            answer = self.client().request(server, request.clone(), Class::Control, STEP).await;
+        }
+        let answer = match answer {
+            Err(error)
+                if error.is_unknown_endpoint() && matches!(room.version(), RoomVersionId::V1 | RoomVersionId::V2) =>
+            {
+                self.invite_the_old_way(server, &request).await?
             }
-            answer => answer?,
+            answer => answer?.event,
         };
         let signed = self.signed(&node, room, &event, &answer).await?;
         room.receive_for_others(node.server_name().as_str(), signed).await
+    }
+
+    /// Sends an invite as servers know it that know no other rooms than of versions 1 and 2.
+    async fn invite_the_old_way(
+        &self,
+        server: &ServerName,
+        invite: &invite::Request,
+    ) -> Result<Box<RawValue>, FederationError> {
+        #[derive(Deserialize)]
+        struct Signed {
+            event: Box<RawValue>,
+        }
+        let mut body: Value = serde_json::from_str(invite.event.get()).unwrap_or_default();
+        body["unsigned"] = json!({ "invite_room_state": invite.invite_room_state });
+        let (room, event) = (escaped(invite.room_id.as_str()), escaped(invite.event_id.as_str()));
+        let path = format!("/_matrix/federation/v1/invite/{room}/{event}");
+        let mut answer = self.client().request_json(server, Method::PUT, &path, &body, Class::Control, STEP).await?;
+        // The status stands in the body, too: `[200, {"event": ...}]`.
+        match serde_json::from_value::<Signed>(answer[1].take()) {
+            Ok(signed) => Ok(signed.event),
+            Err(error) => Err(FederationError::Nonsense { server: server.to_owned(), reason: error.to_string() }),
+        }
     }
 
     /// The invite as the other server signed it: the same event, and its server's signature on it.
@@ -67,12 +97,11 @@ impl Federation {
         node: &Arc<crate::Node>,
         room: &Room,
         event: &Arc<Event>,
-        answer: &invite::Response,
+        answer: &RawValue,
     ) -> Answer<Arc<Event>> {
         let nonsense =
             |reason: &str| MatrixError::unreachable(format!("the invited user's server answers nonsense: {reason}"));
-        let signed =
-            pdus::check(node, &answer.event, room.version()).await.map_err(|error| nonsense(&error.to_string()))?;
+        let signed = pdus::check(node, answer, room.version()).await.map_err(|error| nonsense(&error.to_string()))?;
         if signed.event_id() != event.event_id() || signed.redacted() {
             return Err(nonsense("it signed another event"));
         }

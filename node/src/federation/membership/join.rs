@@ -135,7 +135,7 @@ impl Federation {
         // Of a large room the members come later: it is of use without them.
         request.omit_members = true;
         // The answer may be lost; the same request again gets the same answer.
-        let answer = match self.client().request_large(server, request.clone(), WHOLE_ROOM).await {
+        let (answer, _place) = match self.client().request_large(server, request.clone(), WHOLE_ROOM).await {
             Err(FederationError::Transport(error)) if error.maybe_delivered() => {
                 self.client().request_large(server, request, WHOLE_ROOM).await?
             }
@@ -190,7 +190,12 @@ impl Federation {
             }
             None => Arc::new(join),
         };
-        let early = answer.members_omitted.then(|| self.ask_early(node, server, room_id, join.event_id())).flatten();
+        let in_room = match node.rooms.get(room_id).map_err(Failure::Final)? {
+            Some(room) => room.is_joined().map_err(Failure::Final)?,
+            None => false,
+        };
+        let is_partial = answer.members_omitted && !in_room;
+        let early = is_partial.then(|| self.ask_early(node, server, room_id, join.event_id())).flatten();
         let checked = |pdus| pdus::check_set(node, room_id, version, pdus);
         let both = futures::future::try_join(checked(answer.state), checked(answer.auth_chain));
         let (state, auth_chain) = both.await.map_err(Failure::Final)?;
@@ -208,13 +213,6 @@ impl Federation {
             return Err(Failure::Final(rules::cannot_share(error)));
         }
         let room = node.rooms.get_or_new(room_id, version).map_err(Failure::Final)?;
-        let in_room = node
-            .store
-            .read(|read| {
-                Ok::<_, MatrixError>(crate::rooms::read::room(read, room.number())?.is_some_and(|row| row.joined))
-            })
-            .map_err(Failure::Final)?;
-        let is_partial = partial.is_some();
         if !in_room && room.import_join(auth_chain, state, join.clone(), partial).await.map_err(Failure::Answer)? {
             if is_partial {
                 self.complete_with(room_id, early);

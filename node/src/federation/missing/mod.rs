@@ -239,8 +239,7 @@ async fn attempt(node: &Arc<Node>, room_id: &RoomId) -> Answer<bool> {
     if rows.is_empty() {
         return Ok(true);
     }
-    let joined = node.store.read(|read| read::room(read, room.number()))?.is_some_and(|row| row.joined);
-    if !joined {
+    if !room.is_joined()? {
         drop_parked(node, &room, rows.into_iter().map(|(id, _)| id).collect()).await?;
         return Ok(true);
     }
@@ -271,6 +270,7 @@ async fn attempt(node: &Arc<Node>, room_id: &RoomId) -> Answer<bool> {
         if gap.open(&waiting.events)?.is_empty() {
             gap.hand_in(server, &waiting.events).await?;
         } else if gap.is_full() {
+            node.federation.stats.gaps_given_up.add();
             break;
         }
     }

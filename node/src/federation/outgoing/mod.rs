@@ -29,8 +29,10 @@ pub(super) use self::acknowledged::write as write_acknowledged;
 pub use self::queue::{MOST_EDUS, MOST_PDUS, enqueue_edu};
 use crate::Node;
 
-/// Transactions under way at a time, to all destinations together. Many, so that servers that hang do not hold up the others.
-const SENDERS: usize = 512;
+/// Transactions under way at a time: to destinations of which nothing bad is known, and to those that failed last, or have not
+/// answered for [`sender::PROMPT`]. However many servers hang, the others go on.
+const SENDERS: usize = 256;
+const SLOW_SENDERS: usize = 1_024;
 /// Typing and presence that wait for one destination; then the oldest go.
 const MOST_EPHEMERAL: usize = 100;
 
@@ -41,6 +43,7 @@ pub struct Outgoing {
     /// A destination has to be woken earlier than the timer knows.
     timer: Notify,
     slots: Semaphore,
+    slow_slots: Semaphore,
     acknowledged: acknowledged::Acknowledged,
 }
 
@@ -55,6 +58,8 @@ struct Destination {
     seen: bool,
     /// Since it was last reached it failed, or the node started: it may have missed much.
     away: bool,
+    /// It failed when it was last tried, perhaps before the node started.
+    slow: bool,
     ephemeral: VecDeque<Value>,
     failures: u32,
     refusals: u32,
@@ -92,6 +97,7 @@ impl Default for Outgoing {
             state: Mutex::default(),
             timer: Notify::new(),
             slots: Semaphore::new(SENDERS),
+            slow_slots: Semaphore::new(SLOW_SENDERS),
             acknowledged: Default::default(),
         }
     }
@@ -109,11 +115,18 @@ impl Outgoing {
 /// The store's.
 pub(super) fn start(node: &Arc<Node>) -> Result<(), StoreError> {
     let names = node.store.read(|read| queue::destinations(read))?;
+    let failing = node.store.read(|read| {
+        let rows = DESTINATIONS.range(read, ..)?;
+        let failing = rows.filter(|row| !matches!(row, Ok((_, Json(row))) if row.failing_since == 0));
+        failing.map(|row| row.map(|(name, _)| name)).collect::<Result<BTreeSet<String>, StoreError>>()
+    })?;
     {
         let mut state = node.federation.outgoing.lock();
         for name in &names {
-            if let Ok(name) = OwnedServerName::try_from(name.as_str()) {
-                state.entry(name).or_default().away = true;
+            if let Ok(known) = OwnedServerName::try_from(name.as_str()) {
+                let destination = state.entry(known).or_default();
+                destination.away = true;
+                destination.slow = failing.contains(name);
             }
         }
     }

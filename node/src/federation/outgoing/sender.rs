@@ -1,6 +1,6 @@
 //! One destination's sender: it lives as long as there is something to send and the destination takes it.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use kith_mutants::mutant;
 use kith_store::{Json, StoreError, tables::federation::DESTINATIONS};
@@ -9,15 +9,18 @@ use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedServerName, UInt,
     api::federation::transactions::send_transaction_message::v1 as send, serde::Raw,
 };
+use tokio::sync::SemaphorePermit;
 
 use super::{
     Destination, acknowledged, backoff,
     queue::{self, How, Transaction},
 };
-use crate::{Node, e2ee, federation::FederationError};
+use crate::{Node, e2ee, federation::FederationError, platform::timeout};
 
 /// How long a destination may take to answer a transaction.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// After this long it gives its place to others, and takes one among the slow.
+pub(super) const PROMPT: Duration = Duration::from_secs(3);
 /// How often a transaction is offered to a server that refuses it, before what is in it is offered piece by piece; and how often
 /// a piece is, before it is given up.
 const MOST_REFUSALS: u32 = 5;
@@ -38,11 +41,14 @@ enum Next {
 pub(super) async fn run(node: Arc<Node>, name: OwnedServerName) {
     loop {
         let next = {
-            let Ok(_slot) = node.federation.outgoing.slots.acquire().await else { return };
+            let outgoing = &node.federation.outgoing;
+            let slow = outgoing.lock().get(&name).is_some_and(|destination| destination.slow);
+            let slots = if slow { &outgoing.slow_slots } else { &outgoing.slots };
+            let Ok(slot) = slots.acquire().await else { return };
             match make(&node, &name) {
                 Ok(Some(transaction)) => {
                     let more = transaction.more;
-                    match deliver(&node, &name, transaction).await {
+                    match deliver_in(&node, &name, transaction, slot, slow).await {
                         Next::GoOn if !more => Next::Rest,
                         next => next,
                     }
@@ -98,6 +104,28 @@ fn make(node: &Arc<Node>, name: &OwnedServerName) -> Result<Option<Transaction>,
         destination.away = false;
     }
     made
+}
+
+/// Delivers in a slot; from one for prompt destinations it is moved if it takes long, and is given up if too many are slow.
+async fn deliver_in(
+    node: &Arc<Node>,
+    name: &OwnedServerName,
+    transaction: Transaction,
+    slot: SemaphorePermit<'_>,
+    slow: bool,
+) -> Next {
+    let mut delivery = pin!(deliver(node, name, transaction));
+    if slow {
+        return delivery.await;
+    }
+    if let Ok(next) = timeout(&*node.clock, PROMPT, &mut delivery).await {
+        return next;
+    }
+    drop(slot);
+    match node.federation.outgoing.slow_slots.try_acquire() {
+        Ok(_slot) => delivery.await,
+        Err(_) => failed(node, name, "it does not answer, like many others", None),
+    }
 }
 
 async fn deliver(node: &Arc<Node>, name: &OwnedServerName, transaction: Transaction) -> Next {
@@ -179,6 +207,7 @@ async fn settle(node: &Arc<Node>, name: &OwnedServerName, transaction: Transacti
         // Piece by piece until all that waits is through.
         destination.refusals = if destination.refusals >= MOST_REFUSALS { MOST_REFUSALS } else { 0 };
         destination.failing_since = 0;
+        destination.slow = false;
         destination.last_error.clear();
         if known_failure {
             tracing::info!(server = %name, "a server is reached again");
@@ -205,6 +234,7 @@ fn failed(node: &Arc<Node>, name: &OwnedServerName, reason: &str, asks: Option<D
         let destination: &mut Destination = state.entry(name.clone()).or_default();
         destination.failures = destination.failures.saturating_add(1);
         destination.away = true;
+        destination.slow = true;
         destination.running = false;
         // What may be lost is not kept for later: it would be wrong by then.
         destination.ephemeral.clear();
