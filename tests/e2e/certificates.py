@@ -1,13 +1,15 @@
-"""A certificate authority and a certificate for `localhost` and `127.0.0.1`, made by the interpreter of Synapse's environment, which can."""
+"""A certificate authority and certificates of it, made by the interpreter of Synapse's environment, which can."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 # Of names there is `localhost` alone: Synapse takes no wildcard below it.
+LOCAL = {".": ["localhost", "127.0.0.1"]}
 SCRIPT = """
-import datetime, ipaddress, sys
+import datetime, ipaddress, json, sys
 from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,29 +26,39 @@ def begun(subject, issuer, key):
         .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=30)))
 
-def write(file, certificate):
-    (folder / file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+def pem(certificate):
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
-authority, server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+def alternative(text):
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+authority = ec.generate_private_key(ec.SECP256R1())
 identifier = x509.SubjectKeyIdentifier.from_public_key(authority.public_key())
-write("ca.pem", begun("a test's authority", "a test's authority", authority)
+trusted = (begun("a test's authority", "a test's authority", authority)
     .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     .add_extension(x509.KeyUsage(False, False, False, False, False, True, True, False, False), critical=True)
     .add_extension(identifier, critical=False).sign(authority, hashes.SHA256()))
-write("cert.pem", begun("localhost", "a test's authority", server)
-    .add_extension(x509.SubjectAlternativeName(
-        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-    .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
-    .sign(authority, hashes.SHA256()))
-(folder / "key.pem").write_bytes(server.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-    serialization.NoEncryption()))
+for place, names in json.loads(sys.argv[2]).items():
+    server = ec.generate_private_key(ec.SECP256R1())
+    made = (begun(names[0], "a test's authority", server)
+        .add_extension(x509.SubjectAlternativeName([alternative(text) for text in names]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+        .sign(authority, hashes.SHA256()))
+    (folder / place).mkdir(exist_ok=True)
+    (folder / place / "ca.pem").write_bytes(pem(trusted))
+    (folder / place / "cert.pem").write_bytes(pem(made))
+    (folder / place / "key.pem").write_bytes(server.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption()))
 """
 
 
-def make(python: Path, folder: Path) -> Path:
-    """Writes ca.pem, cert.pem and key.pem into a folder, and gives it."""
+def make(python: Path, folder: Path, names: dict[str, list[str]] = LOCAL) -> Path:
+    """Writes ca.pem, cert.pem and key.pem for these names and addresses into each of these folders below one, and gives that."""
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run([python, "-c", SCRIPT, folder], check=True, capture_output=True, text=True)
+    subprocess.run([python, "-c", SCRIPT, folder, json.dumps(names)], check=True, capture_output=True, text=True)
     return folder

@@ -68,7 +68,7 @@ class Client:
             # Like any client on a device whose server restarts, it tries again; the tests' deadlines end it.
             backoff_factor=0.01, max_timeout_retry_wait_time=0.1, request_timeout=30, max_limit_exceeded=0,
         )
-        self.store = node.folder / f"client-{username}"
+        self.store = node.folder / f"client-{quote(username, safe='')}"
         self.store.mkdir(exist_ok=True)
         self.nio = nio.AsyncClient(node.base_url, username, device_id="", store_path=str(self.store), config=config)
         # nio makes its session itself unless it finds one: this one connects from the node's host.

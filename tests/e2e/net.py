@@ -131,6 +131,8 @@ class Host:
         self.port = f"port{number}"
         self.ipv4 = f"10.77.0.{number}"
         self.ipv6 = f"fd77::{number:x}"
+        # Which name servers there are, for programs on this host; else as on the machine.
+        self.resolv_conf: Path | None = None
 
         _ip("netns", "add", self.namespace)
         _ip("-n", self.namespace, "link", "set", "lo", "up")
@@ -151,7 +153,9 @@ class Host:
 
     def command(self, *arguments: str | os.PathLike) -> list[str]:
         """The command line that runs a program on this host. The process id is the program's own."""
-        return ["ip", "netns", "exec", self.namespace, *map(str, arguments)]
+        # `ip netns exec` gives it mounts of its own.
+        own = ["sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', str(self.resolv_conf)] if self.resolv_conf else []
+        return ["ip", "netns", "exec", self.namespace, *own, *map(str, arguments)]
 
     def socket(self, family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0) -> socket.socket:
         """A socket that lives on this host, usable from the test's process."""

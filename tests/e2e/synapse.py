@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -51,12 +52,14 @@ rc_invites:
   per_issuer: {{per_second: 100000, burst_count: 100000}}
 """
 
-FEDERATION_CONFIG = """
-  - port: {federation_port}
+FEDERATION_LISTENER = """
+  - port: {port}
     type: http
     tls: true
-    bind_addresses: ["127.0.0.1"]
-    resources: [{{names: [federation]}}]
+    bind_addresses: {addresses}
+    resources: [{{names: [federation]}}]"""
+
+FEDERATION_CONFIG = """
 tls_certificate_path: {certificates}/cert.pem
 tls_private_key_path: {certificates}/key.pem
 federation_custom_ca_list: [{certificates}/ca.pem]
@@ -117,21 +120,25 @@ class Synapse(Node):
 class FederatedSynapse(Synapse):
     """One that federates over HTTPS on this host as `localhost:PORT`, or by its address, with certificates of a test's authority.
 
-    If there is a notary, that is asked for the keys of others before these are."""
+    With `ports` it has another name, and listens there on all addresses of its host. If there is a notary, that is asked for the keys of
+    others before these are."""
 
     def __init__(
-        self, host, folder: Path, certificates: Path, server_name: str, name: str = "synapse", port: int = 8018, notary: str | None = None
+        self, host, folder: Path, certificates: Path, server_name: str, name: str = "synapse", port: int = 8018, notary: str | None = None,
+        ports: tuple[int, ...] = (),
     ):
         self.server_name, self.notary = server_name, notary
-        federation_port = int(server_name.rpartition(":")[2])
-        self.certificates, self.federation_port = certificates, federation_port
+        self.addresses = [host.ipv4, host.ipv6] if ports else ["127.0.0.1"]
+        self.ports = ports or (int(server_name.rpartition(":")[2]),)
+        self.certificates, self.federation_port = certificates, self.ports[0]
         super().__init__(host, folder, name=name, port=port)
         # Identity servers, and files that are kept elsewhere, are asked as web pages are: with the authorities of the system.
         self.environment = {"SSL_CERT_FILE": str(certificates / "ca.pem")}
 
     def configure(self, config: dict) -> None:
         super().configure(config)
-        more = FEDERATION_CONFIG.format(certificates=self.certificates, federation_port=self.federation_port)
+        listeners = [FEDERATION_LISTENER.format(port=port, addresses=json.dumps(self.addresses)) for port in self.ports]
+        more = "".join(listeners) + FEDERATION_CONFIG.format(certificates=self.certificates)
         whole = self.config_file.read_text()
         # Its listeners follow the one for clients.
         head, rest = whole.split("database:", 1)
