@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from pathlib import Path
+
+from net import Host, dies_with_us
+
+HERE = Path(__file__).resolve().parent
 
 # Of names there is `localhost` alone: Synapse takes no wildcard below it.
 LOCAL = {".": ["localhost", "127.0.0.1"]}
@@ -62,3 +67,18 @@ def make(python: Path, folder: Path, names: dict[str, list[str]] = LOCAL) -> Pat
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run([python, "-c", SCRIPT, folder, json.dumps(names)], check=True, capture_output=True, text=True)
     return folder
+
+
+@contextlib.contextmanager
+def authority(python: Path, host: Host, folder: Path, port: int, challenge_port: int, valid: int):
+    """An authority that gives certificates by ACME (`acme_authority.py`), and the file that it wrote: whom to trust from then on."""
+    process = subprocess.Popen(
+        host.command(python, HERE / "acme_authority.py", folder, str(port), str(challenge_port), str(valid)),
+        stdout=subprocess.PIPE, text=True, preexec_fn=dies_with_us,
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield folder / "acme-ca.pem"
+    finally:
+        process.kill()
+        process.wait(10)

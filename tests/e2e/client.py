@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import tempfile
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -64,13 +65,12 @@ class Client:
         self.node = node
         self.username = username
         config = nio.AsyncClientConfig(
-            encryption_enabled=True,
+            encryption_enabled=True, store_name="client.db",
             # Like any client on a device whose server restarts, it tries again; the tests' deadlines end it.
             backoff_factor=0.01, max_timeout_retry_wait_time=0.1, request_timeout=30, max_limit_exceeded=0,
         )
-        self.store = node.folder / f"client-{quote(username, safe='')}"
-        self.store.mkdir(exist_ok=True)
-        self.nio = nio.AsyncClient(node.base_url, username, device_id="", store_path=str(self.store), config=config)
+        self.store = tempfile.mkdtemp(prefix="client-", dir=node.folder)
+        self.nio = nio.AsyncClient(node.base_url, username, device_id="", store_path=self.store, config=config)
         # nio makes its session itself unless it finds one: this one connects from the node's host.
         self.nio.client_session = aiohttp.ClientSession(
             connector=node.connector(), timeout=aiohttp.ClientTimeout(total=60)

@@ -140,18 +140,18 @@ def in_room(room_id: str, rest: str) -> str:
 
 def by_alias(alias: str, *servers: str) -> str:
     """What joins and knocks name, with the servers to ask."""
-    return quote(alias) + ("?" + "&".join(f"via={quote(server)}" for server in servers) if servers else "")
+    return quote(alias, safe="") + ("?" + "&".join(f"via={quote(server)}" for server in servers) if servers else "")
 
 
 async def set_state(person: Client, room_id: str, kind: str, content: dict, key: str = "") -> str:
     """Sends a state event, and gives its ID."""
-    answer = await person.request("PUT", in_room(room_id, f"state/{kind}/{quote(key)}"), content)
+    answer = await person.request("PUT", in_room(room_id, f"state/{kind}/{quote(key, safe='')}"), content)
     return answer["event_id"]
 
 
 async def state(person: Client, room_id: str, kind: str, key: str = "") -> dict:
     """The content of a state event, as the person's server has it."""
-    return await person.request("GET", in_room(room_id, f"state/{kind}/{quote(key)}"))
+    return await person.request("GET", in_room(room_id, f"state/{kind}/{quote(key, safe='')}"))
 
 
 async def sees_state(person: Client, room_id: str, kind: str, expected: dict, key: str = "") -> None:

@@ -48,25 +48,27 @@ class Branch:
         return text
 
 
-def shown_for(name: str) -> list[str]:
-    """Names for which there are certificates, where a server has this one."""
-    return [name, f"matrix.{name}", f"home.{name}", f"www.{name}"]
+def shown_for(*servers: str) -> dict[str, list[str]]:
+    """Certificates, where servers have these names: each for one name."""
+    names = [before + server for server in servers for before in ("", "matrix.", "home.", "www.")]
+    return {name: [name] for name in names}
 
 
 class Named(Lan):
-    """A Synapse and whoever comes, with the means to say where each is."""
+    """A Synapse and whoever comes, with the means to say where each is.
 
-    def __init__(self, network: Network, folder: Path, names: list[str]):
+    Certificates are given as folder and names; there are some for Synapse and for the addresses. Synapse trusts these roots too."""
+
+    def __init__(self, network: Network, folder: Path, needed: dict[str, list[str]], roots: list[Path] = []):
         super().__init__(network, folder)
         self.made = 0
         here = network.host("internet")
         self.synapse_host, self.kith_host, self.third_host = (network.host(name) for name in ("synapse", "kith", "third"))
-        needed = {shown: [shown] for name in (SYNAPSE, *names) for shown in shown_for(name)}
-        needed |= {address: [address] for host in network.hosts for address in (host.ipv4, host.ipv6)}
+        needed = needed | shown_for(SYNAPSE) | {address: [address] for host in network.hosts for address in (host.ipv4, host.ipv6)}
         self.certificates = certificates.make(Synapse.python(), folder / "certificates", needed)
         self.internet = Internet(here, self.certificates)
         self.internet.serves(self.synapse_host, self.kith_host, self.third_host)
-        self.synapse = NamedSynapse(self.synapse_host, folder, self.certificates, self.certificates / SYNAPSE)
+        self.synapse = NamedSynapse(self.synapse_host, folder, self.certificates, self.certificates / SYNAPSE, roots=roots)
         self.nodes.append(self.synapse)
 
     def kith(self, name: str, port: int, shows: str, host: Host | None = None, config: dict | None = None) -> Node:
@@ -83,6 +85,14 @@ class Named(Lan):
         })
         self.show(node, shows)
         return node
+
+    def kith_behind(self, name: str, config: dict) -> Node:
+        """A kith node, not yet started, that leaves certificates to a proxy on its host."""
+        self.made += 1
+        roots = {"extra_roots": [str(self.certificates / SYNAPSE / "ca.pem")], "allow_private_addresses": True}
+        return self.node_on(self.kith_host, f"kith-{self.made}", config | {
+            "server_name": name, "federation": roots, "p2p": {"enabled": False},
+        })
 
     def show(self, node: Node, name: str) -> None:
         """Gives a kith node the certificate for this name, which it shows from its next start."""
@@ -107,12 +117,16 @@ class Named(Lan):
             if branch.long:
                 self.internet.long |= {line.split()[0] for line in branch.zone_of(name) if " SRV " in line}
 
-    async def end(self) -> None:
-        """Ends a test's people and its kith nodes; Synapse goes on."""
+    async def everybody_leaves(self) -> None:
+        """Ends what a test's people do; their servers go on."""
         await asyncio.gather(*(client.close() for client in self.clients), return_exceptions=True)
+        self.clients.clear()
+
+    async def only_synapse_stays(self) -> None:
+        """Ends a test's people and its kith nodes."""
+        await self.everybody_leaves()
         for node in self.nodes[1:]:
             node.close()
-        self.clients.clear()
         del self.nodes[1:]
 
     def shut_down(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from net import dies_with_us
@@ -62,7 +63,7 @@ FEDERATION_LISTENER = """
 FEDERATION_CONFIG = """
 tls_certificate_path: {certificates}/cert.pem
 tls_private_key_path: {certificates}/key.pem
-federation_custom_ca_list: [{certificates}/ca.pem]
+federation_custom_ca_list: {roots}
 ip_range_blacklist: []
 federation_ip_range_blacklist: []
 allow_public_rooms_over_federation: true
@@ -120,13 +121,14 @@ class Synapse(Node):
 class FederatedSynapse(Synapse):
     """One that federates over HTTPS on this host as `localhost:PORT`, or by its address, with certificates of a test's authority.
 
-    With `ports` it has another name, and listens there on all addresses of its host. If there is a notary, that is asked for the keys of
-    others before these are."""
+    With `ports` it has another name, and listens there on all addresses of its host. It trusts further roots, and if there is a notary, asks
+    that for the keys of others before these."""
 
     def __init__(
         self, host, folder: Path, certificates: Path, server_name: str, name: str = "synapse", port: int = 8018, notary: str | None = None,
-        ports: tuple[int, ...] = (),
+        ports: tuple[int, ...] = (), roots: Sequence[Path] = (),
     ):
+        self.roots = [str(root) for root in (certificates / "ca.pem", *roots)]
         self.server_name, self.notary = server_name, notary
         self.addresses = [host.ipv4, host.ipv6] if ports else ["127.0.0.1"]
         self.ports = ports or (int(server_name.rpartition(":")[2]),)
@@ -138,7 +140,7 @@ class FederatedSynapse(Synapse):
     def configure(self, config: dict) -> None:
         super().configure(config)
         listeners = [FEDERATION_LISTENER.format(port=port, addresses=json.dumps(self.addresses)) for port in self.ports]
-        more = "".join(listeners) + FEDERATION_CONFIG.format(certificates=self.certificates)
+        more = "".join(listeners) + FEDERATION_CONFIG.format(certificates=self.certificates, roots=json.dumps(self.roots))
         whole = self.config_file.read_text()
         # Its listeners follow the one for clients.
         head, rest = whole.split("database:", 1)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import subprocess
 
 import pytest
 
-from federated import HERE, Synapse
-from net import dies_with_us
+import certificates
+from federated import Synapse
 from waiting import eventually
 
 pytestmark = pytest.mark.synapse
@@ -18,33 +17,19 @@ pytestmark = pytest.mark.synapse
 AUTHORITY, HTTPS = 14_000, 8453
 
 
-@contextlib.contextmanager
 def authority(federation, valid: int, challenge_port: int = HTTPS):
-    """The program, and the file that it wrote: whom to trust from then on."""
-    process = subprocess.Popen(
-        federation.host.command(
-            Synapse.python(), HERE / "acme_authority.py", federation.certificates, str(AUTHORITY), str(challenge_port), str(valid)
-        ),
-        stdout=subprocess.PIPE, text=True, preexec_fn=dies_with_us,
-    )
-    try:
-        assert process.stdout.readline() == "ready\n"
-        yield federation.certificates / "acme-ca.pem"
-    finally:
-        process.kill()
-        process.wait(10)
+    return certificates.authority(Synapse.python(), federation.host, federation.certificates, AUTHORITY, challenge_port, valid)
 
 
 @contextlib.contextmanager
 def certified(federation, name: str):
     """A node that gets its certificate by itself, not yet started."""
     node = federation.kith_node(name, HTTPS, port=8058)
-    certificates = federation.certificates
     node.configure({
         "server_name": f"localhost:{HTTPS}",
         "federation": {
             "listen": [f"127.0.0.1:{HTTPS}"], "acme": True, "acme_directory": f"https://localhost:{AUTHORITY}/directory",
-            "acme_contact": "owner@example.org", "extra_roots": [str(certificates / "ca.pem")],
+            "acme_contact": "owner@example.org", "extra_roots": [str(federation.certificates / "ca.pem")],
         },
         "p2p": {"enabled": False},
     })

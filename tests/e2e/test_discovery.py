@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from client import MatrixError
 from federated import meet, talk
-from named import ELSEWHERE, FEDERATION, SYNAPSE, Branch, Named
+from named import ELSEWHERE, FEDERATION, SYNAPSE, Branch, Named, shown_for
 from net import Network
 
 pytestmark = pytest.mark.synapse
@@ -71,7 +71,7 @@ MISTAKEN = {what: f"{letter}.mistaken.test" for letter, what in zip("ab", WRONG)
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     with Network() as network:
-        made = Named(network, tmp_path_factory.mktemp("discovery"), [*KITH.values(), *MISTAKEN.values()])
+        made = Named(network, tmp_path_factory.mktemp("discovery"), shown_for(*KITH.values(), *MISTAKEN.values()))
         try:
             yield made
         finally:
@@ -85,7 +85,7 @@ async def named(world, request):
     try:
         yield world
     finally:
-        await world.end()
+        await world.only_synapse_stays()
 
 
 _numbers = itertools.count(1)
