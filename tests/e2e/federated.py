@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -166,6 +167,44 @@ async def sees_state(person: Client, room_id: str, kind: str, expected: dict, ke
 async def sees_membership(person: Client, room_id: str, other: Client, membership: str) -> None:
     """Waits until somebody's membership is this for the person's server."""
     await sees_state(person, room_id, "m.room.member", {"membership": membership}, other.user_id)
+
+
+async def sees_redacted(person: Client, room_id: str, event_id: str, reason: str) -> None:
+    """Waits until an event is without its content for the person's server, for this reason."""
+    async def gone():
+        event = await person.request("GET", in_room(room_id, f"event/{event_id}"))
+        return "body" not in event["content"] and event["unsigned"]["redacted_because"]["content"]["reason"] == reason
+    await eventually(gone, LONG, f"{person.user_id} sees that {event_id} is redacted", every=0.1)
+
+
+async def reads(person: Client, room_id: str, body: str) -> None:
+    """Waits until the history that the person's server gives has a message with this body."""
+    async def there():
+        return body in [message.body for message in await person.history(room_id)]
+    await eventually(there, LONG, f"{person.user_id} reads {body!r}", every=0.2)
+
+
+async def is_out(person: Client, room_id: str) -> None:
+    """Waits until the person's own server knows that he or she is not in the room any more."""
+    async def out():
+        return room_id not in (await person.request("GET", "/_matrix/client/v3/joined_rooms"))["joined_rooms"]
+    await eventually(out, LONG, f"{person.user_id} is out", every=0.1)
+
+
+def denied(kith: Node) -> int:
+    """How many events a kith node refused because a room's access list denies the server that sent them."""
+    return json.loads(kith.run("status", "--json").stdout)["federation"]["refused"]["denied_server"]
+
+
+async def denies_more(kith: Node, before: int) -> None:
+    """Waits until a kith node has refused further such events."""
+    await eventually(lambda: denied(kith) > before, LONG, f"{kith.name} refuses what a denied server sends", every=0.5)
+
+
+async def is_banned(kith: Node, server: str, event_id: str) -> None:
+    """Waits until a kith node was told by a Synapse that it takes an event not, as the room's access list denies the node."""
+    line = f"server={server} event={event_id} reason=Server is banned from room"
+    await eventually(lambda: line in kith.output(), LONG, f"{server} refuses {event_id} of {kith.name}", every=0.5)
 
 
 async def refused(attempt, *codes: str) -> MatrixError:
