@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::routing::{get, post};
+use futures::future;
 use kith_store::MemoryBackend;
 use ruma::signatures::sign_json;
 use tempfile::TempDir;
@@ -16,7 +17,7 @@ use crate::{
         certificate::{Certificate, Shown},
         server::{Serving, serve},
     },
-    platform::{ManualClock, Spawner, TokioSpawner, WebChoice},
+    platform::{ManualClock, Spawner, SystemClock, TokioSpawner, WebChoice},
     testing::{START_MS, TestNode},
 };
 
@@ -175,11 +176,11 @@ async fn servers_that_do_not_answer_keep_nobody_waiting_but_those_who_need_their
         }
         assert_eq!(publisher.asked(), 4);
     };
-    let all = join_all(waiting);
-    tokio::select! {
-        _ = all => panic!("nobody answers them"),
-        () = honest => {}
-        () = tokio::time::sleep(Duration::from_secs(30)) => panic!("who is there waits for those who are not"),
+    let either = future::select(join_all(waiting), Box::pin(honest));
+    match timeout(&SystemClock::new(), Duration::from_secs(30), either).await {
+        Ok(future::Either::Right(_)) => {}
+        Ok(future::Either::Left(_)) => panic!("nobody answers them"),
+        Err(_) => panic!("who is there waits for those who are not"),
     }
 }
 
