@@ -103,7 +103,7 @@ async def test_a_server_is_found_by_its_name_alone_in_both_directions(named, wha
     branch, name = BRANCHES[what], KITH[what]
     proves = branch.of(branch.proves, name)
     # Where others are sent to another name, requests are addressed to that.
-    node = named.kith(name, branch.port, proves, config={"client": {"allowed_hosts": [proves]}})
+    node = named.kith(name, branch.port, proves)
     named.lead(branch, {name: named.kith_host, SYNAPSE: named.synapse_host})
     await named.synapse.shows(branch.of(branch.proves, SYNAPSE))
     alice, bob = await people(named, node)

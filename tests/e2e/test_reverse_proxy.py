@@ -103,8 +103,12 @@ async def test_somebody_who_tries_passwords_keeps_nobody_else_from_logging_in(wo
     try:
         await eventually(lambda: _is(guesses(world.synapse_host), "M_LIMIT_EXCEEDED"), 30, "there is a limit", every=0)
         assert await guesses(world.third_host) == "M_FORBIDDEN"
-        [device] = (await alice.request("GET", "/_matrix/client/v3/devices"))["devices"]
-        assert device["last_seen_ip"] == world.third_host.ipv4
+
+        async def seen():
+            [device] = (await alice.request("GET", "/_matrix/client/v3/devices"))["devices"]
+            return device["last_seen_ip"] == world.third_host.ipv4
+
+        await eventually(seen, 30, "where she is seen to be is where she is")
     finally:
         world.nodes.remove(node)
         node.close()

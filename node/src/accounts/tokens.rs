@@ -270,7 +270,7 @@ pub(crate) async fn revoke(node: &Arc<Node>, token: &str) -> Answer<()> {
         .await
 }
 
-/// Writes when and from where a device was seen, if that is some minutes old. Nobody waits for it.
+/// Writes when and from where a device was seen, if that is some minutes old, or from where is not known. Nobody waits for it.
 fn note_seen(node: &Arc<Node>, row: &TokenRow, from: &Anonymous) {
     let monotonic = u64::try_from(node.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
     if !node.accounts.seen_is_due(&row.user, &row.device, monotonic) {
@@ -282,7 +282,7 @@ fn note_seen(node: &Arc<Node>, row: &TokenRow, from: &Anonymous) {
     // Not awaited: nothing depends on it, and a full disk must not keep anybody from reading.
     drop(node.store.submit(move |tx| {
         if let Some(Json(mut device)) = DEVICES.get(tx, &key)?
-            && device.last_seen.is_none_or(|seen| now.abs_diff(seen) >= SEEN_EVERY_MS / 2)
+            && (device.last_seen.is_none_or(|seen| now.abs_diff(seen) >= SEEN_EVERY_MS / 2) || device.last_ip.is_none())
         {
             device.last_seen = Some(now);
             device.last_ip = ip.or(device.last_ip);

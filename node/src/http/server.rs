@@ -14,6 +14,7 @@ use std::{
 
 use axum::extract::ConnectInfo;
 use futures::future::BoxFuture;
+use http::HeaderMap;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -247,6 +248,13 @@ fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
         .any(hyper::Error::is_timeout)
 }
 
+/// For whom a proxy on this device speaks: the last address of `X-Forwarded-For`, which is the one that the proxy wrote.
+fn behind_proxy(address: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let forwarded = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
+    let last = forwarded.and_then(|list| list.rsplit(',').next()?.trim().parse().ok());
+    last.filter(|_| address.to_canonical().is_loopback()).unwrap_or(address)
+}
+
 /// What each request of a connection is given on its way to the router.
 #[derive(Clone)]
 struct Arrival {
@@ -259,7 +267,8 @@ impl Arrival {
     fn note(&self, request: http::Request<hyper::body::Incoming>) -> http::Request<axum::body::Body> {
         self.called.store(true, Ordering::Release);
         let mut request = request.map(|body| axum::body::Body::new(Patient::new(body, self.clock.clone())));
-        request.extensions_mut().insert(ConnectInfo(self.remote));
+        let from = behind_proxy(self.remote.ip(), request.headers());
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(from, self.remote.port())));
         request
     }
 }
@@ -298,6 +307,27 @@ mod tests {
             assert!(visitors.enter(parse(same)).is_some());
         }
         assert!(visitors.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_proxy_on_this_device_is_believed_and_nobody_else() {
+        let headers = |values: &[&str]| {
+            values
+                .iter()
+                .map(|value| (http::HeaderName::from_static("x-forwarded-for"), value.parse().unwrap()))
+                .collect()
+        };
+        let parse = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (from, forwarded, source) in [
+            ("127.0.0.1", &[][..], "127.0.0.1"),
+            ("127.0.0.1", &["192.0.2.1"][..], "192.0.2.1"),
+            ("::1", &["10.9.9.9, 192.0.2.1"][..], "192.0.2.1"),
+            ("127.0.0.1", &["192.0.2.1", "2001:db8::1"][..], "2001:db8::1"),
+            ("127.0.0.1", &["nonsense"][..], "127.0.0.1"),
+            ("192.0.2.9", &["192.0.2.1"][..], "192.0.2.9"),
+        ] {
+            assert_eq!(behind_proxy(parse(from), &headers(forwarded)), parse(source), "{from} {forwarded:?}");
+        }
     }
 
     /// A listener with TLS, its certificate, its virtual clock and what it counts.

@@ -1,7 +1,6 @@
 //! What one source of requests may take: requests per second, requests at a time, large bodies at a time.
 //!
-//! The source is the peer that brought the request, whose key the transport has proven, or the address of the connection: where a
-//! proxy on this device made it, the one that the proxy says it comes from. The
+//! The source is the peer that brought the request, whose key the transport has proven, or the address it comes from. The
 //! server named in the request is not used: anybody can write any name there, and would use up another's share.
 
 use std::{
@@ -17,7 +16,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use http_body_util::Limited;
 use kith_transport::{RemotePeer, ServerKey};
 use tokio::sync::Semaphore;
@@ -119,19 +118,12 @@ impl Limits {
     }
 }
 
-/// For whom a proxy on this device speaks: the last address of `X-Forwarded-For`, which is the one that the proxy wrote.
-fn behind_proxy(address: IpAddr, headers: &HeaderMap) -> IpAddr {
-    let forwarded = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
-    let last = forwarded.and_then(|list| list.rsplit(',').next()?.trim().parse().ok());
-    last.filter(|_| address.to_canonical().is_loopback()).unwrap_or(address)
-}
-
 /// The layer around all federation routes.
 pub async fn admit(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
     let source = match (request.extensions().get::<RemotePeer>(), request.extensions().get::<ConnectInfo<SocketAddr>>())
     {
         (Some(RemotePeer(key)), _) => Source::Peer(*key),
-        (None, Some(ConnectInfo(address))) => Source::Address(behind_proxy(address.ip(), request.headers())),
+        (None, Some(ConnectInfo(address))) => Source::Address(address.ip()),
         (None, None) => Source::Own,
     };
     let kind = Kind::of(&request);
@@ -181,27 +173,6 @@ mod tests {
         assert!(limits.take(source(1), Kind::Small, later, RATE).is_ok());
         assert!(limits.take(source(1), Kind::Small, later, RATE).is_err());
         assert!(limits.take(source(1), Kind::Small, later, None).is_ok(), "limits are off");
-    }
-
-    #[test]
-    fn a_proxy_on_this_device_is_believed_and_nobody_else() {
-        let headers = |values: &[&str]| {
-            values
-                .iter()
-                .map(|value| (http::HeaderName::from_static("x-forwarded-for"), value.parse().unwrap()))
-                .collect()
-        };
-        let parse = |text: &str| text.parse::<IpAddr>().unwrap();
-        for (from, forwarded, source) in [
-            ("127.0.0.1", &[][..], "127.0.0.1"),
-            ("127.0.0.1", &["192.0.2.1"][..], "192.0.2.1"),
-            ("::1", &["10.9.9.9, 192.0.2.1"][..], "192.0.2.1"),
-            ("127.0.0.1", &["192.0.2.1", "2001:db8::1"][..], "2001:db8::1"),
-            ("127.0.0.1", &["nonsense"][..], "127.0.0.1"),
-            ("192.0.2.9", &["192.0.2.1"][..], "192.0.2.9"),
-        ] {
-            assert_eq!(behind_proxy(parse(from), &headers(forwarded)), parse(source), "{from} {forwarded:?}");
-        }
     }
 
     #[test]
