@@ -45,7 +45,9 @@ class Federation(Lan):
         self.nodes.append(node)
         return node
 
-    def kith_node(self, name: str, federation_port: int, port: int = 8008, notary: str | None = None) -> Node:
+    def kith_node(
+        self, name: str, federation_port: int, port: int = 8008, notary: str | None = None, old_verify_keys: list[str] = []
+    ) -> Node:
         """A kith node named `localhost:PORT`, not yet started. It believes the notary what keys other servers have."""
         return self._add(Node(self.host, self.folder, name=name, port=port, config={
             "server_name": f"localhost:{federation_port}",
@@ -56,6 +58,7 @@ class Federation(Lan):
                 "extra_roots": [str(self.certificates / "ca.pem")],
                 "allow_private_addresses": True,
                 "trusted_key_servers": [notary] if notary else [],
+                "old_verify_keys": old_verify_keys,
             },
             "p2p": {"enabled": False},
         }))
