@@ -134,6 +134,40 @@ async def test_a_room_is_upgraded_and_the_guest_follows(host_and_guest, version)
     await refused(guest.send(old, "too late"), "M_FORBIDDEN")
 
 
+# Its waits: 2 starts of 90 s, 2 stops of 30 s, and a dozen things that are seen within 60 s.
+@pytest.mark.timeout(1200)
+async def test_power_that_two_admins_changed_on_both_sides_of_a_cut_is_the_same_after_it(federation, three):
+    alice, bob, carol = three
+    room_id = await meet(alice, bob, carol)
+    levels = await state(alice, room_id, "m.room.power_levels")
+    levels["users"].update({bob.user_id: 100, carol.user_id: 50})
+    await set_state(alice, room_id, "m.room.power_levels", levels)
+    for one in three:
+        await sees_state(one, room_id, "m.room.power_levels", {"users": levels["users"]})
+
+    # Kith is away. Bob names the room, and takes Carol's rights from her.
+    federation.kith.kill()
+    await set_state(bob, room_id, "m.room.topic", {"topic": "bob's"})
+    await set_state(bob, room_id, "m.room.power_levels", {**levels, "users": {**levels["users"], carol.user_id: 0}})
+    await set_state(bob, room_id, "m.room.name", {"name": "bob's"})
+    # Now it is alone, and Alice does other things.
+    for synapse in (federation.synapse, federation.other):
+        await synapse.stop(30)
+    await federation.kith.start(90)
+    await set_state(alice, room_id, "m.room.topic", {"topic": "alice's"})
+    await set_state(alice, room_id, "m.room.name", {"name": "alice's"})
+    await set_state(alice, room_id, "m.room.power_levels", {**levels, "events_default": 10})
+
+    await federation.run(federation.synapse, federation.other)
+    # A server is told with the next event of what it missed.
+    for one in (alice, bob):
+        await one.send(room_id, f"{one.username} is back")
+    for one in three:
+        for other in (alice, bob):
+            await one.wait_for_message(room_id, f"{other.username} is back", LONG)
+    await agree(room_id, *three)
+
+
 async def test_a_server_that_was_away_gets_what_it_missed(host_and_guest):
     here, away = host_and_guest
     room_id = await meet(here, away)

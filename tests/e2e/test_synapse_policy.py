@@ -15,8 +15,8 @@ from waiting import eventually
 pytestmark = pytest.mark.synapse
 
 GUARD, MALLORY, ABSENT = 8454, 8455, 8458
-# How long a policy server may take (15 s), and twice that for a busy machine: less than Synapse's users wait.
-BOUND = 45
+# How long a policy server may take (15 s), and some more.
+BOUND = 25
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +83,8 @@ async def test_what_the_policy_server_signs_is_seen_on_the_other_side_and_spam_g
     got = await eventually(lambda: _all(guard, room_id, said), LONG, "the guard has the messages", every=0.1)
     for text in said:
         assert "ed25519:policy_server" in got[text]["signatures"][guard.name], got[text]["signatures"]
-    # Who gets a message finds the signature in it, and that it is right: only the sender's server asked, be it more than once.
-    assert set(await asked(guard, room_id)) == {(one.server_name, text) for text, one in said.items()}
+    # Who gets a message finds the signature in it, and that it is right: only the sender's server asked.
+    assert sorted(await asked(guard, room_id)) == sorted((one.server_name, text) for text, one in said.items())
 
     for one in host_and_guest:
         error = await refused(say(one, room_id, f"spam of {one.username}"), "M_FORBIDDEN")

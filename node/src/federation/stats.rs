@@ -83,7 +83,7 @@ stats! {
     pdus_fetched,
     /// Gaps that could not be filled: the state behind them was taken from another server.
     gaps_bridged,
-    /// Searches for missing events that were given up: a server tells of more and more, and nothing of it joins what is here.
+    /// Servers that were not asked on for missing events: they tell of more and more that joins nothing here, or take too long.
     gaps_given_up,
     /// Files kept elsewhere by their server that could not be had there, or must not be.
     files_elsewhere_refused,

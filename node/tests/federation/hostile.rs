@@ -449,6 +449,7 @@ async fn missing_events_without_end_are_given_up_and_hold_up_nobody() {
     }
     // 2,000 signatures, in a program that is not optimized.
     until_within(120, "the fetching ends", || one.node().federation.stats.pdus_fetched.get() >= 2_000).await;
+    until("it is counted", || one.node().federation.stats.gaps_given_up.get() > 0).await;
     let asked = ASKED.load(Ordering::Relaxed);
     two.say(&room, "after it").await;
     until("others are heard", || one.messages(&room).contains(&"after it".to_owned())).await;

@@ -189,11 +189,11 @@ async fn the_members_are_asked_for_once() {
     let (one, two) = (Peer::new(&hub, 1).await, Peer::without(&hub, 2, lack).await);
     let room = large_room(&one, 150).await;
     two.join(&room, &one).await.expect("joined");
-    assert_eq!(WANTED.load(Ordering::Relaxed), 1, "while what came without them was looked at");
+    until("they are asked for", || WANTED.load(Ordering::Relaxed) > 0).await;
     STATE.add_permits(100);
     until("the members are here", || !lacks_members(&two, &room)).await;
     assert_eq!(two.state(&room), one.state(&room));
-    assert_eq!(WANTED.load(Ordering::Relaxed), 1, "and the answer to that was taken");
+    assert_eq!(WANTED.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,6 +221,10 @@ async fn members_that_do_not_come_keep_no_other_room_waiting() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn joins_that_fail_after_the_members_were_asked_for_give_their_turn_back() {
     static BROKEN: AtomicBool = AtomicBool::new(true);
+    static STATE: Semaphore = Semaphore::const_new(0);
+    static WANTED: AtomicUsize = AtomicUsize::new(0);
+    static HELD: Lack = Lack::Held("/v1/state/", &STATE, &WANTED);
+    static ALTERED: Lack = Lack::Altered(&["/send_join/"], without_create);
     fn without_create(mut answer: Value) -> String {
         if BROKEN.load(Ordering::Relaxed)
             && let Some(state) = answer["state"].as_array_mut()
@@ -230,13 +234,15 @@ async fn joins_that_fail_after_the_members_were_asked_for_give_their_turn_back()
         answer.to_string()
     }
     let hub = MemoryHub::new();
-    let lack = Lack::Altered(&["/send_join/"], without_create);
-    let (one, two) = (Peer::new(&hub, 1).await, Peer::without(&hub, 2, lack).await);
+    let (one, two) = (Peer::new(&hub, 1).await, Peer::without(&hub, 2, Lack::Both(&HELD, &ALTERED)).await);
     let room = large_room(&one, 150).await;
-    for _ in 0..4 {
+    // More than there are turns.
+    for _ in 0..40 {
         let refused = two.join(&room, &one).await.expect_err("there is no room without its create event");
         assert_eq!(refused.status, StatusCode::BAD_GATEWAY, "{refused:?}");
     }
+    assert!(WANTED.load(Ordering::Relaxed) > 0, "they are asked for while it is looked whether there is a room at all");
+    STATE.add_permits(100);
     BROKEN.store(false, Ordering::Relaxed);
     two.join(&room, &one).await.expect("joined");
     until("the members are here", || !lacks_members(&two, &room)).await;

@@ -26,6 +26,8 @@ pub enum Lack {
     /// Answers on paths with this part in them only when there is a permit, and nobody is asked before. It is counted how often they
     /// are wanted.
     Held(&'static str, &'static Semaphore, &'static AtomicUsize),
+    /// What two others say.
+    Both(&'static Lack, &'static Lack),
     /// Nothing at all by peers that are not there: it never learns whether they are.
     Silence,
     /// Whatever the others say. It is a policy server to them.
@@ -34,11 +36,19 @@ pub enum Lack {
     Altered(&'static [&'static str], fn(Value) -> String),
 }
 
-/// A network on which the others' answers lack something.
-pub struct Without {
-    pub inner: Arc<dyn Network>,
-    pub lack: Lack,
-    pub asked: AtomicBool,
+/// A network on which the others' answers lack this.
+pub fn without(network: Arc<dyn Network>, lack: Lack) -> Arc<dyn Network> {
+    match lack {
+        Lack::Nothing | Lack::Guards(_) => network,
+        Lack::Both(one, other) => without(without(network, *one), *other),
+        lack => Arc::new(Without { inner: network, lack, asked: AtomicBool::new(false) }),
+    }
+}
+
+struct Without {
+    inner: Arc<dyn Network>,
+    lack: Lack,
+    asked: AtomicBool,
 }
 
 impl Network for Without {

@@ -1,9 +1,6 @@
 //! Several nodes in one process, on memory disks and a memory network.
 
-use std::{
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use kith::{
     Handle, Node, accounts,
@@ -12,11 +9,11 @@ use kith::{
     rooms::{Draft, Room, read},
 };
 use kith_store::{MemoryBackend, Options, blobs::MemoryBlobs, tables::rooms::STREAM};
-use kith_transport::{Network, SecretKey, ServerKey, memory::MemoryHub};
+use kith_transport::{SecretKey, ServerKey, memory::MemoryHub};
 use ruma::{OwnedEventId, OwnedUserId, RoomId, RoomVersionId, UserId};
 use serde_json::{Map, Value, json};
 
-use crate::without::{Lack, Without};
+use crate::without::{self, Lack};
 
 /// A node with one user.
 pub struct Peer {
@@ -41,18 +38,14 @@ fn options() -> Options {
     Options { reserve_bytes: 0, cache_bytes: 1 << 20, ..Options::default() }
 }
 
-async fn start(hub: &MemoryHub, seed: u8, disk: MemoryBackend, config: Config, without: Lack) -> Handle {
+async fn start(hub: &MemoryHub, seed: u8, disk: MemoryBackend, config: Config, lack: Lack) -> Handle {
     let hub = hub.clone();
     let network = NetworkChoice::Given(Arc::new(move |secret: &SecretKey, router| {
-        let router = match without {
+        let router = match lack {
             Lack::Guards(guard) => guard.before(router),
             _ => router,
         };
-        let network = hub.join(secret.public(), router) as Arc<dyn Network>;
-        match without {
-            Lack::Nothing | Lack::Guards(_) => network,
-            lack => Arc::new(Without { inner: network, lack, asked: AtomicBool::new(false) }),
-        }
+        without::without(hub.join(secret.public(), router), lack)
     }));
     let platform = Platform {
         clock: Arc::new(SystemClock::new()),

@@ -91,11 +91,15 @@ impl<'a> Gap<'a> {
         let earliest = extremities(self.node, self.room)?;
         // Events of which the server tells nothing: made up, perhaps. The others must not wait behind them.
         let mut fruitless: BTreeSet<OwnedEventId> = BTreeSet::new();
-        for _ in 0..MOST_STEPS {
+        for step in 0..=MOST_STEPS {
             let open = self.open(waiting)?;
             let ids = open.iter().map(|event| event.event_id()).filter(|id| !fruitless.contains(*id));
             let latest: Vec<OwnedEventId> = ids.take(MOST_NAMED).map(ToOwned::to_owned).collect();
-            if latest.is_empty() || self.is_full() {
+            if latest.is_empty() {
+                break;
+            }
+            if step == MOST_STEPS || self.is_full() {
+                self.node.federation.stats.gaps_given_up.add();
                 break;
             }
             if !self.step(server, &earliest, &latest, waiting).await? {

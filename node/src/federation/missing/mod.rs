@@ -263,14 +263,16 @@ async fn attempt(node: &Arc<Node>, room_id: &RoomId) -> Answer<bool> {
         };
         // One that answers slowly and of no use must not keep other rooms waiting for their turn.
         let helped = timeout(&*node.clock, ONE_SERVER, helped).await;
-        let helped = helped.unwrap_or_else(|_| Err(MatrixError::unreachable("it took too long")));
+        let helped = helped.unwrap_or_else(|_| {
+            node.federation.stats.gaps_given_up.add();
+            Err(MatrixError::unreachable("it took too long"))
+        });
         if let Err(error) = helped {
             tracing::info!(room = %room_id, %server, %error, "a server could not help with missing events");
         }
         if gap.open(&waiting.events)?.is_empty() {
             gap.hand_in(server, &waiting.events).await?;
         } else if gap.is_full() {
-            node.federation.stats.gaps_given_up.add();
             break;
         }
     }
