@@ -127,6 +127,15 @@ pub async fn fetch_for_event(node: &Arc<Node>, text: &str, version: &RoomVersion
     gather(node, &needs(text, version), For::Events).await;
 }
 
+/// Fetches the keys of a server in the background, if none are known and its name is none: what it signed is about to come.
+pub fn fetch_ahead(node: &Arc<Node>, server: &ServerName) {
+    if self_certified_key(server).is_none() {
+        let (fetching, server) = (node.clone(), server.to_owned());
+        let fetch = async move { drop(of(&fetching, &server, &[], For::Events).await) };
+        node.spawner.spawn("keys of a server", fetch.boxed());
+    }
+}
+
 /// The key with which a server signs requests now; fetches it if it is not known.
 pub async fn for_request(node: &Arc<Node>, server: &ServerName, key_id: &str) -> Option<[u8; 32]> {
     let needed = [(key_id.to_owned(), Use::Request(node.clock.now_ms()))];

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::{Failures, STEP, WHOLE_ROOM, complete, known_versions, version_of};
 use crate::{
     Node,
-    federation::{Federation, FederationError, heads, pdus, rules},
+    federation::{Federation, FederationError, heads, keys, pdus, rules},
     http::{Answer, MatrixError},
     rooms::{
         Draft, Received, Room,
@@ -124,6 +124,7 @@ impl Federation {
         room_id: &RoomId,
         content: &Map<String, Value>,
     ) -> Result<(), Failure> {
+        keys::fetch_ahead(node, server);
         let mut request = make_join::Request::new(room_id.to_owned(), user.to_owned());
         request.ver = known_versions();
         let proposal = self.client().request(server, request, Class::Control, STEP).await?;
@@ -176,6 +177,12 @@ impl Federation {
         join: Event,
         answer: send_join::RoomState,
     ) -> Result<(), Failure> {
+        let in_room = match node.rooms.get(room_id).map_err(Failure::Final)? {
+            Some(room) => room.is_joined().map_err(Failure::Final)?,
+            None => false,
+        };
+        let is_partial = answer.members_omitted && !in_room;
+        let early = is_partial.then(|| self.ask_early(node, server, room_id, join.event_id())).flatten();
         // A restricted room's join comes back with the signature of the server that authorised it.
         let join = match &answer.event {
             Some(pdu) => {
@@ -190,12 +197,6 @@ impl Federation {
             }
             None => Arc::new(join),
         };
-        let in_room = match node.rooms.get(room_id).map_err(Failure::Final)? {
-            Some(room) => room.is_joined().map_err(Failure::Final)?,
-            None => false,
-        };
-        let is_partial = answer.members_omitted && !in_room;
-        let early = is_partial.then(|| self.ask_early(node, server, room_id, join.event_id())).flatten();
         let checked = |pdus| pdus::check_set(node, room_id, version, pdus);
         let both = futures::future::try_join(checked(answer.state), checked(answer.auth_chain));
         let (state, auth_chain) = both.await.map_err(Failure::Final)?;
